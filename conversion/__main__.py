@@ -1,0 +1,117 @@
+"""`python -m conversion`: a training run becomes a bundle, and the bundle is held against it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from edge_runtime.console import OK, run_command
+from edge_runtime.errors import EdgeError
+
+_EPILOG = """examples:
+  python -m conversion build runs/mine --out bundles/mine
+  python -m conversion parity bundles/mine --run runs/mine --manifest clips.csv
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and run; the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m conversion",
+        description="Convert a training run to a full-int8 bundle, and check it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    build = commands.add_parser("build", help="convert a run to a bundle")
+    build.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
+    build.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
+    build.add_argument("--target", default="raspberry-pi", help="device (default: raspberry-pi)")
+    build.add_argument("--name", help="name of the bundle (default: that of its folder)")
+    build.add_argument("--keep-float", type=Path, metavar="DIR", help="keep the float ONNX graphs")
+    build.set_defaults(command=_build)
+
+    parity = commands.add_parser("parity", help="float vs fake-quant vs int8 on real clips")
+    parity.add_argument("bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'")
+    parity.add_argument("--manifest", type=Path, required=True, metavar="CSV", help="clips")
+    parity.add_argument(
+        "--run",
+        type=Path,
+        metavar="RUN",
+        help="the run it was built from (default: the one that ships with the default bundle)",
+    )
+    parity.set_defaults(command=_parity)
+
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    from conversion.errors import ConversionError
+    from training.errors import TrainingError
+
+    return run_command(
+        "conversion",
+        lambda: int(parsed.command(parsed)),
+        (ConversionError, TrainingError, EdgeError),
+    )
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from conversion.bundle import build
+    from conversion.targets import target_named
+    from edge_runtime.bundle import load_bundle
+    from training.run import load
+
+    target = target_named(arguments.target)
+    name = arguments.name or arguments.out.resolve().name
+    build(load(arguments.run), arguments.out, target, name, arguments.keep_float)
+    size = load_bundle(arguments.out).file_bytes()
+    print(f"{arguments.out}: {target.name} bundle, graphs {size / 1e6:.2f} MB, all tensors integer")
+    return OK
+
+
+def _parity(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from conversion.parity import FAKE_QUANT, FORMS, INT8, ONNX, TORCH, parity
+    from edge_runtime.bundle import DEFAULT, load_bundle
+    from training.corpora.manifest import load as load_manifest
+    from training.errors import TrainingError
+    from training.run import DEFAULT_RUN
+    from training.run import load as load_run
+
+    bundle = load_bundle(arguments.bundle)
+    if arguments.run is None and arguments.bundle != DEFAULT:
+        raise TrainingError("name the run that the bundle was built from: --run RUN")
+    run = load_run(arguments.run or DEFAULT_RUN)
+    utterances = [
+        u for u in load_manifest(arguments.manifest).utterances if u.label in run.config.labels
+    ]
+    with tempfile.TemporaryDirectory() as work:
+        result = parity(bundle, run, utterances, Path(work))
+    console = Console()
+    table = Table("form", "UA %", "WA %", "same label as int8 %", "largest score difference")
+    for form in FORMS:
+        metrics = result.metrics(form)
+        table.add_row(
+            form,
+            f"{100 * metrics.ua:.1f}",
+            f"{100 * metrics.wa:.1f}",
+            f"{100 * result.agreement(form, INT8):.2f}",
+            f"{result.difference(form, INT8):.4f}",
+        )
+    console.print(table)
+    console.print(
+        f"{len(utterances)} clips; float torch against ONNX Runtime: same label "
+        f"{100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against int8: "
+        f"{100 * result.agreement(FAKE_QUANT, INT8):.2f} %"
+    )
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Checkpoint to ONNX to float TFLite, each step held against the one before.
+
+The audio encoder becomes a step graph: a chunk of frames with its context in, the convolutions'
+maps out. Time is the width of an image of height one, the form that the XNNPACK delegate runs as
+int8 matrix products; pooling over time happens on the device's host, exactly. Constant
+normalization stays outside the graphs, where it is folded into quantization.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from conversion.errors import ConversionError
+from edge_runtime.bundle import AUDIO_ENCODER, HEAD
+from edge_runtime.graph import Graph
+from training.model import MscnnSpu
+
+Float32 = npt.NDArray[np.float32]
+
+CHUNK_FRAMES = 25  # frames an encoder run advances: 250 ms, one partial verdict
+TOLERANCE = 1e-4  # largest difference that float graphs may have from torch
+_OPSET = 17
+
+
+class AudioEncoder(nn.Module):
+    """The audio MSCNN over a chunk with context, one 2-d convolution per scale."""
+
+    def __init__(self, model: MscnnSpu) -> None:
+        super().__init__()
+        self.context = max(model.config.audio_kernels) // 2
+        self.kernels = model.config.audio_kernels
+        self.convs = nn.ModuleList()
+        for source in model.audio.convs:
+            conv = nn.Conv2d(source.in_channels, source.out_channels, (1, source.kernel_size[0]))
+            conv.weight.data = source.weight.data.unsqueeze(2)
+            conv.bias.data = source.bias.data
+            self.convs.append(conv)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Normalized frames (1, 1, chunk + 2 context, F) -> per scale (1, 1, chunk, C)."""
+        outputs = []
+        width = frames.shape[2]
+        for kernel, conv in zip(self.kernels, self.convs, strict=True):
+            spare = self.context - kernel // 2
+            needed = frames[:, :, spare : width - spare] if spare else frames
+            # The converter lays images out as TFLite does, which undoes both permutations.
+            outputs.append(torch.relu(conv(needed.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
+        return tuple(outputs)
+
+
+class HeadGraph(nn.Module):
+    """Standardized statistics -> logits."""
+
+    def __init__(self, model: MscnnSpu) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for source in model.head.layers:
+            layer = nn.Linear(source.in_features, source.out_features)
+            layer.weight.data = source.weight.data
+            layer.bias.data = source.bias.data
+            layers += [layer, nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, statistics: Tensor) -> Tensor:
+        """(1, width) -> (1, classes)."""
+        return self.layers(statistics)
+
+
+def output_names(model: MscnnSpu) -> dict[str, list[str]]:
+    """Names of the graphs' outputs; they sort in the order of the model's scales."""
+    return {
+        AUDIO_ENCODER: [f"maps_{kernel:02d}" for kernel in model.config.audio_kernels],
+        HEAD: ["logits"],
+    }
+
+
+def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Path]:
+    """Write each graph as ONNX into `folder`; return the paths by role.
+
+    Raises ConversionError when ONNX Runtime differs from torch by more than `TOLERANCE`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder = AudioEncoder(model).eval()
+    width = CHUNK_FRAMES + 2 * encoder.context
+    examples = {
+        AUDIO_ENCODER: (encoder, torch.randn(1, 1, width, model.config.features), "frames"),
+        HEAD: (HeadGraph(model).eval(), torch.randn(1, model.head.layers[0].in_features), "pooled"),
+    }
+    paths = {}
+    for role, (module, example, input_name) in examples.items():
+        path = folder / f"{role}.onnx"
+        with torch.no_grad(), _quiet():
+            torch.onnx.export(
+                module,
+                (example,),
+                str(path),
+                input_names=[input_name],
+                output_names=output_names(model)[role],
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+            expected = module(example)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        found = Graph(path)(example.numpy())
+        _compare(f"{role}: ONNX Runtime against torch", [e.numpy() for e in expected], found)
+        paths[role] = path
+    return paths
+
+
+def to_tflite(onnx_path: Path, folder: Path) -> Path:
+    """Convert one ONNX graph to float32 TFLite with onnx2tf; return its path.
+
+    Raises ConversionError when onnx2tf fails, or LiteRT differs from ONNX Runtime by more than
+    `TOLERANCE` on random input.
+    """
+    import onnx2tf
+
+    folder.mkdir(parents=True, exist_ok=True)
+    source = Graph(onnx_path)
+    try:
+        with _quiet():
+            onnx2tf.convert(
+                input_onnx_file_path=str(onnx_path),
+                output_folder_path=str(folder),
+                copy_onnx_input_output_names_to_tflite=True,
+                keep_shape_absolutely_input_names=[source.inputs[0].name],
+                non_verbose=True,
+            )
+    except SystemExit as error:
+        raise ConversionError(f"onnx2tf gave up on {onnx_path.name} ({error})") from error
+    path = folder / f"{onnx_path.stem}_float32.tflite"
+    if not path.exists():
+        raise ConversionError(f"onnx2tf wrote no {path.name}")
+    converted = Graph(path)
+    example = np.random.default_rng(0).standard_normal(source.inputs[0].shape, np.float32)
+    _compare(f"{onnx_path.stem}: float TFLite against ONNX", source(example), converted(example))
+    return path
+
+
+def _compare(what: str, expected: list[Float32], found: list[Float32]) -> None:
+    shapes = [e.shape for e in expected], [f.shape for f in found]
+    if shapes[0] != shapes[1]:
+        raise ConversionError(f"{what}: outputs of shape {shapes[1]}, expected {shapes[0]}")
+    worst = max(float(np.abs(e - f).max()) for e, f in zip(expected, found, strict=True))
+    if not worst <= TOLERANCE:
+        raise ConversionError(f"{what}: largest difference {worst:.2e} exceeds {TOLERANCE:.0e}")
+    logging.getLogger(__name__).info("%s: largest difference %.1e", what, worst)
+
+
+@contextlib.contextmanager
+def _quiet():  # type: ignore[no-untyped-def]
+    """Keep the converters' chatter off the terminal."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -1,0 +1,115 @@
+"""Float TFLite to full int8 with the ranges that training learned.
+
+ai-edge-quantizer takes its calibration as a table, tensor name to {min, max}; here the table holds
+the learned ranges instead of observed ones, so the scales on the device are those that the
+fake-quantized model was trained with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from conversion.errors import ConversionError
+from edge_runtime.bundle import AUDIO_ENCODER
+from training.model import MscnnSpu
+
+Ranges = dict[str, tuple[float, float]]
+
+_WEIGHTED = ("Conv", "Gemm")
+
+
+def learned_ranges(model: MscnnSpu, onnx_path: Path, role: str) -> Ranges:
+    """The range of every activation of one exported graph, by the name the converter keeps.
+
+    A convolution or dense layer takes the range of the activation quantizer behind it, before its
+    ReLU as well: with its low end at zero, saturation does the work of the ReLU. Every other
+    operation moves values without changing them.
+    """
+    entry, layers, outputs = (
+        (model.audio_input, model.audio.convs, model.audio.outputs)
+        if role == AUDIO_ENCODER
+        else (model.head.input, model.head.layers, model.head.outputs)
+    )
+    graph = onnx.load(str(onnx_path)).graph
+    ranges = {graph.input[0].name: entry.range()}
+    # The exporter reorders the nodes, but names each layer's weight after its place in the model.
+    weights = natural_order(n.input[1] for n in graph.node if n.op_type in _WEIGHTED)
+    if len(weights) != len(layers):
+        raise ConversionError(f"{onnx_path.name} has {len(weights)} layers, not {len(layers)}")
+    learned = dict(zip(weights, [quantizer.range() for quantizer in outputs], strict=True))
+    for node in graph.node:
+        if node.op_type in _WEIGHTED:
+            ranges[node.output[0]] = learned[node.input[1]]
+        elif node.op_type != "Constant":
+            ranges[node.output[0]] = ranges[node.input[0]]
+    return ranges
+
+
+def quantize(float_path: Path, ranges: Ranges, out: Path) -> None:
+    """Write the int8 form of a float TFLite graph.
+
+    Parameters
+    ----------
+    float_path : the float32 graph.
+    ranges : (low, high) of each activation tensor, by name; zero inside.
+    out : where the int8 graph goes.
+
+    Raises
+    ------
+    ConversionError : an activation has no range, or a tensor of the result is not an integer.
+    """
+    from ai_edge_quantizer import quantizer, recipe
+
+    table = {
+        name: {
+            "min": np.array([[low]], np.float32),
+            "max": np.array([[high]], np.float32),
+        }
+        for name, (low, high) in ranges.items()
+    }
+    try:
+        result = quantizer.Quantizer(str(float_path), recipe.static_wi8_ai8()).quantize(table)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ConversionError(f"{float_path.name}: {error}") from error
+    out.write_bytes(bytes(result.quantized_model))
+    floats = float_tensors(out)
+    if floats:
+        raise ConversionError(f"{out.name} still has float tensors: {', '.join(floats)}")
+
+
+def natural_order(names: Iterable[str]) -> list[str]:
+    """Names sorted with the numbers in them taken as numbers."""
+    return sorted(names, key=lambda n: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", n)])
+
+
+def tensor_details(path: Path) -> list[dict[str, object]]:
+    """Every tensor of a TFLite graph as LiteRT describes it."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    # Without a delegate: a delegate would replace tensors by ones of its own.
+    interpreter = Interpreter(
+        model_path=str(path),
+        experimental_op_resolver_type=_no_delegates(),
+    )
+    interpreter.allocate_tensors()
+    return list(interpreter.get_tensor_details())
+
+
+def float_tensors(path: Path) -> list[str]:
+    """Names of the tensors of a TFLite graph that are not integers."""
+    return [
+        str(detail["name"])
+        for detail in tensor_details(path)
+        if np.dtype(detail["dtype"]).kind == "f"
+    ]
+
+
+def _no_delegates() -> object:
+    from ai_edge_litert.interpreter import OpResolverType
+
+    return OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES

@@ -1,0 +1,146 @@
+"""The microphone, through PyAudio (PortAudio): captured on a thread of its own, overflow counted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.audio import BLOCK, BLOCK_SECONDS
+from edge_runtime.errors import AudioError, MissingPackageError
+from edge_runtime.mfcc import SAMPLE_RATE, Int16
+
+QUEUE_SECONDS = 10.0  # audio that may wait while inference is busy
+_SILENT_SECONDS = 3.0  # without a block for this long, the device is gone
+
+
+class MicrophoneSource:
+    """The default input device, or the one of that index or (part of a) name.
+
+    PortAudio's callback only puts blocks into a queue, so capture never waits for inference. What
+    PortAudio reports as overflowed, and what finds the queue full, is counted and never fatal.
+    Raises AudioError when there is no such device, it does not open, or it disappears;
+    MissingPackageError without PyAudio.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        pyaudio = _pyaudio()
+        self.warnings: list[str] = []
+        self._dropped = 0
+        self._queue: queue.Queue[Int16] = queue.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
+        self._continue = pyaudio.paContinue
+        self._overflow = pyaudio.paInputOverflow
+        with _no_alsa_chatter():
+            self._audio = pyaudio.PyAudio()
+        try:
+            info = _find(self._audio, device)
+            self.name = f"microphone {info['name']}"
+            with _no_alsa_chatter():
+                self._stream = self._audio.open(
+                    SAMPLE_RATE,
+                    1,
+                    pyaudio.paInt16,
+                    input=True,
+                    input_device_index=int(info["index"]),
+                    frames_per_buffer=BLOCK,
+                    stream_callback=self._receive,
+                    start=False,
+                )
+        except OSError as error:
+            self._audio.terminate()
+            raise AudioError(
+                f"cannot open the microphone: {error}; 'edge-emotion devices' lists what there is"
+            ) from None
+        except AudioError:
+            self._audio.terminate()
+            raise
+
+    def blocks(self) -> Iterator[Int16]:
+        """Blocks of int16 at 16 kHz, shape (n,), until closed."""
+        self._stream.start_stream()
+        try:
+            while True:
+                try:
+                    yield self._queue.get(timeout=_SILENT_SECONDS)
+                except queue.Empty:
+                    raise AudioError(f"{self.name} gives no more audio: was it unplugged?") from None
+        finally:
+            with contextlib.suppress(OSError):
+                self._stream.stop_stream()
+                self._stream.close()
+            self._audio.terminate()
+
+    def take_dropped(self) -> int:
+        """Samples lost since last asked."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
+
+    def _receive(self, data: bytes, count: int, _: Any, status: int) -> tuple[None, int]:
+        if status & self._overflow:
+            # PortAudio does not say how much it threw away: at least one of its buffers.
+            self._dropped += count
+        try:
+            self._queue.put_nowait(np.frombuffer(data, np.int16))
+        except queue.Full:
+            self._dropped += count
+        return None, self._continue
+
+
+def list_microphones() -> list[dict[str, Any]]:
+    """Input devices as PortAudio describes them: index, name, maxInputChannels, default."""
+    pyaudio = _pyaudio()
+    with _no_alsa_chatter():
+        audio = pyaudio.PyAudio()
+    try:
+        default = _default_index(audio)
+        infos = [audio.get_device_info_by_index(i) for i in range(audio.get_device_count())]
+        return [{**i, "default": i["index"] == default} for i in infos if i["maxInputChannels"] > 0]
+    finally:
+        audio.terminate()
+
+
+def _find(audio: Any, device: str | None) -> dict[str, Any]:
+    if device is None:
+        index = _default_index(audio)
+        if index is None:
+            raise AudioError("there is no microphone; 'edge-emotion devices' lists what there is")
+        return dict(audio.get_device_info_by_index(index))
+    for index in range(audio.get_device_count()):
+        info = audio.get_device_info_by_index(index)
+        named = str(index) == device or device.lower() in str(info["name"]).lower()
+        if named and info["maxInputChannels"] > 0:
+            return dict(info)
+    raise AudioError(f"no microphone {device!r}; 'edge-emotion devices' lists what there is")
+
+
+def _default_index(audio: Any) -> int | None:
+    try:
+        return int(audio.get_default_input_device_info()["index"])
+    except OSError:
+        return None
+
+
+def _pyaudio() -> Any:
+    try:
+        import pyaudio
+    except ImportError:
+        raise MissingPackageError("the microphone", "PyAudio", "mic") from None
+    return pyaudio
+
+
+@contextlib.contextmanager
+def _no_alsa_chatter() -> Iterator[None]:
+    """ALSA probes every device of its configuration and writes each failure to standard error."""
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

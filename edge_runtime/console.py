@@ -1,0 +1,54 @@
+"""How every command of the project ends: one line for a mistake, a clean stop for Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+
+from edge_runtime.errors import EdgeError
+
+OK, OURS, THEIRS = 0, 1, 2
+"""Exit codes: fine, our fault, the user's mistake."""
+DEBUG_VARIABLE = "EDGE_EMOTION_DEBUG"
+
+
+def run_command(
+    name: str, command: Callable[[], int], mistakes: tuple[type[Exception], ...] = (EdgeError,)
+) -> int:
+    """Run `command` and return its exit code; report what it raises in one line.
+
+    Ctrl-C returns 130, as a shell expects. With EDGE_EMOTION_DEBUG set, the traceback is printed
+    as well.
+    """
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print(f"{name}: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except mistakes as error:
+        _trace()
+        print(f"{name}: {error}", file=sys.stderr)
+        return THEIRS
+    except OSError as error:
+        _trace()
+        print(f"{name}: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        return OURS
+    except Exception as error:
+        _trace()
+        print(
+            f"{name}: internal error: {type(error).__name__}: {error} "
+            f"({DEBUG_VARIABLE}=1 shows where)",
+            file=sys.stderr,
+        )
+        return OURS
+
+
+def _trace() -> None:
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exc()

@@ -1,0 +1,97 @@
+"""The typed events of a stream, and their JSON form (one object a line)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+UNSURE = "unsure"
+
+
+@dataclass(frozen=True)
+class SpeechStartEvent:
+    """Somebody begins to speak."""
+
+    type: ClassVar[str] = "speech_start"
+    t: float
+    """Second of the stream at which the utterance begins."""
+
+
+@dataclass(frozen=True)
+class EmotionEvent:
+    """What the running utterance (final: the finished one) sounds like."""
+
+    type: ClassVar[str] = "emotion"
+    t: float
+    """Second of the stream up to which was heard when this was said."""
+    final: bool
+    """True once an utterance, at its end; false for a verdict while it is still spoken."""
+    start: float
+    """Second at which the utterance began."""
+    end: float
+    """Second up to which it was heard."""
+    label: str
+    """The most probable class, or "unsure" below the bundle's threshold."""
+    confidence: float
+    """Calibrated probability of the most probable class, 0 to 1."""
+    scores: dict[str, float]
+    """Calibrated probability of every class; they sum to 1."""
+    text: str = ""
+    """Words heard in the utterance."""
+    modality: str = "audio"
+    """What the verdict rests on: "audio", "text" or "audio+text"."""
+    latency_ms: dict[str, float] = field(default_factory=dict)
+    """Time from the last sample it needed to this event: per stage and in total, ms."""
+
+
+@dataclass(frozen=True)
+class HealthEvent:
+    """How the stream keeps up."""
+
+    type: ClassVar[str] = "health"
+    t: float
+    """Second of the stream."""
+    dropped_ms: float
+    """Audio lost before it could be heard, ms since the stream began."""
+    invalid_samples: int
+    """Samples that were NaN or infinite and taken for 0, since the stream began."""
+    real_time_factor: float
+    """Processing time over audio time since the stream began."""
+    rss_mb: float
+    """Memory of the process, MB; 0 where the system does not tell."""
+
+
+Event = SpeechStartEvent | EmotionEvent | HealthEvent
+
+_DECIMALS = {"latency_ms": 3, "real_time_factor": 5, "scores": 4, "confidence": 4}
+
+
+def to_dict(event: Event) -> dict[str, Any]:
+    """An event as the object of the JSON contract: type first, numbers rounded to what they mean."""
+    result: dict[str, Any] = {"type": event.type}
+    for item in fields(event):
+        result[item.name] = _rounded(getattr(event, item.name), _DECIMALS.get(item.name, 3))
+    if isinstance(event, EmotionEvent):
+        result["scores"] = _sum_to_one(result["scores"])
+    return result
+
+
+def to_json(event: Event) -> str:
+    """An event as one line of JSON, without the line break."""
+    return json.dumps(to_dict(event), ensure_ascii=False, allow_nan=False)
+
+
+def _rounded(value: Any, decimals: int) -> Any:
+    if isinstance(value, float):
+        return round(value, decimals)
+    if isinstance(value, dict):
+        return {key: _rounded(item, decimals) for key, item in value.items()}
+    return value
+
+
+def _sum_to_one(scores: dict[str, float]) -> dict[str, float]:
+    """Give what rounding lost to the largest score."""
+    largest = max(scores, key=lambda label: scores[label])
+    rest = sum(value for label, value in scores.items() if label != largest)
+    return {**scores, largest: round(1.0 - rest, _DECIMALS["scores"])}

@@ -1,0 +1,247 @@
+"""Samples to utterances: voice activity and end-pointing.
+
+WebRTC's voice activity detector judges 20 ms frames; a frame must also stand out from a slowly
+rising estimate of the noise floor, because that detector alone takes steady broadband noise for
+speech. The same code trims the training clips, so that the model meets on the device exactly the
+stretches of audio it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from edge_runtime.errors import MissingPackageError
+from edge_runtime.mfcc import SAMPLE_RATE, Int16
+
+FRAME = SAMPLE_RATE // 50  # samples judged at a time, 20 ms
+_SILENCE_DB = -90.0  # energy given to digital silence, dB relative to full scale
+
+
+@dataclass(frozen=True)
+class SegmentParams:
+    """When an utterance begins and ends. Part of what a trained model expects."""
+
+    aggressiveness: int = 2
+    """WebRTC VAD mode, 0 (keeps doubtful frames) to 3 (drops them)."""
+    margin_db: float = 6.0
+    """Decibels by which speech must exceed the noise floor."""
+    floor_db: float = -65.0
+    """Noise floor assumed when a stream begins, dB relative to full scale."""
+    floor_rise_db: float = 3.0
+    """Decibels a second by which the noise floor estimate may rise."""
+    start_ms: int = 240
+    """Stretch in which an utterance must assert itself, ms."""
+    start_share: float = 0.5
+    """Share of voiced frames in that stretch that begins an utterance."""
+    lead_ms: int = 100
+    """Audio kept from before the stretch in which speech was found, ms."""
+    tail_ms: int = 100
+    """Audio kept after the last voiced frame, ms."""
+    end_ms: int = 500
+    """Silence that ends an utterance, ms; 0 keeps the whole stream one utterance."""
+    max_pause_ms: int = 1000
+    """Inside an utterance longer silences are shortened to this, ms."""
+    max_seconds: float = 15.0
+    """An utterance longer than this is closed; speech that goes on begins the next one, s."""
+
+    def whole(self) -> SegmentParams:
+        """The same, but with the stream taken for one utterance: only its edges are trimmed."""
+        return replace(self, end_ms=0, max_seconds=float("inf"))
+
+
+class SpeechStart(NamedTuple):
+    """An utterance begins."""
+
+    t: float
+    """Second of the stream at which it begins."""
+
+
+class Speech(NamedTuple):
+    """A stretch of the running utterance."""
+
+    samples: Int16
+    """int16, shape (n,)."""
+
+
+class SpeechEnd(NamedTuple):
+    """The utterance is over."""
+
+    t: float
+    """Second of the stream at which it ended (not at which that was decided)."""
+
+
+Boundary = SpeechStart | Speech | SpeechEnd
+
+
+class Segmenter:
+    """Cuts a stream of int16 samples at 16 kHz into utterances.
+
+    Silence after speech is held back until it is known to be a pause inside the utterance or its
+    end, so no sample of the silence that ends an utterance reaches the model.
+    Raises MissingPackageError when the voice activity detector is not installed.
+    """
+
+    def __init__(self, params: SegmentParams | None = None) -> None:
+        try:
+            import webrtcvad
+        except ImportError:
+            raise MissingPackageError(
+                "voice activity detection", "webrtcvad-wheels", "all"
+            ) from None
+        self.params = params or SegmentParams()
+        self._vad = webrtcvad.Vad(self.params.aggressiveness)
+        self._floor = self.params.floor_db
+        self._position = 0  # samples judged since the stream began
+        self._rest = np.empty(0, np.int16)
+        self._speaking = False
+        self._begin_listening()
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is running."""
+        return self._speaking
+
+    @property
+    def position(self) -> int:
+        """Samples received since the stream began."""
+        return self._position + self._rest.size
+
+    def feed(self, samples: Int16) -> list[Boundary]:
+        """Take int16 samples, shape (n,); return what is now known, in order."""
+        signal = np.concatenate([self._rest, samples])
+        count = signal.size // FRAME
+        frames = signal[: count * FRAME].reshape(count, FRAME)
+        self._rest = signal[count * FRAME :]
+        found: list[Boundary] = []
+        for frame, level in zip(frames, _levels(frames), strict=True):
+            self._position += FRAME
+            self._judge(frame, self._is_voiced(frame, float(level)), found)
+        return _joined(found)
+
+    def finish(self) -> list[Boundary]:
+        """The stream is over: close the running utterance, if there is one."""
+        found: list[Boundary] = []
+        rest, self._rest = self._rest, np.empty(0, np.int16)
+        self._position += rest.size
+        if self._speaking:
+            self._pending.append(rest)
+            self._close(found)
+        elif not self.params.end_ms and self._position:
+            # Asked to take the stream for one utterance in which no voice was found: all of it.
+            found.append(SpeechStart(0.0))
+            found += [Speech(frame) for frame in (*self._before, rest)]
+            found.append(SpeechEnd(self._position / SAMPLE_RATE))
+        self._begin_listening()
+        return _joined(found)
+
+    def skip(self, samples: int) -> list[Boundary]:
+        """Account for `samples` that were lost before they reached the stream."""
+        found: list[Boundary] = []
+        if self._speaking and self.params.end_ms:
+            self._close(found)
+        self._position += samples
+        return _joined(found)
+
+    def _begin_listening(self) -> None:
+        params = self.params
+        stretch = _frames(params.start_ms)
+        keep = stretch + _frames(params.lead_ms)
+        self._votes: deque[bool] = deque(maxlen=stretch)
+        # Taking the whole stream for one utterance, nothing may be forgotten before a voice is
+        # found; 15 s bound the memory of a file that has none.
+        self._before: deque[Int16] = deque(maxlen=keep if params.end_ms else _frames(15_000))
+        self._pending: list[Int16] = []
+        self._length = 0
+
+    def _judge(self, frame: Int16, voiced: bool, found: list[Boundary]) -> None:
+        if not self._speaking:
+            self._listen(frame, voiced, found)
+        elif voiced:
+            found += [Speech(held) for held in self._pending]
+            found.append(Speech(frame))
+            self._length += (len(self._pending) + 1) * FRAME
+            self._pending = []
+            if self._length >= self.params.max_seconds * SAMPLE_RATE:
+                # What goes on being said is heard again within `start_ms`, nothing of it lost.
+                self._close(found)
+        else:
+            self._pending.append(frame)
+            silent = len(self._pending)
+            if self.params.end_ms and silent >= _frames(self.params.end_ms):
+                self._close(found)
+            elif silent > _frames(self.params.max_pause_ms):
+                # Drop from the middle: what follows the last word and precedes the next stays.
+                del self._pending[_frames(self.params.max_pause_ms) // 2]
+
+    def _listen(self, frame: Int16, voiced: bool, found: list[Boundary]) -> None:
+        self._before.append(frame)
+        self._votes.append(voiced)
+        needed = self.params.start_share * (self._votes.maxlen or 1)
+        if sum(self._votes) < needed:
+            return
+        keep = len(self._votes) + _frames(self.params.lead_ms)
+        self._start(found, list(self._before)[-keep:])
+
+    def _start(self, found: list[Boundary], frames: list[Int16]) -> None:
+        self._begin_listening()
+        self._speaking = True
+        self._length = len(frames) * FRAME
+        found.append(SpeechStart((self._position - self._length) / SAMPLE_RATE))
+        found += [Speech(frame) for frame in frames]
+
+    def _close(self, found: list[Boundary]) -> None:
+        tail = _frames(self.params.tail_ms)
+        found += [Speech(frame) for frame in self._pending[:tail]]
+        silent = sum(frame.size for frame in self._pending[tail:])
+        found.append(SpeechEnd((self._position - silent) / SAMPLE_RATE))
+        self._speaking = False
+        self._begin_listening()
+
+    def _is_voiced(self, frame: Int16, level: float) -> bool:
+        rise = self.params.floor_rise_db * FRAME / SAMPLE_RATE
+        self._floor = min(level, self._floor + rise) if level > _SILENCE_DB else self._floor
+        if level < self._floor + self.params.margin_db:
+            return False
+        return bool(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE))
+
+
+def speech_of(samples: Int16, params: SegmentParams | None = None) -> Int16:
+    """The utterance in a clip of one utterance: its edges trimmed, long pauses shortened.
+
+    int16 (n,) in, int16 (m,) out; a clip without any voice comes back whole.
+    """
+    segmenter = Segmenter((params or SegmentParams()).whole())
+    found = segmenter.feed(samples) + segmenter.finish()
+    pieces = [item.samples for item in found if isinstance(item, Speech)]
+    return np.concatenate(pieces) if pieces else samples
+
+
+def _frames(milliseconds: int) -> int:
+    return milliseconds * SAMPLE_RATE // 1000 // FRAME
+
+
+def _levels(frames: Int16) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    """Energy of each frame in dB relative to full scale."""
+    energy = np.mean(np.square(frames.astype(np.float32) / np.float32(32768)), axis=1)
+    return np.asarray(10 * np.log10(np.maximum(energy, 10 ** (_SILENCE_DB / 10))), np.float32)
+
+
+def _joined(found: list[Boundary]) -> list[Boundary]:
+    """Neighbouring stretches of speech as one array."""
+    result: list[Boundary] = []
+    run: list[Int16] = []
+    for item in found:
+        if isinstance(item, Speech):
+            run.append(item.samples)
+            continue
+        if run:
+            result.append(Speech(np.concatenate(run)))
+            run = []
+        result.append(item)
+    if run:
+        result.append(Speech(np.concatenate(run)))
+    return result

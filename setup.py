@@ -1,0 +1,67 @@
+"""One wheel that holds edge_runtime alone; a checkout installed with -e sees all four packages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "edge_runtime/__init__.py").read_text())
+assert VERSION is not None
+
+DEVICE = {
+    "files": ["soundfile>=0.12", "soxr>=0.5"],  # audio files of any format and rate
+    "mic": ["PyAudio>=0.2.14"],
+    "view": ["rich>=13"],  # the live terminal view
+}
+WORKSTATION = {
+    "train": [
+        "torch>=2.14",
+        "lightning>=2.6",
+        "torchmetrics>=1.9",
+        "matplotlib>=3.9",
+        *DEVICE["files"],
+        *DEVICE["view"],
+    ],
+    # onnx2tf pins onnx and others; whatever it chooses is what it was tested with.
+    "convert": ["onnx2tf>=2.6.9", "ai-edge-quantizer>=0.5.1", "onnxruntime>=1.20"],
+    "bench": ["python_speech_features>=0.6", "scikit-learn>=1.5", "scipy>=1.12"],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "hypothesis>=6",
+        "mypy>=1.15",
+        "ruff>=0.9",
+        "espeakng-loader>=0.2.4",  # speaks the demo scene
+        "wheel",
+        "build",
+    ],
+}
+
+setup(
+    name="edge-emotion",
+    version=VERSION[1],
+    description="Speech emotion recognition on the device: MSCNN-SPU in int8",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0 AND CC-BY-NC-SA-4.0",
+    license_files=["LICENSE", "edge_runtime/models/default/MODEL_CARD.md"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["edge_runtime", "edge_runtime.*"]),
+    package_data={
+        "edge_runtime": ["py.typed", "models/*/*.json", "models/*/*.tflite", "models/*/*.md"],
+    },
+    install_requires=[
+        "numpy>=1.26",
+        "ai-edge-litert>=2.1.2; platform_system != 'Windows'",
+        "webrtcvad-wheels>=2.0.14",
+    ],
+    extras_require={
+        **DEVICE,
+        "all": sorted({requirement for extra in DEVICE.values() for requirement in extra}),
+        **WORKSTATION,
+    },
+    entry_points={"console_scripts": ["edge-emotion = edge_runtime.cli:main"]},
+)

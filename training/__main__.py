@@ -1,0 +1,342 @@
+"""`python -m training`: corpora on disk become quantization-aware models."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import logging
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.console import OK, run_command
+from edge_runtime.errors import EdgeError
+from edge_runtime.settings import add_arguments, from_arguments
+
+_EPILOG = """examples:
+  python -m training corpora  ravdess=data/ravdess emodb=data/emodb
+  python -m training fit      manifest=my_clips.csv --out runs/mine
+  python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
+  python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv --out runs/all
+
+NAME is ravdess, emodb or manifest (a CSV: path,label,speaker,session,text,split,start,end).
+"""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The shape of the network, as far as the command line sets it."""
+
+    filters: int = 128
+    """Filters per kernel length."""
+    hidden: int = 128
+    """Width of the hidden dense layer."""
+    dropout: float = 0.3
+    """Dropout before each dense layer."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and run; the exit code."""
+    from training.fit import FitSettings
+
+    parser = argparse.ArgumentParser(
+        "python -m training",
+        description="Train MSCNN-SPU speech emotion models, quantization-aware.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    corpora = commands.add_parser("corpora", help="what is there: clips, hours, speakers, classes")
+    fit = commands.add_parser("fit", help="train one model")
+    crossval = commands.add_parser("crossval", help="speaker-independent folds, UA/WA, plots")
+    for command, function in ((corpora, _corpora), (fit, _fit), (crossval, _crossval)):
+        command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
+        command.set_defaults(command=function)
+    for command in (fit, crossval):
+        command.add_argument("--out", type=Path, default=None, metavar="RUN", help="folder to write")
+        add_arguments(command.add_argument_group("schedule"), FitSettings)
+        add_arguments(command.add_argument_group("model"), ModelSettings)
+    fit.add_argument("--resume", action="store_true", help="go on where RUN was interrupted")
+    fit.add_argument(
+        "--watch",
+        type=float,
+        default=0.2,
+        metavar="SHARE",
+        help="share of each corpus's speakers kept out of training, to measure and calibrate on "
+        "(default: 0.2; 0 with --crossval)",
+    )
+    fit.add_argument(
+        "--crossval",
+        type=Path,
+        metavar="RUN",
+        help="a finished crossval of the same data: train on every speaker, and take calibration "
+        "and figures from there",
+    )
+    crossval.add_argument("--folds", type=int, default=5, metavar="K", help="folds (default: 5)")
+    crossval.add_argument("--jobs", type=int, metavar="N", help="folds at a time (default: cores)")
+
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from training.errors import TrainingError
+
+    return run_command("training", lambda: int(parsed.command(parsed)), (TrainingError, EdgeError))
+
+
+def _corpora(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge_runtime.audio.file import FileSource
+    from training.corpora import load_corpora
+
+    table = Table("corpus", "clips", "hours", "speakers", "classes", "left out", "unreadable")
+    for name, found in load_corpora(arguments.corpora).items():
+        seconds, unreadable = 0.0, 0
+        for utterance in found.utterances:
+            try:
+                seconds += FileSource(utterance.path, utterance.start, utterance.end).seconds
+            except EdgeError as error:
+                unreadable += 1
+                logging.warning("%s", error)
+        table.add_row(
+            name,
+            str(len(found.utterances)),
+            f"{seconds / 3600:.2f}",
+            str(len({u.speaker for u in found.utterances})),
+            _counts(Counter(u.label for u in found.utterances)),
+            _counts(found.left_out) or "-",
+            str(unreadable),
+        )
+    Console().print(table)
+    return OK
+
+
+def _fit(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from training.corpora import load_corpora
+    from training.crossval import run_of
+    from training.data import FeatureSettings, extract
+    from training.errors import TrainingError
+    from training.fit import FitData, FitSettings, augmentations, fit
+    from training.folds import check_classes, watch_split
+    from training.report import plot_curves
+
+    out = arguments.out or Path("runs/fit")
+    settings = from_arguments(FitSettings, arguments)
+    _refuse_finished(out, arguments.resume)
+    found = load_corpora(arguments.corpora)
+    utterances = [u for f in found.values() for u in f.utterances]
+    labels = check_classes(utterances)
+    share = 0.0 if arguments.crossval else arguments.watch
+    if not 0 <= share < 1:
+        raise TrainingError(f"--watch {share} is not a share from 0 to 1")
+    borrowed = _crossval_summary(arguments.crossval, labels) if arguments.crossval else None
+    train, watched = watch_split(utterances, share)
+    features = FeatureSettings()
+    train_set = extract(train, features, augmentations(settings))
+    watch_set = extract(watched, features) if watched else None
+    _report_skipped([*train_set.skipped, *(watch_set.skipped if watch_set else [])])
+    data = FitData(train_set, watch_set, labels)
+    module = fit(data, _config(arguments, labels), settings, out, arguments.resume)
+    run = run_of(module, features)
+    run.training = _training_record(found, settings, train_set.utterances, train_set)
+    if borrowed:
+        run.temperature, run.threshold = borrowed["temperature"], borrowed["threshold"]
+        run.metrics = borrowed["metrics"]
+    elif watch_set:
+        _measure_on_watched(run, watch_set)
+    run.save(out)
+    plot_curves([out / "log" / "metrics.csv"], out / "curves.png", settings.epochs)
+    console = Console()
+    _print_metrics(console, run.metrics)
+    console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
+    return OK
+
+
+def _crossval(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from training.corpora import load_corpora
+    from training.crossval import SUMMARY, crossval, default_jobs
+    from training.data import FeatureSettings
+    from training.fit import FitSettings
+    from training.folds import check_classes
+    from training.report import plot_confusion, plot_curves
+
+    out = arguments.out or Path("runs/crossval")
+    settings = from_arguments(FitSettings, arguments)
+    found = load_corpora(arguments.corpora)
+    utterances = [u for f in found.values() for u in f.utterances]
+    labels = check_classes(utterances)
+    result = crossval(
+        utterances,
+        _config(arguments, labels),
+        settings,
+        FeatureSettings(),
+        arguments.folds,
+        out,
+        arguments.jobs or default_jobs(),
+    )
+    metrics = result.metrics()
+    temperature, threshold, error = result.calibration()
+    speakers = {c: len({u.speaker for u in result.utterances if u.corpus == c}) for c in metrics}
+    summary = {
+        "labels": labels,
+        "temperature": temperature,
+        "threshold": threshold,
+        "metrics": {
+            "protocol": f"{arguments.folds} speaker-independent folds over "
+            + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
+            + "; figures over the clips of all test folds together",
+            "corpora": {
+                corpus: {form: m.to_dict() for form, m in forms.items()}
+                for corpus, forms in metrics.items()
+            },
+            "calibration_error": round(error, 4),
+        },
+    }
+    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    for corpus, forms in metrics.items():
+        panels = [(f"{corpus}, {form}", forms[form]) for form in ("float", "int8")]
+        plot_confusion(panels, out / f"confusion_{corpus}.png")
+    logs = sorted(out.glob("fold*/log/metrics.csv"))
+    plot_curves(logs, out / "curves.png", settings.epochs)
+    console = Console()
+    _print_metrics(console, summary["metrics"])
+    console.print(f"calibration error {100 * error:.1f} % at temperature {temperature:.2f}")
+    console.print(f"plots and predictions in {out}")
+    return OK
+
+
+def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
+    from training.model import ModelConfig
+
+    shape = from_arguments(ModelSettings, arguments)
+    return ModelConfig(
+        labels=tuple(labels),
+        filters=shape.filters,
+        hidden=(shape.hidden,),
+        dropout=shape.dropout,
+    )
+
+
+def _refuse_finished(out: Path, resume: bool) -> None:
+    from training.errors import TrainingError
+    from training.run import RUN_FILE
+
+    if (out / RUN_FILE).exists():
+        raise TrainingError(f"{out} holds a finished run; choose another --out or remove it")
+    if (out / "checkpoints").exists() and not resume:
+        raise TrainingError(f"{out} holds an interrupted run; go on with --resume or remove it")
+
+
+def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
+    from training.crossval import SUMMARY
+    from training.errors import TrainingError
+
+    path = folder / SUMMARY
+    if not path.exists():
+        raise TrainingError(f"{folder} is not a finished crossval: there is no {SUMMARY}")
+    summary: dict[str, Any] = json.loads(path.read_text())
+    if summary["labels"] != labels:
+        raise TrainingError(f"{folder} has classes {summary['labels']}, this data {labels}")
+    return summary
+
+
+def _measure_on_watched(run: Any, watched: Any) -> None:
+    """Calibrate and measure on the speakers that did not train; fake-quant stands for int8."""
+    import numpy as np
+
+    from training.crossval import calibrate
+    from training.fakequant import Phase
+    from training.fit import predict
+    from training.metrics import measure
+
+    labels = list(run.config.labels)
+    clean = [variants[0] for variants in watched.variants]
+    truth = np.array([labels.index(u.label) for u in watched.utterances])
+    corpora = np.array([u.corpus for u in watched.utterances])
+    logits = {
+        "float": predict(run.model(Phase.FLOAT), clean),
+        "fake-quant": predict(run.model(Phase.INT8), clean),
+    }
+    run.temperature, run.threshold, error = calibrate(logits["fake-quant"], truth)
+    speakers = len({u.speaker for u in watched.utterances})
+    run.metrics = {
+        "protocol": f"{speakers} speakers kept out of training",
+        "corpora": {
+            str(c): {
+                form: measure(truth[corpora == c], x.argmax(axis=1)[corpora == c], labels).to_dict()
+                for form, x in logits.items()
+            }
+            for c in sorted(set(corpora))
+        },
+        "calibration_error": round(error, 4),
+    }
+
+
+def _training_record(
+    found: dict[str, Any], settings: Any, used: list[Any], features: Any
+) -> dict[str, Any]:
+    hours: Counter[str] = Counter()
+    for utterance, variants in zip(features.utterances, features.variants, strict=True):
+        hours[utterance.corpus] += len(variants[0]) / 360_000
+    licences = sorted({f.licence for f in found.values() if f.licence})
+    return {
+        "corpora": {
+            name: {
+                "clips": sum(u.corpus == name for u in used),
+                "speakers": len({u.speaker for u in used if u.corpus == name}),
+                "hours": round(hours[name], 3),
+                "classes": dict(sorted(Counter(u.label for u in used if u.corpus == name).items())),
+                "licence": f.licence,
+                "citation": f.citation,
+            }
+            for name, f in found.items()
+        },
+        "licence": " and ".join(licences) or "that of the manifest's data",
+        "skipped": len(features.skipped),
+        "settings": asdict(settings),
+        "versions": {t: importlib.metadata.version(t) for t in ("torch", "lightning", "numpy")},
+    }
+
+
+def _print_metrics(console: Any, metrics: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    if not metrics:
+        return
+    table = Table("corpus", "form", "clips", "UA %", "WA %", "recall %")
+    for corpus, forms in metrics["corpora"].items():
+        for form, values in forms.items():
+            recalls = values["per_class_recall"]
+            table.add_row(
+                corpus,
+                form,
+                str(values["n"]),
+                f"{100 * values['ua']:.1f}",
+                f"{100 * values['wa']:.1f}",
+                "  ".join(f"{label} {100 * recall:.0f}" for label, recall in recalls.items()),
+            )
+    console.print(table)
+    console.print(metrics["protocol"])
+
+
+def _report_skipped(skipped: Iterable[tuple[Any, str]]) -> None:
+    skipped = list(skipped)
+    if skipped:
+        print(f"skipped {len(skipped)} clips that cannot be used (named above)", file=sys.stderr)
+
+
+def _counts(counter: Counter[str]) -> str:
+    return "  ".join(f"{key} {count}" for key, count in sorted(counter.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

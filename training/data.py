@@ -1,0 +1,244 @@
+"""Utterances to feature tensors: decoding, trimming, augmentation, MFCC, and a cache on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from edge_runtime.audio.file import FileSource
+from edge_runtime.errors import AudioError
+from edge_runtime.mfcc import DEFAULT_PARAMS, Float32, MfccParams, mfcc
+from edge_runtime.segment import SegmentParams, speech_of
+from training.augment import CLEAN, Augmentation, augment
+from training.corpora import Utterance
+
+log = logging.getLogger(__name__)
+
+_CACHE_VERSION = 1  # raise when the code below, mfcc.py or segment.py changes what it computes
+_SILENT_PEAK = 8  # int16 steps: below this a clip is called silent
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What fixes the features of a clip."""
+
+    mfcc: MfccParams = DEFAULT_PARAMS
+    segment: SegmentParams = field(default_factory=SegmentParams)
+    trim: bool = True
+    """Keep the speech only, as the device's end-pointing does."""
+
+
+@dataclass
+class FeatureSet:
+    """Features of the utterances that could be read."""
+
+    utterances: list[Utterance]
+    """Those that could be read, in the order given."""
+    variants: list[list[Float32]]
+    """Per utterance, one float32 (frames, features) per augmentation; the first is clean."""
+    skipped: list[tuple[Utterance, str]]
+    """Those that could not, and why."""
+
+
+def extract(
+    utterances: Sequence[Utterance],
+    settings: FeatureSettings | None = None,
+    augmentations: Sequence[Augmentation] = (CLEAN,),
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> FeatureSet:
+    """Features of every utterance, on all cores, from the cache where they are known.
+
+    Unreadable and silent files are skipped, counted, and named in the log.
+
+    Parameters
+    ----------
+    utterances : what to read.
+    settings : feature and trimming parameters.
+    augmentations : one variant of each utterance per entry.
+    cache : folder of cached features; by default `cache_folder()`.
+    workers : processes; by default one per core; 1 stays in this process.
+    progress : show a progress bar.
+    """
+    settings = settings or FeatureSettings()
+    folder = cache or cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = [(u, settings, tuple(augmentations), folder) for u in utterances]
+    result = FeatureSet([], [], [])
+    with contextlib.ExitStack() as stack:
+        if workers == 1:
+            extracted = map(_extract_one, tasks)
+        else:
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context)
+            extracted = stack.enter_context(pool).map(_extract_one, tasks, chunksize=4)
+        shown = track(
+            extracted,
+            "extracting features",
+            total=len(tasks),
+            transient=True,
+            disable=not progress,
+            console=Console(stderr=True),
+        )
+        for utterance, outcome in zip(utterances, shown, strict=True):
+            if isinstance(outcome, str):
+                log.warning("skipped %s: %s", utterance.path, outcome)
+                result.skipped.append((utterance, outcome))
+            else:
+                result.utterances.append(utterance)
+                result.variants.append(outcome)
+    return result
+
+
+def cache_folder() -> Path:
+    """Where features are cached: $XDG_CACHE_HOME/edge-emotion/features, else under ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "edge-emotion" / "features"
+
+
+def feature_statistics(features: Sequence[Float32]) -> tuple[Float32, Float32]:
+    """Mean and standard deviation over all frames of all clips, each float32 (features,)."""
+    frames = sum(len(f) for f in features)
+    mean = sum(f.sum(axis=0, dtype=np.float64) for f in features) / frames
+    variance = sum(((f - mean) ** 2).sum(axis=0) for f in features) / frames
+    return (
+        np.asarray(mean, np.float32),
+        np.sqrt(np.maximum(variance, 1e-8)).astype(np.float32),
+    )
+
+
+class ClipDataset(Dataset[tuple[Tensor, int, int]]):
+    """(features (frames, F), label index, corpus index) of each clip.
+
+    In training, each access draws one of the clip's variants at random; otherwise the clean one.
+    """
+
+    def __init__(
+        self, features: FeatureSet, labels: Sequence[str], corpora: Sequence[str], training: bool
+    ) -> None:
+        self._variants = features.variants
+        self._labels = [labels.index(u.label) for u in features.utterances]
+        self._corpora = [corpora.index(u.corpus) for u in features.utterances]
+        self._training = training
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        variants = self._variants[index]
+        pick = int(torch.randint(len(variants), ())) if self._training else 0
+        return torch.from_numpy(variants[pick]), self._labels[index], self._corpora[index]
+
+
+@dataclass
+class Batch:
+    """Clips padded to one length."""
+
+    features: Tensor
+    """Float (B, T, F), zero beyond each clip's end."""
+    lengths: Tensor
+    """Valid frames, (B,)."""
+    labels: Tensor
+    """Class indices, (B,)."""
+    corpora: Tensor
+    """Corpus indices, (B,)."""
+
+
+def collate(items: Sequence[tuple[Tensor, int, int]], frames: int | None = None) -> Batch:
+    """Pad clips to the longest; with `frames`, cut longer ones to that at a random place."""
+    clips = []
+    for clip, _, _ in items:
+        if frames is not None and len(clip) > frames:
+            start = int(torch.randint(len(clip) - frames + 1, ()))
+            clip = clip[start : start + frames]
+        clips.append(clip)
+    return Batch(
+        torch.nn.utils.rnn.pad_sequence(clips, batch_first=True),
+        torch.tensor([len(clip) for clip in clips]),
+        torch.tensor([label for _, label, _ in items]),
+        torch.tensor([corpus for _, _, corpus in items]),
+    )
+
+
+def _extract_one(
+    task: tuple[Utterance, FeatureSettings, tuple[Augmentation, ...], Path],
+) -> list[Float32] | str:
+    """The variants of one clip, or why it is skipped."""
+    utterance, settings, augmentations, folder = task
+    try:
+        source = FileSource(utterance.path, utterance.start, utterance.end)
+        content = hashlib.sha256(utterance.path.read_bytes()).hexdigest()
+        paths = [folder / _key(content, utterance, settings, a) for a in augmentations]
+        known = [_read_cache(path) for path in paths]
+        if all(k is not None for k in known):
+            return [k for k in known if k is not None]
+        blocks = list(source.blocks())
+        samples = np.concatenate(blocks) if blocks else np.empty(0, np.int16)
+    except (AudioError, OSError) as error:
+        return str(error)
+    if source.warnings:
+        return source.warnings[0]
+    if samples.size == 0 or np.abs(samples.astype(np.int32)).max() < _SILENT_PEAK:
+        return "it is silent"
+    seed = int(content[:8], 16)
+    result = []
+    for path, augmentation in zip(paths, augmentations, strict=True):
+        varied = augment(samples, augmentation, seed)
+        speech = speech_of(varied, settings.segment) if settings.trim else varied
+        features = mfcc(speech, settings.mfcc)
+        _write_cache(path, features)
+        result.append(features)
+    return result
+
+
+def _key(
+    content: str, utterance: Utterance, settings: FeatureSettings, augmentation: Augmentation
+) -> str:
+    identity = json.dumps(
+        [
+            _CACHE_VERSION,
+            content,
+            utterance.start,
+            utterance.end,
+            asdict(settings),
+            asdict(augmentation),
+        ],
+        sort_keys=True,
+    )
+    return hashlib.sha256(identity.encode()).hexdigest() + ".npy"
+
+
+def _read_cache(path: Path) -> Float32 | None:
+    try:
+        return np.asarray(np.load(path), np.float32)
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _write_cache(path: Path, features: npt.NDArray[np.float32]) -> None:
+    """Whole or not at all, also with several writers and on a disk that fills up."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.save(file, features)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        log.warning("cannot cache features in %s: %s", path.parent, error)

@@ -1,0 +1,120 @@
+"""Int8 arithmetic imitated in float, so that training sees the rounding the device will do.
+
+Weights: symmetric, one scale per output channel, range [-127, 127], taken from the weights at every
+step (what ai-edge-quantizer does with them). Activations: asymmetric, one scale per tensor, range
+[-128, 127], with low and high learned by gradient (LSQ, Esser et al. 2020, arXiv 1902.08153; the
+clipping gradient of PACT, Choi et al. 2018, arXiv 1805.06085).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import torch
+from torch import Tensor, nn
+
+INT8_MIN, INT8_MAX = -128, 127
+
+
+class Phase(Enum):
+    """What the quantizers of a model do."""
+
+    FLOAT = "float"
+    """Pass everything through."""
+    OBSERVE = "observe"
+    """Pass through and follow the range of what passes."""
+    INT8 = "int8"
+    """Round to the int8 grid; gradients pass straight through the rounding."""
+
+
+def _round(x: Tensor) -> Tensor:
+    """Round half to even with the identity as gradient (straight-through estimator)."""
+    return x + (x.round() - x).detach()
+
+
+def fake_quantize_weight(weight: Tensor) -> Tensor:
+    """Weight of shape (out, ...) on the int8 grid of its output channels."""
+    scale = weight.detach().abs().amax(dim=tuple(range(1, weight.dim())), keepdim=True) / INT8_MAX
+    scale = scale.clamp_min(1e-12)
+    return _round(weight / scale).clamp(-INT8_MAX, INT8_MAX) * scale
+
+
+class ActivationQuantizer(nn.Module):
+    """One activation tensor's learned int8 range.
+
+    `nonnegative` fixes the lower end at zero (after a ReLU).
+    """
+
+    def __init__(self, nonnegative: bool = False) -> None:
+        super().__init__()
+        self.nonnegative = nonnegative
+        self.phase = Phase.FLOAT
+        self.low = nn.Parameter(torch.zeros(()))
+        self.high = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as `x`, any shape."""
+        if self.phase is Phase.FLOAT:
+            return x
+        if self.phase is Phase.OBSERVE:
+            self._observe(x)
+            return x
+        # Few elements share two scalars: LSQ's gradient scale keeps their step in proportion.
+        gain = 1.0 / (x.numel() * INT8_MAX) ** 0.5
+        low = self._scaled_gradient(self.low, gain)
+        high = self._scaled_gradient(self.high, gain)
+        if self.nonnegative:
+            low = torch.zeros_like(low)
+        low = torch.clamp_max(low, 0.0)
+        scale = (torch.maximum(high, torch.zeros_like(high)) - low).clamp_min(1e-6) / 255
+        zero_point = INT8_MIN - (low / scale).detach().round()
+        q = torch.clamp(x / scale + zero_point, INT8_MIN, INT8_MAX)
+        return (_round(q) - zero_point) * scale
+
+    def range(self) -> tuple[float, float]:
+        """The learned (low, high), with zero inside, as the converter needs it."""
+        low = 0.0 if self.nonnegative else min(float(self.low), 0.0)
+        return low, max(float(self.high), low + 1e-6, 0.0)
+
+    @torch.no_grad()
+    def _observe(self, x: Tensor) -> None:
+        """Widen the range to 99.99 % of the values seen: single outliers cost every other value."""
+        flat = x.detach().flatten()
+        if flat.numel() > 200_000:
+            flat = flat[:: flat.numel() // 200_000 + 1]
+        low, high = torch.quantile(flat, torch.tensor([0.0001, 0.9999]))
+        self.low.copy_(torch.minimum(self.low, low))
+        self.high.copy_(torch.maximum(self.high, high))
+
+    @staticmethod
+    def _scaled_gradient(value: Tensor, gain: float) -> Tensor:
+        return (value - value * gain).detach() + value * gain
+
+
+def set_phase(model: nn.Module, phase: Phase) -> None:
+    """Put every quantizer of `model` into `phase`."""
+    for module in model.modules():
+        if isinstance(module, (ActivationQuantizer, QuantizedConv1d, QuantizedLinear)):
+            module.phase = phase
+
+
+class QuantizedConv1d(nn.Conv1d):
+    """Conv1d whose weight is rounded in phase INT8."""
+
+    phase = Phase.FLOAT
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, T) -> (B, out, T')."""
+        weight = fake_quantize_weight(self.weight) if self.phase is Phase.INT8 else self.weight
+        return self._conv_forward(x, weight, self.bias)
+
+
+class QuantizedLinear(nn.Linear):
+    """Linear whose weight is rounded in phase INT8."""
+
+    phase = Phase.FLOAT
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out)."""
+        weight = fake_quantize_weight(self.weight) if self.phase is Phase.INT8 else self.weight
+        return nn.functional.linear(x, weight, self.bias)

@@ -1,0 +1,368 @@
+"""One model: float training, then quantization-aware training, both with averaged weights."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+from torchmetrics.classification import MulticlassAccuracy
+
+from training.augment import CLEAN, TRAINING, Augmentation
+from training.corpora import Utterance
+from training.data import Batch, ClipDataset, FeatureSet, collate, feature_statistics
+from training.fakequant import Phase, set_phase
+from training.folds import check_classes
+from training.model import ModelConfig, MscnnSpu
+
+FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How a model is trained."""
+
+    epochs: int = 60
+    """Float epochs."""
+    qat_epochs: int = 12
+    """Quantization-aware epochs after them."""
+    batch: int = 32
+    """Clips per step."""
+    lr: float = 2e-3
+    """Peak learning rate of the one-cycle schedule."""
+    qat_lr: float = 2e-4
+    """Learning rate at which quantization-aware training starts."""
+    weight_decay: float = 0.02
+    """Decoupled weight decay of AdamW."""
+    frames: int = 300
+    """Longest training crop, frames of 10 ms."""
+    label_smoothing: float = 0.1
+    """Probability mass spread over the other classes."""
+    mixup: float = 0.2
+    """Parameter of mixup's Beta distribution on pooled statistics; 0 for none."""
+    gain_db: float = 6.0
+    """Standard deviation of the random level of a clip, dB."""
+    time_masks: int = 2
+    """Stretches of a clip that are blanked (SpecAugment)."""
+    time_mask_frames: int = 25
+    """Longest of them, frames."""
+    feature_masks: int = 2
+    """Bands of neighbouring coefficients that are blanked."""
+    feature_mask_width: int = 6
+    """Widest of them, coefficients."""
+    noise: float = 0.1
+    """Standard deviation of the noise added to normalized features."""
+    ema: float = 0.995
+    """Decay a step of the averaged weights."""
+    clip_norm: float = 1.0
+    """Largest gradient norm."""
+    augment: bool = True
+    """Vary speed, colour, room and noise of the training clips' waveforms."""
+    seed: int = 0
+    """Seed of everything random."""
+
+
+@dataclass
+class FitData:
+    """What one model is trained and watched on."""
+
+    train: FeatureSet
+    watch: FeatureSet | None
+    """Other speakers' clips for the learning curves; never used to choose anything."""
+    labels: list[str]
+    corpora: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_classes(self.train.utterances)
+        sets = [self.train, *([self.watch] if self.watch else [])]
+        self.corpora = sorted({u.corpus for s in sets for u in s.utterances})
+
+
+class EmotionModule(lightning.LightningModule):
+    """MSCNN-SPU with its losses, augmentation, schedule and weight average."""
+
+    def __init__(self, model: MscnnSpu, settings: FitSettings, class_weights: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.average = _averaged(model, settings.ema)
+        self.register_buffer("class_weights", class_weights)
+        classes = len(model.config.labels)
+        self.train_ua = MulticlassAccuracy(classes, average="macro")
+        self.watch_ua = MulticlassAccuracy(classes, average="macro")
+        self.watch_wa = MulticlassAccuracy(classes, average="micro")
+        self.float_state: dict[str, Tensor] | None = None
+
+    def on_fit_start(self) -> None:
+        """A resumed run takes up the phase it was in."""
+        if self.trainer.current_epoch > self.settings.epochs:
+            self._quantize()
+
+    def on_train_epoch_start(self) -> None:
+        """Switch from float to quantization-aware training at its epoch."""
+        if self.trainer.current_epoch == self.settings.epochs:
+            self._begin_quantization()
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Once ranges are learned, what they were learned on must not move."""
+        if self.trainer.current_epoch >= self.settings.epochs:
+            self.model.standardize.eval()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Cross-entropy with label smoothing, class weights and mixup of pooled statistics."""
+        features = self._augment(batch.features, batch.lengths)
+        pooled = self.model.audio_statistics(features, batch.lengths)
+        mix, partner = 1.0, torch.arange(len(batch.labels))
+        if self.settings.mixup > 0:
+            concentration = torch.tensor(self.settings.mixup)
+            mix = float(torch.distributions.Beta(concentration, concentration).sample())
+            mix = max(mix, 1 - mix)
+            partner = torch.randperm(len(batch.labels))
+        standard = self.model.standardize(pooled)
+        logits = self.model.head(mix * standard + (1 - mix) * standard[partner])
+        loss = partial(
+            torch.nn.functional.cross_entropy,
+            logits,
+            weight=self.class_weights,
+            label_smoothing=self.settings.label_smoothing,
+        )
+        total = mix * loss(batch.labels) + (1 - mix) * loss(batch.labels[partner])
+        self.train_ua(logits.detach(), batch.labels)
+        size = len(batch.labels)
+        self.log("train_loss", total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True)
+        self.log("train_ua", self.train_ua, on_step=False, on_epoch=True, batch_size=size)
+        return total
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Follow the weights with their moving average."""
+        self.average.update_parameters(self.model)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Learning curves of the averaged model on the watched speakers."""
+        model = self.average.module
+        model.eval()
+        logits = model(batch.features, batch.lengths)
+        size = len(batch.labels)
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels)
+        self.watch_ua(logits, batch.labels)
+        self.watch_wa(logits, batch.labels)
+        for name, value in (
+            ("watch_loss", loss),
+            ("watch_ua", self.watch_ua),
+            ("watch_wa", self.watch_wa),
+        ):
+            self.log(name, value, on_epoch=True, batch_size=size, prog_bar=name == "watch_ua")
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; one cycle over the float epochs, then a cosine from `qat_lr` to zero."""
+        settings = self.settings
+        decayed = [p for p in self.model.parameters() if p.dim() > 1]
+        others = [p for p in self.model.parameters() if p.dim() <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=settings.lr,
+        )
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        total_epochs = settings.epochs + settings.qat_epochs
+        float_steps = steps * settings.epochs / total_epochs
+        schedule = partial(_lr_factor, settings=settings, float_steps=float_steps, steps=steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, schedule),
+                "interval": "step",
+            },
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the float weights beside the quantization-aware ones."""
+        checkpoint["float_state"] = self.float_state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the float weights back."""
+        self.float_state = checkpoint["float_state"]
+
+    def final(self, phase: Phase) -> MscnnSpu:
+        """The finished model: FLOAT, as it was before quantization-aware training, or INT8."""
+        model = MscnnSpu(self.model.config)
+        state = self.float_state if phase is Phase.FLOAT else self.average.module.state_dict()
+        assert state is not None
+        model.load_state_dict(state)
+        set_phase(model, phase)
+        return model.eval()
+
+    def _begin_quantization(self) -> None:
+        """Start from the averaged float weights, with ranges observed on training clips."""
+        self.model.load_state_dict(self.average.module.state_dict())
+        self.float_state = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.model.eval()
+        set_phase(self.model, Phase.OBSERVE)
+        loader = self.trainer.train_dataloader
+        with torch.no_grad():
+            for _, batch in zip(range(20), iter(loader), strict=False):
+                self.model(batch.features, batch.lengths)
+        self.model.train()
+        self.average = _averaged(self.model, self.settings.ema)
+        self._quantize()
+
+    def _quantize(self) -> None:
+        set_phase(self.model, Phase.INT8)
+        set_phase(self.average, Phase.INT8)
+
+    def _augment(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Gain, SpecAugment and noise on a batch of raw features (B, T, F)."""
+        settings, mean, std = self.settings, self.model.feature_mean, self.model.feature_std
+        features = features.clone()
+        # A gain moves the log energy of every frame and nothing else: the deltas cancel it.
+        gain = torch.randn(len(features), 1) * (settings.gain_db / FEATURE_DB)
+        features[:, :, 0] += gain
+        x = (features - mean) / std
+        x += settings.noise * torch.randn_like(x)
+        cepstra = x.shape[2] // 3
+        for index, length in enumerate(lengths.tolist()):
+            for _ in range(settings.time_masks):
+                width = int(torch.randint(settings.time_mask_frames + 1, ()))
+                begin = int(torch.randint(max(1, length - width), ()))
+                x[index, begin : begin + width] = 0
+            for _ in range(settings.feature_masks):
+                width = int(torch.randint(settings.feature_mask_width + 1, ()))
+                begin = int(torch.randint(cepstra - width + 1, ()))
+                for order in range(3):
+                    x[index, :, order * cepstra + begin : order * cepstra + begin + width] = 0
+        return x * std + mean
+
+
+def fit(
+    data: FitData,
+    config: ModelConfig,
+    settings: FitSettings,
+    folder: Path,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> EmotionModule:
+    """Train one model, with checkpoints, CSV log and resume in `folder`.
+
+    Parameters
+    ----------
+    data : training clips, and clips to watch.
+    config, settings : the model's shape and the schedule.
+    folder : receives `checkpoints/last.ckpt` and `log/metrics.csv`.
+    resume : go on from `checkpoints/last.ckpt` where there is one.
+    progress : called with (epochs done, epochs in all) in place of the progress bar.
+    """
+    lightning.seed_everything(settings.seed, verbose=False)
+    model = MscnnSpu(config)
+    mean, std = feature_statistics([variants[0] for variants in data.train.variants])
+    model.feature_mean.copy_(torch.from_numpy(mean))
+    model.feature_std.copy_(torch.from_numpy(std))
+    dataset = ClipDataset(data.train, data.labels, data.corpora, training=True)
+    module = EmotionModule(model, settings, class_weights(data.train.utterances, data.labels))
+    loader = DataLoader(
+        dataset,
+        settings.batch,
+        shuffle=True,
+        collate_fn=partial(collate, frames=settings.frames),
+        drop_last=len(dataset) > settings.batch,
+    )
+    watch = None
+    if data.watch and data.watch.utterances:
+        watched = ClipDataset(data.watch, data.labels, data.corpora, training=False)
+        watch = DataLoader(watched, 64, collate_fn=collate)
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=settings.epochs + settings.qat_epochs,
+        gradient_clip_val=settings.clip_norm,
+        logger=CSVLogger(folder, name="", version="log"),
+        callbacks=[
+            ModelCheckpoint(folder / "checkpoints", save_last=True, save_top_k=0),
+            _Report(progress) if progress else RichProgressBar(),
+        ],
+        enable_progress_bar=progress is None,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    with warnings.catch_warnings():
+        # Worker processes for the data would cost more than the tensors they hand over.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        trainer.fit(module, loader, watch, ckpt_path=last if resume and last.exists() else None)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if module.float_state is None:
+        module.float_state = module.average.module.state_dict()
+    return module
+
+
+def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
+    """The variants of a training clip, the clean one first."""
+    return TRAINING if settings.augment else (CLEAN,)
+
+
+def class_weights(utterances: Sequence[Utterance], labels: Sequence[str]) -> Tensor:
+    """Weight of each class in the loss, (classes,): inverse to its frequency, 1 on average."""
+    counts = torch.tensor([sum(u.label == label for u in utterances) for label in labels])
+    return len(utterances) / (len(labels) * counts.clamp_min(1).float())
+
+
+@torch.no_grad()
+def predict(model: MscnnSpu, features: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits (n, classes) of raw feature arrays, in batches of similar length."""
+    order = sorted(range(len(features)), key=lambda i: len(features[i]))
+    logits = np.empty((len(features), len(model.config.labels)), np.float32)
+    for start in range(0, len(order), 32):
+        indices = order[start : start + 32]
+        batch = collate([(torch.from_numpy(features[i]), 0, 0) for i in indices])
+        logits[indices] = model(batch.features, batch.lengths).numpy()
+    return logits
+
+
+class _Report(lightning.Callback):
+    """Tell somebody else's progress bar."""
+
+    def __init__(self, progress: Callable[[int, int], None]) -> None:
+        self._progress = progress
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: Any) -> None:
+        self._progress(trainer.current_epoch + 1, trainer.max_epochs or 0)
+
+
+def _averaged(model: MscnnSpu, decay: float) -> AveragedModel:
+    """An exponential moving average that does not remember the random weights it began with."""
+
+    def average_of(average: Tensor, current: Tensor, seen: Tensor) -> Tensor:
+        warm = min(decay, (1.0 + float(seen)) / (10.0 + float(seen)))
+        return warm * average + (1.0 - warm) * current
+
+    return AveragedModel(model, avg_fn=average_of, use_buffers=True).requires_grad_(False)
+
+
+def _lr_factor(step: int, settings: FitSettings, float_steps: float, steps: int) -> float:
+    """Learning rate at `step`, relative to the peak."""
+    if step < float_steps:
+        rise = 0.25 * float_steps
+        if step < rise:
+            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * step / rise))
+        return 0.5 * (1 + math.cos(math.pi * (step - rise) / (float_steps - rise)))
+    done = (step - float_steps) / max(1.0, steps - float_steps)
+    return settings.qat_lr / settings.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

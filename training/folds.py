@@ -1,0 +1,88 @@
+"""Speaker-independent folds: no speaker is ever on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.corpora import Utterance
+from training.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Indices into the utterances."""
+
+    train: list[int]
+    test: list[int]
+
+
+def speaker_folds(utterances: Sequence[Utterance], count: int) -> list[Fold]:
+    """`count` folds; each corpus's speakers, sorted, are cut into `count` parts (array_split).
+
+    Raises TrainingError when a corpus has fewer speakers than folds, or a fold's training side
+    lacks a class.
+    """
+    if count < 2:
+        raise TrainingError(f"{count} folds: at least 2 are needed")
+    part_of: dict[str, int] = {}
+    for corpus in sorted({u.corpus for u in utterances}):
+        speakers = sorted({u.speaker for u in utterances if u.corpus == corpus})
+        if len(speakers) < count:
+            raise TrainingError(
+                f"{corpus} has {len(speakers)} speakers, too few for {count} folds; use --folds"
+            )
+        for part, members in enumerate(np.array_split(np.array(speakers), count)):
+            part_of.update((str(speaker), part) for speaker in members)
+    folds = []
+    for part in range(count):
+        sides: dict[bool, list[int]] = {True: [], False: []}
+        for index, utterance in enumerate(utterances):
+            sides[part_of[utterance.speaker] == part].append(index)
+        folds.append(Fold(train=sides[False], test=sides[True]))
+    check_classes(utterances)
+    for number, fold in enumerate(folds, 1):
+        for side, indices in (("training", fold.train), ("test", fold.test)):
+            missing = {u.label for u in utterances} - {utterances[i].label for i in indices}
+            if missing:
+                raise TrainingError(
+                    f"fold {number} has no {', '.join(sorted(missing))} in its {side} speakers; "
+                    "use fewer --folds or more data"
+                )
+    return folds
+
+
+def check_classes(utterances: Sequence[Utterance]) -> list[str]:
+    """The classes, sorted; TrainingError if there are not at least two."""
+    labels = sorted({u.label for u in utterances})
+    if len(labels) < 2:
+        raise TrainingError(
+            f"the data has one class only ({labels[0] if labels else 'none'}); "
+            "a classifier needs two or more"
+        )
+    return labels
+
+
+def watch_split(
+    utterances: Sequence[Utterance], share: float
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Training and watched utterances; about `share` of each corpus's speakers are watched.
+
+    Raises TrainingError when a class would be left without training clips.
+    """
+    watched: set[str] = set()
+    for corpus in sorted({u.corpus for u in utterances}):
+        speakers = sorted({u.speaker for u in utterances if u.corpus == corpus})
+        count = round(share * len(speakers))
+        # Spread over the sorted list: neighbours in it often share sex or session.
+        watched.update(str(s) for s in np.array(speakers)[np.linspace(0, len(speakers) - 1, count).astype(int)])
+    train = [u for u in utterances if u.speaker not in watched]
+    missing = {u.label for u in utterances} - {u.label for u in train}
+    if missing:
+        raise TrainingError(
+            f"no training clip of {', '.join(sorted(missing))} is left beside the watched "
+            "speakers; use --watch 0"
+        )
+    return train, [u for u in utterances if u.speaker in watched]

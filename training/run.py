@@ -1,0 +1,103 @@
+"""A training run on disk: weights, settings, measurements, and what it was trained on.
+
+    RUN/run.json       everything but the weights
+    RUN/weights.pt     the quantization-aware weights with their learned ranges
+    RUN/float.pt       the float weights before quantization-aware training
+    RUN/log/, RUN/checkpoints/, RUN/*.png
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edge_runtime.mfcc import MfccParams
+from edge_runtime.segment import SegmentParams
+from training.data import FeatureSettings
+from training.errors import TrainingError
+from training.fakequant import Phase, set_phase
+from training.model import ModelConfig, MscnnSpu
+
+RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
+DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
+_VERSION = 1
+
+
+@dataclass
+class Run:
+    """What `load` gives back and `save` writes."""
+
+    config: ModelConfig
+    features: FeatureSettings
+    weights: dict[str, torch.Tensor]
+    float_weights: dict[str, torch.Tensor]
+    temperature: float = 1.0
+    """Divides the logits before the softmax."""
+    threshold: float = 0.0
+    """Confidence below which the verdict is "unsure"."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Accuracy, with what it was measured on."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Corpora, clips, speakers, licence, schedule, seed, versions."""
+
+    def model(self, phase: Phase = Phase.INT8) -> MscnnSpu:
+        """The model with its weights, in evaluation mode.
+
+        FLOAT gives the float weights, INT8 the quantization-aware ones imitating int8.
+        """
+        model = MscnnSpu(self.config)
+        model.load_state_dict(self.float_weights if phase is Phase.FLOAT else self.weights)
+        set_phase(model, phase)
+        return model.eval()
+
+    def save(self, folder: Path) -> None:
+        """Write the run into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(self.weights, folder / WEIGHTS_FILE)
+        torch.save(self.float_weights, folder / FLOAT_FILE)
+        raw = {
+            "version": _VERSION,
+            "config": asdict(self.config),
+            "features": asdict(self.features),
+            "temperature": self.temperature,
+            "threshold": self.threshold,
+            "metrics": self.metrics,
+            "training": self.training,
+        }
+        (folder / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n")
+
+
+def load(folder: Path) -> Run:
+    """Read a run. Raises TrainingError for a folder that holds none, or one that does not parse."""
+    try:
+        raw = json.loads((folder / RUN_FILE).read_text())
+        if raw["version"] != _VERSION:
+            raise TrainingError(f"{folder}: run version {raw['version']}, expected {_VERSION}")
+        config = raw["config"]
+        for name in ("labels", "audio_kernels", "hidden"):
+            config[name] = tuple(config[name])
+        features = raw["features"]
+        return Run(
+            config=ModelConfig(**config),
+            features=FeatureSettings(
+                MfccParams(**features["mfcc"]),
+                SegmentParams(**features["segment"]),
+                features["trim"],
+            ),
+            weights=torch.load(folder / WEIGHTS_FILE, weights_only=True),
+            float_weights=torch.load(folder / FLOAT_FILE, weights_only=True),
+            temperature=raw["temperature"],
+            threshold=raw["threshold"],
+            metrics=raw["metrics"],
+            training=raw["training"],
+        )
+    except FileNotFoundError as error:
+        raise TrainingError(
+            f"{folder} is not a finished training run: there is no {Path(error.filename).name}"
+        ) from None
+    except (json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
+        raise TrainingError(f"{folder} is not a training run that can be read: {error}") from None
