@@ -78,16 +78,12 @@ def _parity(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from conversion.parity import FAKE_QUANT, FORMS, INT8, ONNX, TORCH, parity
-    from edge_runtime.bundle import DEFAULT, load_bundle
+    from edge_runtime.bundle import load_bundle
     from training.corpora.manifest import load as load_manifest
-    from training.errors import TrainingError
-    from training.run import DEFAULT_RUN
-    from training.run import load as load_run
+    from training.run import load_run_of
 
     bundle = load_bundle(arguments.bundle)
-    if arguments.run is None and arguments.bundle != DEFAULT:
-        raise TrainingError("name the run that the bundle was built from: --run RUN")
-    run = load_run(arguments.run or DEFAULT_RUN)
+    run = load_run_of(arguments.bundle, arguments.run)
     utterances = [
         u for u in load_manifest(arguments.manifest).utterances if u.label in run.config.labels
     ]

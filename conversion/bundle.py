@@ -8,8 +8,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from conversion.card import model_card
 from conversion.errors import ConversionError
 from conversion.export import CHUNK_FRAMES, export_onnx, to_tflite
@@ -57,7 +55,7 @@ def build(run: Run, out: Path, target: Target, name: str, keep_float: Path | Non
             keep_float.mkdir(parents=True, exist_ok=True)
             for path in (work / "onnx").glob("*.onnx"):
                 shutil.copy(path, keep_float)
-        norm = model.standardize
+        pooled_mean, pooled_std = model.pooled_statistics()
         manifest = Manifest(
             name=name,
             variant="audio",
@@ -71,8 +69,8 @@ def build(run: Run, out: Path, target: Target, name: str, keep_float: Path | Non
             context_frames=max(run.config.audio_kernels) // 2,
             feature_mean=model.feature_mean.numpy(),
             feature_std=model.feature_std.numpy(),
-            pooled_mean=norm.running_mean.numpy(),
-            pooled_std=np.sqrt(norm.running_var.numpy() + norm.eps),
+            pooled_mean=pooled_mean.numpy(),
+            pooled_std=pooled_std.numpy(),
             calibration=Calibration(run.temperature, run.threshold),
             graphs=graphs,
             metrics=run.metrics,

@@ -41,15 +41,16 @@ _LICENCE = """Weights follow the terms of the data they were trained on: **{lice
 around them is Apache-2.0. For other terms, train on data of your own: `python -m training fit
 manifest=my.csv --out RUN`, then `python -m conversion build RUN --out BUNDLE`."""
 
-_CONFIDENCE = """Logits are divided by a temperature of {temperature:.3f}, fitted on out-of-fold
-predictions; the expected calibration error (15 bins, cross-fitted) is {error}. Below a confidence of
-{threshold:.2f} the label is "unsure"."""
+_CONFIDENCE = """Logits are divided by a temperature of {temperature:.3f}, fitted on speakers
+that did not train; the expected calibration error (15 bins, cross-fitted) is {error}. Below a
+confidence of {threshold:.2f} the label is "unsure"."""
 
-_LIMITS = """- The training speech is acted, in studios, by few speakers in few sentences. Spontaneous speech,
-  other languages, children, rooms and telephones are outside of what was measured; expect less.
-- It hears tone, not feeling: a verdict is about how an utterance sounds, never about what a person
-  feels. Do not use it to judge, select or monitor people; in the EU, emotion recognition at work
-  and in education is prohibited by the AI Act (Article 5).
+_LIMITS = """- The figures are those of the corpora above. Acted studio speech, by few speakers in
+  few sentences, is easier than life: spontaneous speech, other languages, children, rooms and
+  telephones are outside of what was measured; expect less.
+- It hears tone, not feeling: a verdict is about how an utterance sounds, never about what a
+  person feels. Do not use it to judge, select or monitor people; in the EU, emotion recognition
+  at work and in education is prohibited by the AI Act (Article 5).
 - Utterances under half a second carry little prosody and are often \"unsure\"."""
 
 

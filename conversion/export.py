@@ -13,6 +13,7 @@ import io
 import logging
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -39,9 +40,12 @@ class AudioEncoder(nn.Module):
         self.context = max(model.config.audio_kernels) // 2
         self.kernels = model.config.audio_kernels
         self.convs = nn.ModuleList()
-        for source in model.audio.convs:
+        for layer in model.audio.convs:
+            source = cast(nn.Conv1d, layer)
             conv = nn.Conv2d(source.in_channels, source.out_channels, (1, source.kernel_size[0]))
             conv.weight.data = source.weight.data.unsqueeze(2)
+            assert conv.bias is not None
+            assert source.bias is not None
             conv.bias.data = source.bias.data
             self.convs.append(conv)
 
@@ -63,7 +67,8 @@ class HeadGraph(nn.Module):
     def __init__(self, model: MscnnSpu) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for source in model.head.layers:
+        for item in model.head.layers:
+            source = cast(nn.Linear, item)
             layer = nn.Linear(source.in_features, source.out_features)
             layer.weight.data = source.weight.data
             layer.bias.data = source.bias.data
@@ -72,7 +77,8 @@ class HeadGraph(nn.Module):
 
     def forward(self, statistics: Tensor) -> Tensor:
         """(1, width) -> (1, classes)."""
-        return self.layers(statistics)
+        logits: Tensor = self.layers(statistics)
+        return logits
 
 
 def output_names(model: MscnnSpu) -> dict[str, list[str]]:
@@ -93,7 +99,7 @@ def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Path]:
     width = CHUNK_FRAMES + 2 * encoder.context
     examples = {
         AUDIO_ENCODER: (encoder, torch.randn(1, 1, width, model.config.features), "frames"),
-        HEAD: (HeadGraph(model).eval(), torch.randn(1, model.head.layers[0].in_features), "pooled"),
+        HEAD: (HeadGraph(model).eval(), torch.randn(1, model.width), "pooled"),
     }
     paths = {}
     for role, (module, example, input_name) in examples.items():

@@ -42,9 +42,7 @@ class Parity:
 
     def agreement(self, one: str, other: str) -> float:
         """Share of clips on which two forms name the same class."""
-        return float(
-            (self.scores[one].argmax(axis=1) == self.scores[other].argmax(axis=1)).mean()
-        )
+        return float((self.scores[one].argmax(axis=1) == self.scores[other].argmax(axis=1)).mean())
 
     def difference(self, one: str, other: str) -> float:
         """Largest difference of a probability between two forms."""
@@ -111,7 +109,7 @@ def _onnx_logits(features: Float32, model: MscnnSpu, graphs: dict[str, Graph]) -
         for running, maps in zip(statistics, outputs, strict=True):
             running.update(maps[0, 0, : len(normal) - start])
     pooled = np.concatenate([s.result().reshape(-1) for s in statistics])
-    norm = model.standardize
-    standard = (pooled - norm.running_mean.numpy()) / np.sqrt(norm.running_var.numpy() + norm.eps)
+    mean, std = model.pooled_statistics()
+    standard = (pooled - mean.numpy()) / std.numpy()
     (logits,) = head(standard[None].astype(np.float32))
     return np.asarray(logits[0], np.float32)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
 
 from conversion.errors import ConversionError
 from edge_runtime.bundle import AUDIO_ENCODER
+from training.fakequant import ActivationQuantizer
 from training.model import MscnnSpu
 
 Ranges = dict[str, tuple[float, float]]
@@ -30,18 +32,23 @@ def learned_ranges(model: MscnnSpu, onnx_path: Path, role: str) -> Ranges:
     ReLU as well: with its low end at zero, saturation does the work of the ReLU. Every other
     operation moves values without changing them.
     """
-    entry, layers, outputs = (
-        (model.audio_input, model.audio.convs, model.audio.outputs)
-        if role == AUDIO_ENCODER
-        else (model.head.input, model.head.layers, model.head.outputs)
-    )
+    if role == AUDIO_ENCODER:
+        entry, outputs = model.audio_input, list(model.audio.outputs)
+    else:
+        entry, outputs = model.head.input, list(model.head.outputs)
     graph = onnx.load(str(onnx_path)).graph
     ranges = {graph.input[0].name: entry.range()}
     # The exporter reorders the nodes, but names each layer's weight after its place in the model.
     weights = natural_order(n.input[1] for n in graph.node if n.op_type in _WEIGHTED)
-    if len(weights) != len(layers):
-        raise ConversionError(f"{onnx_path.name} has {len(weights)} layers, not {len(layers)}")
-    learned = dict(zip(weights, [quantizer.range() for quantizer in outputs], strict=True))
+    if len(weights) != len(outputs):
+        raise ConversionError(f"{onnx_path.name} has {len(weights)} layers, not {len(outputs)}")
+    learned = dict(
+        zip(
+            weights,
+            [cast(ActivationQuantizer, quantizer).range() for quantizer in outputs],
+            strict=True,
+        )
+    )
     for node in graph.node:
         if node.op_type in _WEIGHTED:
             ranges[node.output[0]] = learned[node.input[1]]
@@ -84,10 +91,12 @@ def quantize(float_path: Path, ranges: Ranges, out: Path) -> None:
 
 def natural_order(names: Iterable[str]) -> list[str]:
     """Names sorted with the numbers in them taken as numbers."""
-    return sorted(names, key=lambda n: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", n)])
+    return sorted(
+        names, key=lambda n: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", n)]
+    )
 
 
-def tensor_details(path: Path) -> list[dict[str, object]]:
+def tensor_details(path: Path) -> list[dict[str, Any]]:
     """Every tensor of a TFLite graph as LiteRT describes it."""
     from ai_edge_litert.interpreter import Interpreter
 

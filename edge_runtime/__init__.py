@@ -1,8 +1,8 @@
 """Speech emotion recognition on the device: microphone in, emotion events out.
 
-    from edge_runtime import EmotionStream, load_bundle
-    stream = EmotionStream(load_bundle("default"))
-    events = stream.feed(samples) + stream.finish()
+from edge_runtime import EmotionStream, load_bundle
+stream = EmotionStream(load_bundle("default"))
+events = stream.feed(samples) + stream.finish()
 """
 
 from __future__ import annotations

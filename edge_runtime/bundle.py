@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import asdict, dataclass, fields
+import zlib
+from dataclasses import asdict, dataclass, is_dataclass
+from math import isfinite
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.errors import BundleError
+from edge_runtime.errors import BundleError, EngineError
 from edge_runtime.graph import Graph, TensorSpec
-from edge_runtime.mfcc import MfccParams
+from edge_runtime.mfcc import SAMPLE_RATE, MfccParams
 from edge_runtime.segment import SegmentParams
 
 SCHEMA_VERSION = 1
@@ -105,10 +107,14 @@ class Bundle:
     def open_graph(self, role: str, threads: int = 1, engine: str | None = None) -> Graph:
         """Load the graph of `role` into an interpreter and hold it against the manifest.
 
-        Raises EngineError without an interpreter, BundleError when the shapes do not fit.
+        Raises EngineError without an interpreter that takes it, BundleError when the shapes do not
+        fit.
         """
-        graph = Graph(self.contents[role], threads=threads, engine=engine)
         spec = self.manifest.graphs[role]
+        try:
+            graph = Graph(self.contents[role], threads=threads, engine=engine)
+        except EngineError as error:
+            raise EngineError(f"bundle {self.source}: {spec.file}: {error}") from error
         for what, expected, found in (
             ("input", spec.inputs, graph.inputs),
             ("output", spec.outputs, graph.outputs),
@@ -135,7 +141,7 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
     read = _reader(path)
     try:
         raw = json.loads(read(MANIFEST))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(f"bundle {path}: {MANIFEST} is not JSON: {error}") from error
     manifest = _parse(raw, path)
     contents = {}
@@ -190,14 +196,15 @@ def _reader(path: Path) -> Any:
             return archive.read(prefix + _safe(name, path))
         except KeyError:
             raise BundleError(f"bundle {path}: cannot read {name}: not in the archive") from None
-        except (zipfile.BadZipFile, OSError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError) as error:
+            # RuntimeError: encrypted, or compressed in a way that this Python lacks.
             raise BundleError(f"bundle {path}: cannot read {name}: {error}") from None
 
     return read_member
 
 
 def _safe(name: str, path: Path) -> str:
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
         raise BundleError(f"bundle {path}: {name!r} points outside the bundle")
     return name
 
@@ -210,31 +217,49 @@ def _parse(raw: Any, path: Path) -> Manifest:
             "reads; upgrade edge-emotion or build the bundle again"
         )
     try:
-        values = {item.name: raw[item.name] for item in fields(Manifest)}
-        values["labels"] = tuple(values["labels"])
-        values["mfcc"] = MfccParams(**values["mfcc"])
-        values["segment"] = SegmentParams(**values["segment"])
-        values["audio_kernels"] = tuple(values["audio_kernels"])
-        for name in ("feature_mean", "feature_std", "pooled_mean", "pooled_std"):
-            values[name] = np.asarray(values[name], np.float32)
-        values["calibration"] = Calibration(**values["calibration"])
-        values["graphs"] = {role: _graph_spec(spec) for role, spec in values["graphs"].items()}
-        return Manifest(**values)
-    except KeyError as error:
-        raise BundleError(f"bundle {path}: {MANIFEST} lacks {error.args[0]!r}") from None
-    except (TypeError, ValueError, AttributeError) as error:
-        raise BundleError(f"bundle {path}: {MANIFEST} does not parse: {error}") from None
+        described = {key: value for key, value in raw.items() if key != "schema"}
+        manifest: Manifest = _from_json(Manifest, described, MANIFEST)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BundleError(f"bundle {path}: {error}") from None
+    return manifest
 
 
-def _graph_spec(raw: dict[str, Any]) -> GraphSpec:
-    def tensors(items: list[dict[str, Any]]) -> tuple[TensorSpec, ...]:
-        return tuple(TensorSpec(**{**item, "shape": tuple(item["shape"])}) for item in items)
-
-    return GraphSpec(raw["file"], raw["sha256"], tensors(raw["inputs"]), tensors(raw["outputs"]))
+def _from_json(kind: Any, raw: Any, where: str) -> Any:
+    """`raw` as the type `kind` of a manifest's field; ValueError, with the field, if it is not."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        if not isinstance(raw, dict):
+            raise ValueError(f"{where} is not an object")
+        for what, names in (("lacks", kinds.keys() - raw), ("has an unknown", raw.keys() - kinds)):
+            if names:
+                raise ValueError(f"{where} {what} {min(names)!r}")
+        values = {name: _from_json(kinds[name], raw[name], name) for name in kinds}
+        try:
+            return kind(**values)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is np.ndarray:
+        return np.asarray(_from_json(tuple[float, ...], raw, where), np.float32)
+    if origin is tuple and isinstance(raw, list):
+        return tuple(_from_json(parts[0], item, where) for item in raw)
+    if origin is dict and isinstance(raw, dict):
+        return {key: _from_json(parts[1], value, key) for key, value in raw.items()}
+    if kind is float and type(raw) in (int, float) and isfinite(raw):
+        return float(raw)
+    if kind is Any or (kind in (int, str) and type(raw) is kind):
+        return raw
+    name = getattr(origin or kind, "__name__", kind)
+    raise ValueError(f"{where}: {json.dumps(raw)[:40]} is not of type {name}")
 
 
 def _check_shapes(manifest: Manifest, path: Path) -> None:
     """Hold the parts of a manifest against each other."""
+    if manifest.mfcc.sample_rate != SAMPLE_RATE:
+        raise BundleError(
+            f"bundle {path}: sample_rate {manifest.mfcc.sample_rate} is not the {SAMPLE_RATE} Hz "
+            "that this version hears"
+        )
     features = manifest.mfcc.features
     pooled = len(manifest.audio_kernels) * 3 * manifest.filters
     window = manifest.chunk_frames + 2 * manifest.context_frames

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -23,13 +24,16 @@ def run_command(
     as well.
     """
     try:
-        return command()
+        code = command()
+        # What print() still holds meets a full disk or a closed pipe here, not at Python's exit.
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, less) has seen enough.
+        _abandon_output()
         return OK
     except mistakes as error:
         _trace()
@@ -37,7 +41,10 @@ def run_command(
         return THEIRS
     except OSError as error:
         _trace()
-        print(f"{name}: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"{name}: {error.strerror or error}{where}", file=sys.stderr)
+        if error.errno == errno.ENOSPC:
+            _abandon_output()
         return OURS
     except Exception as error:
         _trace()
@@ -47,6 +54,11 @@ def run_command(
             file=sys.stderr,
         )
         return OURS
+
+
+def _abandon_output() -> None:
+    """Drop what standard output still holds: Python would fail on it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _trace() -> None:

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
+from math import floor
 from typing import Any, ClassVar
 
 UNSURE = "unsure"
+
+
+@dataclass(frozen=True)
+class SourceEvent:
+    """A new source begins; `t` of what follows counts from here."""
+
+    type: ClassVar[str] = "source"
+    t: float
+    """Always 0."""
+    name: str
+    """File name, or what is listened to."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +74,19 @@ class HealthEvent:
     """Memory of the process, MB; 0 where the system does not tell."""
 
 
-Event = SpeechStartEvent | EmotionEvent | HealthEvent
+Event = SourceEvent | SpeechStartEvent | EmotionEvent | HealthEvent
 
 _DECIMALS = {"latency_ms": 3, "real_time_factor": 5, "scores": 4, "confidence": 4}
 
 
 def to_dict(event: Event) -> dict[str, Any]:
-    """An event as the object of the JSON contract: type first, numbers rounded to what they mean."""
+    """An event as the object of the JSON contract: type first, numbers rounded."""
     result: dict[str, Any] = {"type": event.type}
     for item in fields(event):
         result[item.name] = _rounded(getattr(event, item.name), _DECIMALS.get(item.name, 3))
     if isinstance(event, EmotionEvent):
-        result["scores"] = _sum_to_one(result["scores"])
+        result["scores"] = _sum_to_one(event.scores)
+        result["confidence"] = max(result["scores"].values())
     return result
 
 
@@ -91,7 +104,10 @@ def _rounded(value: Any, decimals: int) -> Any:
 
 
 def _sum_to_one(scores: dict[str, float]) -> dict[str, float]:
-    """Give what rounding lost to the largest score."""
-    largest = max(scores, key=lambda label: scores[label])
-    rest = sum(value for label, value in scores.items() if label != largest)
-    return {**scores, largest: round(1.0 - rest, _DECIMALS["scores"])}
+    """Scores rounded so that they still sum to 1 and keep their order: largest remainders go up."""
+    unit = 10 ** _DECIMALS["scores"]
+    steps = {label: floor(value * unit) for label, value in scores.items()}
+    by_remainder = sorted(scores, key=lambda label: steps[label] - scores[label] * unit)
+    for label in by_remainder[: unit - sum(steps.values())]:
+        steps[label] += 1
+    return {label: count / unit for label, count in steps.items()}

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import EngineError
+from edge_runtime.process import native_stderr_silenced
 
 Array = npt.NDArray[Any]
 
@@ -52,13 +53,14 @@ class TensorSpec:
             return values.astype(self.dtype)
         info = np.iinfo(self.dtype)
         steps = np.rint(values * np.float32(1.0 / self.scale)) + self.zero_point
-        return np.clip(steps, info.min, info.max).astype(self.dtype)
+        return np.asarray(np.clip(steps, info.min, info.max), self.dtype)
 
     def dequantize(self, values: Array) -> npt.NDArray[np.float32]:
-        """This tensor's values as reals, float32."""
+        """Integer values as reals, float32."""
         if not self.scale:
             return values.astype(np.float32)
-        return (values.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+        reals = (values.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+        return np.asarray(reals, np.float32)
 
 
 class Graph:
@@ -74,7 +76,7 @@ class Graph:
     Raises
     ------
     EngineError : no interpreter for this kind is installed (the message names the pip command),
-        or the interpreter refuses the graph.
+        it does not load, or it refuses the graph.
     """
 
     engine: str
@@ -98,6 +100,8 @@ class Graph:
                 self._open_onnx(content, threads)
             else:
                 self._open_tflite(content, threads)
+        except ImportError as error:
+            raise EngineError(f"{self.engine} is installed but does not load: {error}") from error
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"{self.engine} refuses the graph: {error}") from error
 
@@ -118,8 +122,9 @@ class Graph:
 
     def _open_tflite(self, content: bytes, threads: int) -> None:
         module = importlib.import_module(TFLITE_ENGINES[self.engine])
-        interpreter = module.Interpreter(model_content=content, num_threads=threads)
-        interpreter.allocate_tensors()
+        with native_stderr_silenced():
+            interpreter = module.Interpreter(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
         self.inputs = tuple(_tflite_spec(d) for d in interpreter.get_input_details())
         details = sorted(interpreter.get_output_details(), key=lambda d: d["name"])
         self.outputs = tuple(_tflite_spec(d) for d in details)

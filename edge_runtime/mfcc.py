@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,16 @@ class MfccParams:
     """Cepstral coefficients kept; the first is replaced by the log energy."""
     lifter: int = 22
     """Sinusoidal lifter length L: c_n is scaled by 1 + L/2 sin(pi n / L)."""
+
+    def __post_init__(self) -> None:
+        """ValueError for numbers that do not fit together."""
+        if not (
+            0 < self.hop <= self.window <= self.fft
+            and 0 < self.cepstra <= self.mels
+            and self.lifter > 0
+            and 0 <= self.low_hz < self.high_hz <= self.sample_rate / 2
+        ):
+            raise ValueError(f"these do not fit together: {self}")
 
     @property
     def features(self) -> int:
@@ -127,16 +138,16 @@ class MfccStream:
     def reset(self) -> None:
         """Forget the running utterance."""
         self._previous: np.float32 | None = None
-        self._pending = np.empty(0, np.float32)
+        self._pending: Float32 = np.empty(0, np.float32)
         self._emitted = 0
         self._received = 0
         self._first_delta = _Delta()
         self._second_delta = _Delta()
-        self._cepstra = np.empty((0, self.params.cepstra), np.float32)
-        self._deltas = np.empty((0, self.params.cepstra), np.float32)
+        self._cepstra: Float32 = np.empty((0, self.params.cepstra), np.float32)
+        self._deltas: Float32 = np.empty((0, self.params.cepstra), np.float32)
 
     def feed(self, samples: npt.ArrayLike) -> Float32:
-        """Take any number of samples, shape (n,); return the finished frames, shape (k, features)."""
+        """Take samples, shape (n,); return the finished frames, shape (k, features)."""
         signal = to_pcm_scale(samples)
         if signal.size == 0:
             return self._assemble(np.empty((0, self.params.cepstra), np.float32))
@@ -149,7 +160,7 @@ class MfccStream:
         return self._assemble(cepstra)
 
     def flush(self) -> Float32:
-        """Close the utterance: the remaining frames, shape (k, features); ready for the next one."""
+        """Close the utterance: its remaining frames, shape (k, features)."""
         window, hop = self.params.window, self.params.hop
         left = self.params.frame_count(self._received) - self._emitted
         if left > 0:
@@ -199,9 +210,7 @@ class MfccStream:
         self._cepstra = np.concatenate([self._cepstra, cepstra])
         self._deltas = np.concatenate([self._deltas, delta])
         ready = len(acceleration)
-        frames = np.concatenate(
-            [self._cepstra[:ready], self._deltas[:ready], acceleration], axis=1
-        )
+        frames = np.concatenate([self._cepstra[:ready], self._deltas[:ready], acceleration], axis=1)
         self._cepstra = self._cepstra[ready:]
         self._deltas = self._deltas[ready:]
         return frames
@@ -230,7 +239,7 @@ class _Delta:
         # Written for DELTA_SPAN == 2; 2 (1^2 + 2^2) = 10.
         near = padded[3 : 3 + count] - padded[1 : 1 + count]
         far = padded[4 : 4 + count] - padded[:count]
-        return (near + np.float32(2) * far) / np.float32(10)
+        return np.asarray((near + np.float32(2) * far) / np.float32(10), np.float32)
 
 
 @lru_cache(maxsize=4)
@@ -245,7 +254,9 @@ def _projection(params: MfccParams) -> tuple[Float32, Float32]:
     bins = params.fft // 2 + 1
     edges = np.floor(
         (params.fft + 1)
-        * _mel_to_hz(np.linspace(_hz_to_mel(params.low_hz), _hz_to_mel(params.high_hz), params.mels + 2))
+        * _mel_to_hz(
+            np.linspace(_hz_to_mel(params.low_hz), _hz_to_mel(params.high_hz), params.mels + 2)
+        )
         / params.sample_rate
     )
     bank = np.zeros((bins, params.mels + 1))
@@ -272,5 +283,5 @@ def _hz_to_mel(hz: float) -> float:
     return 2595.0 * float(np.log10(1.0 + hz / 700.0))
 
 
-def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _mel_to_hz(mel: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     return np.asarray(700.0 * (10.0 ** (mel / 2595.0) - 1.0))

@@ -20,8 +20,10 @@ from edge_runtime.spu import RunningStatistics
 
 @dataclass
 class StageTimes:
-    """Processing time by stage, seconds."""
+    """Processing time by stage since the beginning, seconds."""
 
+    segmentation: float = 0.0
+    """Voice activity and end-pointing."""
     features: float = 0.0
     """MFCC and deltas."""
     graph: float = 0.0
@@ -69,7 +71,7 @@ class Recognizer:
         self.times.graph += perf_counter() - middle
 
     def scores(self) -> Float32 | None:
-        """Class probabilities of what has been pooled so far, shape (classes,); None before that."""
+        """Class probabilities of what is pooled so far, shape (classes,); None before that."""
         if self._statistics[0].count == 0:
             return None
         start = perf_counter()
@@ -78,7 +80,7 @@ class Recognizer:
         return result
 
     def finish(self) -> Float32 | None:
-        """Close the utterance: its class probabilities, shape (classes,); None if it had no sample."""
+        """Close the utterance: class probabilities, shape (classes,); None if it had no sample."""
         start = perf_counter()
         frames = self._mfcc.flush()
         middle = perf_counter()

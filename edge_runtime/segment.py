@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_runtime.errors import MissingPackageError
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
 
 FRAME = SAMPLE_RATE // 50  # samples judged at a time, 20 ms
 _SILENCE_DB = -90.0  # energy given to digital silence, dB relative to full scale
@@ -47,6 +47,18 @@ class SegmentParams:
     """Inside an utterance longer silences are shortened to this, ms."""
     max_seconds: float = 15.0
     """An utterance longer than this is closed; speech that goes on begins the next one, s."""
+
+    def __post_init__(self) -> None:
+        """ValueError for numbers that cannot be meant."""
+        lengths = (self.lead_ms, self.tail_ms, self.end_ms, self.max_pause_ms, self.floor_rise_db)
+        if not (
+            self.aggressiveness in range(4)
+            and _frames(self.start_ms) > 0
+            and 0 < self.start_share <= 1
+            and min(lengths) >= 0
+            and self.max_seconds > 0
+        ):
+            raise ValueError(f"these cannot be meant: {self}")
 
     def whole(self) -> SegmentParams:
         """The same, but with the stream taken for one utterance: only its edges are trimmed."""
@@ -93,12 +105,10 @@ class Segmenter:
                 "voice activity detection", "webrtcvad-wheels", "all"
             ) from None
         self.params = params or SegmentParams()
-        self._vad = webrtcvad.Vad(self.params.aggressiveness)
-        self._floor = self.params.floor_db
+        self._new_vad = webrtcvad.Vad
         self._position = 0  # samples judged since the stream began
-        self._rest = np.empty(0, np.int16)
-        self._speaking = False
-        self._begin_listening()
+        self._rest: Int16 = np.empty(0, np.int16)
+        self._begin_recording()
 
     @property
     def speaking(self) -> bool:
@@ -123,28 +133,44 @@ class Segmenter:
         return _joined(found)
 
     def finish(self) -> list[Boundary]:
-        """The stream is over: close the running utterance, if there is one."""
+        """Close the running utterance, if there is one.
+
+        What is fed afterwards counts its time on, but is judged as another recording: neither the
+        noise floor nor the detector remembers this one.
+        """
         found: list[Boundary] = []
         rest, self._rest = self._rest, np.empty(0, np.int16)
         self._position += rest.size
         if self._speaking:
             self._pending.append(rest)
             self._close(found)
-        elif not self.params.end_ms and self._position:
+        elif not self.params.end_ms and (self._before or rest.size):
             # Asked to take the stream for one utterance in which no voice was found: all of it.
-            found.append(SpeechStart(0.0))
-            found += [Speech(frame) for frame in (*self._before, rest)]
+            heard = np.concatenate([*self._before, rest])
+            found.append(SpeechStart((self._position - heard.size) / SAMPLE_RATE))
+            found.append(Speech(heard))
             found.append(SpeechEnd(self._position / SAMPLE_RATE))
-        self._begin_listening()
+        self._begin_recording()
         return _joined(found)
 
     def skip(self, samples: int) -> list[Boundary]:
-        """Account for `samples` that were lost before they reached the stream."""
+        """Account for `samples` that were lost before they reached the stream.
+
+        The running utterance is closed: no utterance joins what was said on both sides of a gap.
+        """
         found: list[Boundary] = []
-        if self._speaking and self.params.end_ms:
-            self._close(found)
+        if self.params.end_ms:
+            if self._speaking:
+                self._close(found)
+            self._begin_listening()
         self._position += samples
         return _joined(found)
+
+    def _begin_recording(self) -> None:
+        self._vad = self._new_vad(self.params.aggressiveness)
+        self._floor = self.params.floor_db
+        self._speaking = False
+        self._begin_listening()
 
     def _begin_listening(self) -> None:
         params = self.params
@@ -165,6 +191,7 @@ class Segmenter:
             found.append(Speech(frame))
             self._length += (len(self._pending) + 1) * FRAME
             self._pending = []
+            self._voiced = self._position
             if self._length >= self.params.max_seconds * SAMPLE_RATE:
                 # What goes on being said is heard again within `start_ms`, nothing of it lost.
                 self._close(found)
@@ -189,15 +216,16 @@ class Segmenter:
     def _start(self, found: list[Boundary], frames: list[Int16]) -> None:
         self._begin_listening()
         self._speaking = True
+        self._voiced = self._position  # end of the last voiced frame
         self._length = len(frames) * FRAME
         found.append(SpeechStart((self._position - self._length) / SAMPLE_RATE))
         found += [Speech(frame) for frame in frames]
 
     def _close(self, found: list[Boundary]) -> None:
-        tail = _frames(self.params.tail_ms)
-        found += [Speech(frame) for frame in self._pending[:tail]]
-        silent = sum(frame.size for frame in self._pending[tail:])
-        found.append(SpeechEnd((self._position - silent) / SAMPLE_RATE))
+        tail = self._pending[: _frames(self.params.tail_ms)]
+        found += [Speech(frame) for frame in tail]
+        kept = sum(frame.size for frame in tail)
+        found.append(SpeechEnd((self._voiced + kept) / SAMPLE_RATE))
         self._speaking = False
         self._begin_listening()
 
@@ -212,7 +240,7 @@ class Segmenter:
 def speech_of(samples: Int16, params: SegmentParams | None = None) -> Int16:
     """The utterance in a clip of one utterance: its edges trimmed, long pauses shortened.
 
-    int16 (n,) in, int16 (m,) out; a clip without any voice comes back whole.
+    int16 (n,) in, int16 (m,) out; a clip without any voice comes back whole (its last 15 s).
     """
     segmenter = Segmenter((params or SegmentParams()).whole())
     found = segmenter.feed(samples) + segmenter.finish()
@@ -224,7 +252,7 @@ def _frames(milliseconds: int) -> int:
     return milliseconds * SAMPLE_RATE // 1000 // FRAME
 
 
-def _levels(frames: Int16) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+def _levels(frames: Int16) -> Float32:
     """Energy of each frame in dB relative to full scale."""
     energy = np.mean(np.square(frames.astype(np.float32) / np.float32(32768)), axis=1)
     return np.asarray(10 * np.log10(np.maximum(energy, 10 ** (_SILENCE_DB / 10))), np.float32)

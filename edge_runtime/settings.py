@@ -19,7 +19,7 @@ Settings = TypeVar("Settings")
 _SCALARS = {int, float, str, Path}
 
 
-def add_arguments(parser: argparse.ArgumentParser, settings: type[Any]) -> None:
+def add_arguments(parser: argparse._ActionsContainer, settings: type[Any]) -> None:
     """Give `parser` an option for every field of the dataclass `settings`."""
     hints, helps = get_type_hints(settings), field_docs(settings)
     for item in dataclasses.fields(settings):
@@ -53,10 +53,13 @@ def field_docs(settings: type[Any]) -> dict[str, str]:
     assert isinstance(tree, ast.ClassDef)
     docs = {}
     for field, follower in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            is_text = isinstance(follower, ast.Expr) and isinstance(follower.value, ast.Constant)
-            if is_text:
-                docs[field.target.id] = inspect.cleandoc(str(follower.value.value))
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(follower, ast.Expr)
+            and isinstance(follower.value, ast.Constant)
+        ):
+            docs[field.target.id] = inspect.cleandoc(str(follower.value.value))
     return docs
 
 

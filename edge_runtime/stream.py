@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -14,7 +15,7 @@ from edge_runtime.events import UNSURE, EmotionEvent, Event, HealthEvent, Speech
 from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
 from edge_runtime.pcm import to_pcm
 from edge_runtime.process import resident_megabytes
-from edge_runtime.recognizer import Recognizer
+from edge_runtime.recognizer import Recognizer, StageTimes
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
 
 HEALTH_SECONDS = 60.0  # audio between two health events
@@ -58,6 +59,8 @@ class EmotionStream:
         self.recognizer = Recognizer(bundle, threads, engine)
         self._segmenter = Segmenter(segment or bundle.manifest.segment)
         self._partial_samples = round(partial_seconds * SAMPLE_RATE)
+        self.times = self.recognizer.times
+        self._before = StageTimes()
         self._start = 0.0
         self._heard = 0  # samples of the running utterance
         self._said = 0  # samples of it that the last verdict covered
@@ -84,10 +87,12 @@ class EmotionStream:
         ValueError : another shape or type.
         """
         begin = perf_counter()
-        self._begin_stages()
+        self._before = replace(self.times)
         pcm, invalid = to_pcm(samples)
         self._invalid += invalid
-        events = self._handle(self._segmenter.feed(pcm), begin)
+        boundaries = self._segmenter.feed(pcm)
+        self.times.segmentation += perf_counter() - begin
+        events = self._handle(boundaries, begin)
         self._busy += perf_counter() - begin
         if self.time >= self._next_health:
             self._next_health = self.time + HEALTH_SECONDS
@@ -97,13 +102,14 @@ class EmotionStream:
     def finish(self) -> list[Event]:
         """Close the running utterance, if there is one; the stream can go on afterwards."""
         begin = perf_counter()
-        self._begin_stages()
+        self._before = replace(self.times)
         events = self._handle(self._segmenter.finish(), begin)
         self._busy += perf_counter() - begin
         return events
 
     def skip(self, samples: int) -> list[Event]:
         """Account for `samples` lost before they got here; closes the running utterance."""
+        self._before = replace(self.times)
         self._dropped += samples
         return self._handle(self._segmenter.skip(samples), perf_counter())
 
@@ -117,9 +123,6 @@ class EmotionStream:
             real_time_factor=self._busy / heard if heard > 0 else 0.0,
             rss_mb=resident_megabytes(),
         )
-
-    def _begin_stages(self) -> None:
-        self._stages_before = (self.recognizer.times.features, self.recognizer.times.graph)
 
     def _handle(self, boundaries: list[Boundary], begin: float) -> list[Event]:
         events: list[Event] = []
@@ -159,7 +162,6 @@ class EmotionStream:
         best = int(scores.argmax())
         confidence = float(scores[best])
         sure = confidence >= self.bundle.manifest.calibration.threshold
-        features, graph = self._stages_before
         return EmotionEvent(
             t=self.time,
             final=final,
@@ -169,9 +171,9 @@ class EmotionStream:
             confidence=confidence,
             scores=dict(zip(labels, map(float, scores), strict=True)),
             latency_ms={
-                "features": 1000.0 * (self.recognizer.times.features - features),
+                "features": 1000.0 * (self.times.features - self._before.features),
                 "text": 0.0,
-                "graph": 1000.0 * (self.recognizer.times.graph - graph),
+                "graph": 1000.0 * (self.times.graph - self._before.graph),
                 "total": 1000.0 * (perf_counter() - begin),
             },
         )

@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import logging
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,10 +21,13 @@ _EPILOG = """examples:
   python -m training corpora  ravdess=data/ravdess emodb=data/emodb
   python -m training fit      manifest=my_clips.csv --out runs/mine
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
-  python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv --out runs/all
+  python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
 
 NAME is ravdess, emodb or manifest (a CSV: path,label,speaker,session,text,split,start,end).
 """
+
+
+WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
         command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
         command.set_defaults(command=function)
     for command in (fit, crossval):
-        command.add_argument("--out", type=Path, default=None, metavar="RUN", help="folder to write")
+        command.add_argument(
+            "--out", type=Path, default=None, metavar="RUN", help="folder to write"
+        )
         add_arguments(command.add_argument_group("schedule"), FitSettings)
         add_arguments(command.add_argument_group("model"), ModelSettings)
     fit.add_argument("--resume", action="store_true", help="go on where RUN was interrupted")
@@ -120,10 +125,10 @@ def _fit(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from training.corpora import load_corpora
-    from training.crossval import run_of
+    from training.corpora.manifest import write as write_manifest
     from training.data import FeatureSettings, extract
     from training.errors import TrainingError
-    from training.fit import FitData, FitSettings, augmentations, fit
+    from training.fit import FitData, FitSettings, augmentations, fit, run_of
     from training.folds import check_classes, watch_split
     from training.report import plot_curves
 
@@ -152,6 +157,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     elif watch_set:
         _measure_on_watched(run, watch_set)
     run.save(out)
+    if watch_set:
+        write_manifest(out / WATCHED, watch_set.utterances)
     plot_curves([out / "log" / "metrics.csv"], out / "curves.png", settings.epochs)
     console = Console()
     _print_metrics(console, run.metrics)
@@ -186,7 +193,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
     metrics = result.metrics()
     temperature, threshold, error = result.calibration()
     speakers = {c: len({u.speaker for u in result.utterances if u.corpus == c}) for c in metrics}
-    summary = {
+    summary: dict[str, Any] = {
         "labels": labels,
         "temperature": temperature,
         "threshold": threshold,
@@ -284,7 +291,7 @@ def _measure_on_watched(run: Any, watched: Any) -> None:
 def _training_record(
     found: dict[str, Any], settings: Any, used: list[Any], features: Any
 ) -> dict[str, Any]:
-    hours: Counter[str] = Counter()
+    hours: defaultdict[str, float] = defaultdict(float)
     for utterance, variants in zip(features.utterances, features.variants, strict=True):
         hours[utterance.corpus] += len(variants[0]) / 360_000
     licences = sorted({f.licence for f in found.values() if f.licence})

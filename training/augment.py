@@ -72,7 +72,9 @@ def _reverberate(signal: Float64, rng: np.random.Generator) -> Float64:
     response *= rng.uniform(0.1, 0.5) / np.sqrt((response**2).sum())
     response[0] = 1
     size = _fft_size(signal.size + length)
-    return np.fft.irfft(np.fft.rfft(signal, size) * np.fft.rfft(response, size), size)[: signal.size]
+    return np.fft.irfft(np.fft.rfft(signal, size) * np.fft.rfft(response, size), size)[
+        : signal.size
+    ]
 
 
 def _noise(signal: Float64, rng: np.random.Generator) -> Float64:
@@ -84,7 +86,8 @@ def _noise(signal: Float64, rng: np.random.Generator) -> Float64:
     noise = np.fft.irfft(spectrum, signal.size)
     loud = np.sort(signal**2)[-max(1, signal.size // 3) :].mean()
     ratio = 10 ** (-rng.uniform(10, 40) / 20)
-    return signal + noise * np.sqrt(loud / max((noise**2).mean(), 1e-20)) * ratio
+    gain = float(np.sqrt(loud / max((noise**2).mean(), 1e-20))) * ratio
+    return np.asarray(signal + gain * noise)
 
 
 def _fft_size(samples: int) -> int:

@@ -28,12 +28,11 @@ from training.corpora import Utterance
 from training.data import FeatureSet, FeatureSettings, extract
 from training.errors import TrainingError
 from training.fakequant import Phase
-from training.fit import EmotionModule, FitData, FitSettings, augmentations, fit, predict
+from training.fit import FitData, FitSettings, augmentations, fit, predict, run_of
 from training.folds import Fold, speaker_folds
 from training.metrics import Metrics, fit_temperature, measure, unsure_threshold
 from training.model import ModelConfig
 from training.progress import FoldProgress
-from training.run import Run
 
 FORMS = ("float", "fake-quant", "int8")
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
@@ -113,7 +112,7 @@ def crossval(
         progress.follow(futures)
         results = [future.result() for future in futures]
     labels = list(config.labels)
-    logits = {f: np.zeros((len(usable), len(labels)), np.float32) for f in FORMS}
+    logits: dict[str, Logits] = {f: np.zeros((len(usable), len(labels)), np.float32) for f in FORMS}
     for fold, result in zip(plan, results, strict=True):
         for form in FORMS:
             logits[form][fold.test] = result[form]
@@ -183,16 +182,6 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     return result
 
 
-def run_of(module: EmotionModule, features: FeatureSettings) -> Run:
-    """A trained module as a run, not yet saved."""
-    return Run(
-        config=module.model.config,
-        features=features,
-        weights=module.final(Phase.INT8).state_dict(),
-        float_weights=module.final(Phase.FLOAT).state_dict(),
-    )
-
-
 def convert(run: Path, out: Path) -> Path:
     """Build a bundle of a run with the converter's command; TrainingError if it fails."""
     command = [sys.executable, "-m", "conversion", "build", str(run), "--out", str(out)]
@@ -233,7 +222,10 @@ def _refuse_other_plan(
         {
             "settings": repr(settings),
             "config": repr(config),
-            "test": [[f"{u.corpus}/{u.path.name}/{u.start}" for u in _take(utterances, f.test)] for f in plan],
+            "test": [
+                [f"{u.corpus}/{u.path.name}/{u.start}" for u in _take(utterances, f.test)]
+                for f in plan
+            ],
         }
     )
     path = out / "plan.json"

@@ -8,7 +8,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -83,6 +83,7 @@ def extract(
     tasks = [(u, settings, tuple(augmentations), folder) for u in utterances]
     result = FeatureSet([], [], [])
     with contextlib.ExitStack() as stack:
+        extracted: Iterator[list[Float32] | str]
         if workers == 1:
             extracted = map(_extract_one, tasks)
         else:
@@ -161,9 +162,14 @@ class Batch:
     """Corpus indices, (B,)."""
 
 
-def collate(items: Sequence[tuple[Tensor, int, int]], frames: int | None = None) -> Batch:
-    """Pad clips to the longest; with `frames`, cut longer ones to that at a random place."""
+def collate(items: Sequence[tuple[Tensor, int, int]], crop: tuple[int, int] | None = None) -> Batch:
+    """Pad clips to the longest.
+
+    With `crop`, a length between its two numbers is drawn for the batch, and every longer clip is
+    cut to it at a random place.
+    """
     clips = []
+    frames = None if crop is None else int(torch.randint(crop[0], crop[1] + 1, ()))
     for clip, _, _ in items:
         if frames is not None and len(clip) > frames:
             start = int(torch.randint(len(clip) - frames + 1, ()))

@@ -29,7 +29,8 @@ class Phase(Enum):
 
 def _round(x: Tensor) -> Tensor:
     """Round half to even with the identity as gradient (straight-through estimator)."""
-    return x + (x.round() - x).detach()
+    rounded: Tensor = x + (x.round() - x).detach()
+    return rounded
 
 
 def fake_quantize_weight(weight: Tensor) -> Tensor:
@@ -69,12 +70,13 @@ class ActivationQuantizer(nn.Module):
         scale = (torch.maximum(high, torch.zeros_like(high)) - low).clamp_min(1e-6) / 255
         zero_point = INT8_MIN - (low / scale).detach().round()
         q = torch.clamp(x / scale + zero_point, INT8_MIN, INT8_MAX)
-        return (_round(q) - zero_point) * scale
+        quantized: Tensor = (_round(q) - zero_point) * scale
+        return quantized
 
     def range(self) -> tuple[float, float]:
         """The learned (low, high), with zero inside, as the converter needs it."""
-        low = 0.0 if self.nonnegative else min(float(self.low), 0.0)
-        return low, max(float(self.high), low + 1e-6, 0.0)
+        low = 0.0 if self.nonnegative else min(self.low.item(), 0.0)
+        return low, max(self.high.item(), low + 1e-6, 0.0)
 
     @torch.no_grad()
     def _observe(self, x: Tensor) -> None:
@@ -106,7 +108,8 @@ class QuantizedConv1d(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T) -> (B, out, T')."""
         weight = fake_quantize_weight(self.weight) if self.phase is Phase.INT8 else self.weight
-        return self._conv_forward(x, weight, self.bias)
+        output: Tensor = self._conv_forward(x, weight, self.bias)
+        return output
 
 
 class QuantizedLinear(nn.Linear):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,21 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
+from edge_runtime.mfcc import Float32
 from training.augment import CLEAN, TRAINING, Augmentation
 from training.corpora import Utterance
-from training.data import Batch, ClipDataset, FeatureSet, collate, feature_statistics
+from training.data import (
+    Batch,
+    ClipDataset,
+    FeatureSet,
+    FeatureSettings,
+    collate,
+    feature_statistics,
+)
 from training.fakequant import Phase, set_phase
 from training.folds import check_classes
 from training.model import ModelConfig, MscnnSpu
+from training.run import Run
 
 FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 
@@ -47,7 +57,9 @@ class FitSettings:
     """Learning rate at which quantization-aware training starts."""
     weight_decay: float = 0.02
     """Decoupled weight decay of AdamW."""
-    frames: int = 300
+    min_frames: int = 100
+    """Shortest training crop, frames of 10 ms; each batch draws its own length."""
+    max_frames: int = 200
     """Longest training crop, frames of 10 ms."""
     label_smoothing: float = 0.1
     """Probability mass spread over the other classes."""
@@ -94,9 +106,18 @@ class FitData:
 class EmotionModule(lightning.LightningModule):
     """MSCNN-SPU with its losses, augmentation, schedule and weight average."""
 
-    def __init__(self, model: MscnnSpu, settings: FitSettings, class_weights: Tensor) -> None:
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        model: MscnnSpu,
+        settings: FitSettings,
+        class_weights: Tensor,
+        clean_clips: Iterable[Batch],
+    ) -> None:
         super().__init__()
         self.model = model
+        self.clean_clips = clean_clips
         self.settings = settings
         self.average = _averaged(model, settings.ema)
         self.register_buffer("class_weights", class_weights)
@@ -166,7 +187,7 @@ class EmotionModule(lightning.LightningModule):
         ):
             self.log(name, value, on_epoch=True, batch_size=size, prog_bar=name == "watch_ua")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW; one cycle over the float epochs, then a cosine from `qat_lr` to zero."""
         settings = self.settings
         decayed = [p for p in self.model.parameters() if p.dim() > 1]
@@ -209,17 +230,33 @@ class EmotionModule(lightning.LightningModule):
 
     def _begin_quantization(self) -> None:
         """Start from the averaged float weights, with ranges observed on training clips."""
-        self.model.load_state_dict(self.average.module.state_dict())
-        self.float_state = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.model.eval()
+        self.finish_float()
         set_phase(self.model, Phase.OBSERVE)
-        loader = self.trainer.train_dataloader
-        with torch.no_grad():
-            for _, batch in zip(range(20), iter(loader), strict=False):
-                self.model(batch.features, batch.lengths)
+        self.model.eval()
+        self._pass_clean_clips()
         self.model.train()
         self.average = _averaged(self.model, self.settings.ema)
         self._quantize()
+
+    def finish_float(self) -> None:
+        """Take the averaged weights, with statistics measured on clean clips, as the float model.
+
+        The running statistics of training follow augmented clips; the device hears none of those.
+        """
+        self.model.load_state_dict(self.average.module.state_dict())
+        self.model.eval()
+        norm = self.model.standardize
+        norm.reset_running_stats()
+        norm.momentum, momentum = None, norm.momentum  # None: a plain mean over all batches
+        norm.train()
+        self._pass_clean_clips()
+        norm.momentum = momentum
+        self.float_state = {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    def _pass_clean_clips(self) -> None:
+        with torch.no_grad():
+            for batch in self.clean_clips:
+                self.model(batch.features, batch.lengths)
 
     def _quantize(self) -> None:
         set_phase(self.model, Phase.INT8)
@@ -272,12 +309,18 @@ def fit(
     model.feature_mean.copy_(torch.from_numpy(mean))
     model.feature_std.copy_(torch.from_numpy(std))
     dataset = ClipDataset(data.train, data.labels, data.corpora, training=True)
-    module = EmotionModule(model, settings, class_weights(data.train.utterances, data.labels))
+    clean = ClipDataset(data.train, data.labels, data.corpora, training=False)
+    module = EmotionModule(
+        model,
+        settings,
+        class_weights(data.train.utterances, data.labels),
+        DataLoader(clean, 64, shuffle=True, collate_fn=collate, drop_last=len(clean) > 64),
+    )
     loader = DataLoader(
         dataset,
         settings.batch,
         shuffle=True,
-        collate_fn=partial(collate, frames=settings.frames),
+        collate_fn=partial(collate, crop=(settings.min_frames, settings.max_frames)),
         drop_last=len(dataset) > settings.batch,
     )
     watch = None
@@ -303,12 +346,29 @@ def fit(
         # Worker processes for the data would cost more than the tensors they hand over.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-        trainer.fit(module, loader, watch, ckpt_path=last if resume and last.exists() else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, loader, watch, ckpt_path=last if resume and last.exists() else None)
+        except SystemExit:
+            # Lightning's answer to Ctrl-C, after which it leaves the signal ignored.
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
     if module.float_state is None:
-        module.float_state = module.average.module.state_dict()
+        module.finish_float()
+        module.average.module.load_state_dict(module.model.state_dict())
     return module
+
+
+def run_of(module: EmotionModule, features: FeatureSettings) -> Run:
+    """A trained module as a run, not yet saved."""
+    return Run(
+        config=module.model.config,
+        features=features,
+        weights=module.final(Phase.INT8).state_dict(),
+        float_weights=module.final(Phase.FLOAT).state_dict(),
+    )
 
 
 def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
@@ -323,7 +383,7 @@ def class_weights(utterances: Sequence[Utterance], labels: Sequence[str]) -> Ten
 
 
 @torch.no_grad()
-def predict(model: MscnnSpu, features: Sequence[np.ndarray]) -> np.ndarray:
+def predict(model: MscnnSpu, features: Sequence[Float32]) -> Float32:
     """Logits (n, classes) of raw feature arrays, in batches of similar length."""
     order = sorted(range(len(features)), key=lambda i: len(features[i]))
     logits = np.empty((len(features), len(model.config.labels)), np.float32)
@@ -347,7 +407,7 @@ class _Report(lightning.Callback):
 def _averaged(model: MscnnSpu, decay: float) -> AveragedModel:
     """An exponential moving average that does not remember the random weights it began with."""
 
-    def average_of(average: Tensor, current: Tensor, seen: Tensor) -> Tensor:
+    def average_of(average: Tensor, current: Tensor, seen: Tensor | int) -> Tensor:
         warm = min(decay, (1.0 + float(seen)) / (10.0 + float(seen)))
         return warm * average + (1.0 - warm) * current
 

@@ -77,7 +77,9 @@ def watch_split(
         speakers = sorted({u.speaker for u in utterances if u.corpus == corpus})
         count = round(share * len(speakers))
         # Spread over the sorted list: neighbours in it often share sex or session.
-        watched.update(str(s) for s in np.array(speakers)[np.linspace(0, len(speakers) - 1, count).astype(int)])
+        watched.update(
+            str(s) for s in np.array(speakers)[np.linspace(0, len(speakers) - 1, count).astype(int)]
+        )
     train = [u for u in utterances if u.speaker not in watched]
     missing = {u.label for u in utterances} - {u.label for u in train}
     if missing:

@@ -73,7 +73,9 @@ def measure(
     )
 
 
-def calibration_error(probabilities: npt.NDArray[np.floating[Any]], truth: npt.NDArray[Any]) -> float:
+def calibration_error(
+    probabilities: npt.NDArray[np.floating[Any]], truth: npt.NDArray[Any]
+) -> float:
     """Expected calibration error over 15 bins (Guo et al. 2017), of (n, classes) probabilities."""
     scores = torch.as_tensor(np.asarray(probabilities))
     target = torch.as_tensor(np.asarray(truth))

@@ -7,6 +7,7 @@ ICASSP 2021 (arXiv 2106.04133), section 2. This file is the network alone: no da
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -65,16 +66,14 @@ class SPU(nn.Module):
     """Statistical pooling unit: max, mean and standard deviation over the valid steps."""
 
     def forward(self, maps: Tensor, mask: Tensor) -> Tensor:
-        """maps (B, T, C), all >= 0; mask (B, T), 1 where valid, at least one -> (B, 3, C)."""
+        """Maps (B, T, C), all >= 0; mask (B, T), 1 where valid, at least one -> (B, 3, C)."""
         weight = mask.unsqueeze(2).to(maps.dtype)  # (B, T, 1)
         count = weight.sum(dim=1)
         valid = maps * weight
         mean = valid.sum(dim=1) / count
         variance = (((maps - mean.unsqueeze(1)) * weight) ** 2).sum(dim=1) / count
         # Maps are ReLU outputs, so a masked zero never wins over a valid maximum.
-        return torch.stack(
-            [valid.amax(dim=1), mean, torch.sqrt(variance + _STD_EPSILON)], dim=1
-        )
+        return torch.stack([valid.amax(dim=1), mean, torch.sqrt(variance + _STD_EPSILON)], dim=1)
 
 
 class Head(nn.Module):
@@ -84,9 +83,7 @@ class Head(nn.Module):
         super().__init__()
         sizes = (width, *hidden, classes)
         self.input = ActivationQuantizer()
-        self.layers = nn.ModuleList(
-            QuantizedLinear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(QuantizedLinear(a, b) for a, b in pairwise(sizes))
         self.outputs = nn.ModuleList(
             ActivationQuantizer(nonnegative=index < len(hidden)) for index in range(len(hidden) + 1)
         )
@@ -105,6 +102,9 @@ class Head(nn.Module):
 class MscnnSpu(nn.Module):
     """The whole model; today's variant is audio, other branches join through `extra`."""
 
+    feature_mean: Tensor
+    feature_std: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -113,11 +113,11 @@ class MscnnSpu(nn.Module):
         self.audio_input = ActivationQuantizer()
         self.audio = MSCNN(config.features, config.audio_kernels, config.filters)
         self.spu = SPU()
-        width = config.audio_statistics + sum(config.extra.values())
+        self.width = config.audio_statistics + sum(config.extra.values())
         # Max, mean and std differ in size by an order of magnitude; without affine parameters this
         # is one subtraction and one division per value, which the device folds into quantization.
-        self.standardize = nn.BatchNorm1d(width, affine=False)
-        self.head = Head(width, config.hidden, len(config.labels), config.dropout)
+        self.standardize = nn.BatchNorm1d(self.width, affine=False)
+        self.head = Head(self.width, config.hidden, len(config.labels), config.dropout)
 
     def audio_statistics(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Raw features (B, T, F), valid frames (B,) -> (B, scales x 3 x filters).
@@ -136,4 +136,12 @@ class MscnnSpu(nn.Module):
         """Logits (B, classes) of raw features (B, T, F) with `lengths` (B,) valid frames each."""
         branches = [self.audio_statistics(features, lengths)]
         branches += [(extra or {})[name] for name in self.config.extra]
-        return self.head(self.standardize(torch.cat(branches, dim=1)))
+        logits: Tensor = self.head(self.standardize(torch.cat(branches, dim=1)))
+        return logits
+
+    def pooled_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation that `standardize` applies in evaluation, each (width,)."""
+        mean, variance = self.standardize.running_mean, self.standardize.running_var
+        assert mean is not None
+        assert variance is not None
+        return mean, torch.sqrt(variance + self.standardize.eps)

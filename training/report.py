@@ -48,8 +48,7 @@ def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
         axis.set_title(
-            f"{title}\nUA {100 * metrics.ua:.1f} %   WA {100 * metrics.wa:.1f} %   "
-            f"n = {metrics.n}",
+            f"{title}\nUA {100 * metrics.ua:.1f} %   WA {100 * metrics.wa:.1f} %   n = {metrics.n}",
             fontsize=11,
             color=_INK,
         )

@@ -1,9 +1,9 @@
 """A training run on disk: weights, settings, measurements, and what it was trained on.
 
-    RUN/run.json       everything but the weights
-    RUN/weights.pt     the quantization-aware weights with their learned ranges
-    RUN/float.pt       the float weights before quantization-aware training
-    RUN/log/, RUN/checkpoints/, RUN/*.png
+RUN/run.json       everything but the weights
+RUN/weights.pt     the quantization-aware weights with their learned ranges
+RUN/float.pt       the float weights before quantization-aware training
+RUN/log/, RUN/checkpoints/, RUN/*.png
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from edge_runtime.bundle import DEFAULT
 from edge_runtime.mfcc import MfccParams
 from edge_runtime.segment import SegmentParams
 from training.data import FeatureSettings
@@ -101,3 +102,13 @@ def load(folder: Path) -> Run:
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingError(f"{folder} is not a training run that can be read: {error}") from None
+
+
+def load_run_of(bundle: str, folder: Path | None) -> Run:
+    """The run a bundle was built from: `folder`, or the one that ships for the default bundle.
+
+    Raises TrainingError when neither is known.
+    """
+    if folder is None and bundle != DEFAULT:
+        raise TrainingError("name the run that the bundle was built from: --run RUN")
+    return load(folder or DEFAULT_RUN)

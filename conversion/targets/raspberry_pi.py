@@ -1,4 +1,4 @@
-"""Raspberry Pi 3 to 5 and other 64-bit Linux boards: LiteRT with its XNNPACK delegate on the CPU."""
+"""Raspberry Pi 3 to 5 and other 64-bit Linux boards: LiteRT with XNNPACK on the CPU."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,8 @@ class FileSource:
 
     def __init__(self, path: str | Path, start: float = 0.0, end: float | None = None) -> None:
         self.path = Path(path)
-        self.name = str(path)
+        # Linux allows any bytes in a file name, JSON and terminals do not.
+        self.name = os.fsencode(path).decode("utf-8", "replace")
         self.warnings: list[str] = []
         self._invalid = 0
         self._start, self._end = start, end
@@ -35,7 +37,8 @@ class FileSource:
     def seconds(self) -> float:
         """Length of what will be read, s."""
         last = self._file.frames if self._end is None else self._frame(self._end)
-        return max(0, min(last, self._file.frames) - self._frame(self._start)) / self.rate
+        frames = min(last, self._file.frames) - self._frame(self._start)
+        return float(max(0, frames) / self.rate)
 
     @property
     def rate(self) -> int:

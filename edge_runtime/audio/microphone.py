@@ -1,9 +1,8 @@
-"""The microphone, through PyAudio (PortAudio): captured on a thread of its own, overflow counted."""
+"""The microphone, through PyAudio (PortAudio): captured on its own thread, overflow counted."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from edge_runtime.audio import BLOCK, BLOCK_SECONDS
 from edge_runtime.errors import AudioError, MissingPackageError
 from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.process import native_stderr_silenced
 
 QUEUE_SECONDS = 10.0  # audio that may wait while inference is busy
 _SILENT_SECONDS = 3.0  # without a block for this long, the device is gone
@@ -34,12 +34,12 @@ class MicrophoneSource:
         self._queue: queue.Queue[Int16] = queue.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
         self._continue = pyaudio.paContinue
         self._overflow = pyaudio.paInputOverflow
-        with _no_alsa_chatter():
+        with native_stderr_silenced():
             self._audio = pyaudio.PyAudio()
         try:
             info = _find(self._audio, device)
             self.name = f"microphone {info['name']}"
-            with _no_alsa_chatter():
+            with native_stderr_silenced():
                 self._stream = self._audio.open(
                     SAMPLE_RATE,
                     1,
@@ -67,7 +67,9 @@ class MicrophoneSource:
                 try:
                     yield self._queue.get(timeout=_SILENT_SECONDS)
                 except queue.Empty:
-                    raise AudioError(f"{self.name} gives no more audio: was it unplugged?") from None
+                    raise AudioError(
+                        f"{self.name} gives no more audio: was it unplugged?"
+                    ) from None
         finally:
             with contextlib.suppress(OSError):
                 self._stream.stop_stream()
@@ -93,7 +95,7 @@ class MicrophoneSource:
 def list_microphones() -> list[dict[str, Any]]:
     """Input devices as PortAudio describes them: index, name, maxInputChannels, default."""
     pyaudio = _pyaudio()
-    with _no_alsa_chatter():
+    with native_stderr_silenced():
         audio = pyaudio.PyAudio()
     try:
         default = _default_index(audio)
@@ -130,17 +132,3 @@ def _pyaudio() -> Any:
     except ImportError:
         raise MissingPackageError("the microphone", "PyAudio", "mic") from None
     return pyaudio
-
-
-@contextlib.contextmanager
-def _no_alsa_chatter() -> Iterator[None]:
-    """ALSA probes every device of its configuration and writes each failure to standard error."""
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)

@@ -1,4 +1,4 @@
-"""Raw PCM16, 16 kHz, mono, little-endian, on standard input: what `arecord -f S16_LE -r 16000` writes."""
+"""Raw PCM16 on standard input: 16 kHz, mono, little-endian, as `arecord -f S16_LE` writes it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class StdinSource:
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self.name = "standard input"
         self.warnings: list[str] = []
+        if stream is None and sys.stdin is None:
+            raise AudioError("standard input is closed; pipe PCM into it")
         self._stream = stream or sys.stdin.buffer
         if self._stream.isatty():
             raise AudioError(

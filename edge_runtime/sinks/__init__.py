@@ -1,0 +1,45 @@
+"""Where events go. One file a sink, one line of registration here."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Protocol
+
+from edge_runtime.errors import EdgeError
+from edge_runtime.events import Event
+
+AUTO = "auto"
+NAMES = (AUTO, "pretty", "jsonl")
+
+
+class Sink(Protocol):
+    """Takes events one by one, in order."""
+
+    def write(self, event: Event) -> None:
+        """Show or send one event."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal or connection as it was found."""
+        ...
+
+
+def open_sink(name: str) -> Sink:
+    """The sink of that name; "auto" is pretty on a terminal where rich is installed, else jsonl.
+
+    Raises EdgeError for an unknown name, MissingPackageError for a missing package.
+    """
+    if name == AUTO:
+        import sys
+
+        seen = sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
+        name = "pretty" if seen else "jsonl"
+    if name == "pretty":
+        from edge_runtime.sinks.pretty import PrettySink
+
+        return PrettySink()
+    if name == "jsonl":
+        from edge_runtime.sinks.jsonl import JsonLinesSink
+
+        return JsonLinesSink()
+    raise EdgeError(f"unknown output {name!r}; there is {', '.join(NAMES)}")

@@ -1,0 +1,137 @@
+"""`python -m benchmarks`: accuracy and latency of a bundle, and what others need for the same."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.console import OK, run_command
+from edge_runtime.errors import EdgeError
+
+_EPILOG = """examples:
+  python -m benchmarks accuracy --bundle default --manifest clips.csv --json accuracy.json
+  python -m benchmarks latency
+  python -m benchmarks peers
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and run; the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks",
+        description="Measure a bundle with the code that runs on the device.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    accuracy = commands.add_parser("accuracy", help="UA, WA and confusion on labelled clips")
+    latency = commands.add_parser("latency", help="milliseconds per stage")
+    peers = commands.add_parser("peers", help="the same clips through what people use today")
+    for command, function in ((accuracy, _accuracy), (latency, _latency), (peers, _peers)):
+        command.add_argument("--bundle", default="default", help="folder, .zip, or default")
+        command.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+        command.set_defaults(command=function)
+    accuracy.add_argument(
+        "--manifest",
+        type=Path,
+        required=True,
+        metavar="CSV",
+        help="path,label[,speaker,session,text,split,start,end]",
+    )
+    accuracy.add_argument("--predictions", type=Path, metavar="CSV", help="write every verdict")
+    accuracy.add_argument("--plot", type=Path, metavar="PNG", help="draw the confusion matrix")
+    peers.add_argument(
+        "--run", type=Path, metavar="RUN", help="the run that the bundle was built from"
+    )
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    from benchmarks.errors import BenchmarkError
+    from training.errors import TrainingError
+
+    return run_command(
+        "benchmarks",
+        lambda: int(parsed.command(parsed)),
+        (BenchmarkError, TrainingError, EdgeError),
+    )
+
+
+def _accuracy(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.accuracy import accuracy
+    from edge_runtime.bundle import load_bundle
+    from training.corpora.manifest import load
+
+    bundle = load_bundle(arguments.bundle)
+    result = accuracy(bundle, load(arguments.manifest).utterances)
+    metrics = result.metrics()
+    table = Table("true \\ predicted", *metrics.labels, "recall %")
+    for label, row in zip(metrics.labels, metrics.confusion, strict=True):
+        recall = metrics.per_class_recall.get(label)
+        table.add_row(label, *map(str, row), "-" if recall is None else f"{100 * recall:.1f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{metrics.n} clips, UA {100 * metrics.ua:.1f} %, WA {100 * metrics.wa:.1f} %, "
+        f"{result.skipped} skipped; bundle {bundle.manifest.name}, {arguments.manifest}"
+    )
+    if arguments.predictions:
+        result.write_predictions(arguments.predictions)
+    if arguments.plot:
+        from training.report import plot_confusion
+
+        plot_confusion(
+            [(f"{bundle.manifest.name}, {arguments.manifest.stem}", metrics)], arguments.plot
+        )
+    _write_json(arguments.json, {**metrics.to_dict(), "skipped": result.skipped})
+    return OK
+
+
+def _latency(arguments: argparse.Namespace) -> int:
+    from edge_runtime.bench import format_table, measure
+    from edge_runtime.bundle import load_bundle
+
+    result = measure(load_bundle(arguments.bundle))
+    print(format_table(result))
+    _write_json(arguments.json, result)
+    return OK
+
+
+def _peers(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.peers import compare
+    from edge_runtime.bundle import load_bundle
+    from training.run import load_run_of
+
+    run = load_run_of(arguments.bundle, arguments.run)
+    rows = compare(load_bundle(arguments.bundle), run)
+    table = Table("what", "ours", "peer", "ours ms", "peer ms", "ours / peer")
+    for row in rows:
+        table.add_row(
+            row.what,
+            row.ours,
+            row.peer,
+            f"{row.ours_ms:.2f}",
+            f"{row.peer_ms:.2f}",
+            f"{row.ours_ms / row.peer_ms:.2f}",
+        )
+    Console().print(table)
+    print("medians of alternating runs on 7.5 s of audio, one thread")
+    _write_json(arguments.json, {"rows": [row.to_dict() for row in rows]})
+    return OK
+
+
+def _write_json(path: Path | None, content: dict[str, Any]) -> None:
+    if path:
+        path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""What this device has, what works, and what to install for the rest."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_runtime import __version__
+from edge_runtime.bundle import load_bundle
+from edge_runtime.errors import EdgeError
+from edge_runtime.graph import ENGINE_PACKAGES, available_engines
+from edge_runtime.stream import EmotionStream, classify
+
+# Instructions that decide how fast int8 runs, as /proc/cpuinfo names them, and what they are.
+CPU_FEATURES = {
+    "avx2": "AVX2",
+    "avx_vnni": "AVX-VNNI",
+    "avx512_vnni": "AVX-512 VNNI",
+    "amx_int8": "AMX int8",
+    "asimd": "NEON",
+    "asimddp": "NEON dot product",
+    "i8mm": "int8 matrix multiply",
+}
+OPTIONAL = (
+    ("audio files", ("soundfile", "soxr"), "files"),
+    ("microphone", ("PyAudio",), "mic"),
+    ("terminal view", ("rich",), "view"),
+)
+
+
+@dataclass
+class Report:
+    """Lines to print, and whether the device can run."""
+
+    lines: list[str] = field(default_factory=list)
+    works: bool = True
+
+    def note(self, good: bool | None, what: str, found: str) -> None:
+        """One line; `good` None marks something optional that is missing."""
+        mark = {True: "ok", False: "FAULT", None: "-"}[good]
+        self.lines.append(f"{mark:<6}{what:<16}{found}")
+        self.works = self.works and good is not False
+
+
+def examine(bundle: str) -> Report:
+    """Look at interpreter, packages, CPU and bundle, and classify a second of noise."""
+    report = Report()
+    report.note(True, "edge-emotion", __version__)
+    report.note(
+        True,
+        "system",
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, "
+        f"{os.cpu_count()} cores",
+    )
+    report.note(True, "CPU", _cpu())
+    engines = available_engines()
+    for name, package in ENGINE_PACKAGES.items():
+        if name in engines:
+            report.note(True, "interpreter", f"{package} {_version(package)}")
+    if not set(engines) & {"litert", "tflite-runtime"}:
+        report.note(False, "interpreter", "none for TFLite: pip install ai-edge-litert")
+    report.note(True, "numpy", _version("numpy") or "?")
+    for what, packages, extra in OPTIONAL:
+        missing = [p for p in packages if _version(p) is None]
+        if missing:
+            command = f"pip install 'edge-emotion[{extra}]'"
+            report.note(None, what, f"{' and '.join(missing)} not installed: {command}")
+        else:
+            report.note(True, what, ", ".join(f"{p} {_version(p)}" for p in packages))
+    _examine_bundle(report, bundle)
+    return report
+
+
+def _examine_bundle(report: Report, name: str) -> None:
+    import numpy as np
+
+    try:
+        bundle = load_bundle(name)
+        stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole())
+        noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
+        event = classify(stream, noise)
+    except EdgeError as error:
+        report.note(False, "bundle", str(error))
+        return
+    manifest = bundle.manifest
+    report.note(
+        True,
+        "bundle",
+        f"{manifest.name}: {manifest.variant} model for {manifest.target}, "
+        f"{', '.join(manifest.labels)}, {bundle.file_bytes() / 1e6:.2f} MB, hashes match",
+    )
+    report.note(
+        True,
+        "test run",
+        f"one second of noise: verdict {event.latency_ms['total']:.1f} ms after its last sample",
+    )
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    values = dict(line.split(":", 1) for line in lines if ":" in line)
+    values = {key.strip(): value.strip() for key, value in values.items()}
+    flags = (values.get("flags") or values.get("Features") or "").split()
+    found = [text for flag, text in CPU_FEATURES.items() if flag in flags]
+    name = values.get("model name") or values.get("Model") or platform.machine()
+    return f"{name}; int8 instructions: {', '.join(found) or 'none known'}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
