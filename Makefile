@@ -1,0 +1,55 @@
+# Every target brings what it needs: a Python environment, Debian packages (with sudo if not root).
+
+CORPORA ?= ../shared/data
+PYTEST_ARGS ?=
+export CORPORA
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format setup pipeline test-arm64 clean
+
+help:
+	@echo "make demo        stream a spoken scene through the default bundle (light install)"
+	@echo "make test        lint, types and every test that runs on this machine"
+	@echo "make lint        ruff and mypy"
+	@echo "make format      let ruff rewrite the sources"
+	@echo "make setup       the workstation environment, in .venv"
+	@echo "make pipeline    train, convert, check, measure: CORPORA=$(CORPORA)"
+	@echo "make test-arm64  the wheel on an emulated Raspberry Pi OS (Debian arm64)"
+	@echo "make clean       remove what the targets made in this folder"
+
+setup: .venv/.installed
+
+.venv/.installed: setup.py scripts/setup scripts/find-python
+	scripts/setup workstation .venv
+
+# The package is installed as a user would have it, so any of its files changing installs it again.
+.venv-demo/.installed: setup.py pyproject.toml scripts/setup scripts/find-python \
+		$(shell find edge_runtime -type f -not -name '*.pyc')
+	scripts/setup device .venv-demo
+
+demo: .venv-demo/.installed
+	@.venv-demo/bin/edge-emotion demo $(wildcard \
+		$(CORPORA)/ravdess/Actor_01/03-01-0[1345]-*-01-01-01.flac \
+		$(CORPORA)/emodb/wav/03a01[FNW]*.flac)
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: setup
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+test: lint
+	scripts/debian-packages pulseaudio pulseaudio-utils libasound2-plugins
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+pipeline: setup
+	scripts/pipeline "$(CORPORA)" runs/pipeline
+
+test-arm64: setup
+	scripts/test-arm64
+
+clean:
+	rm -rf .venv .venv-demo build dist *.egg-info runs/pipeline .pytest_cache .mypy_cache .ruff_cache
