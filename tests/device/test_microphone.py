@@ -1,0 +1,275 @@
+"""The microphone path against a real PulseAudio: what is played into a null sink is heard."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge_runtime import EmotionStream, load_bundle
+from edge_runtime.audio import BLOCK, microphone
+from edge_runtime.audio.file import FileSource
+from edge_runtime.errors import AudioError
+from edge_runtime.events import EmotionEvent, Event, HealthEvent
+from edge_runtime.mfcc import SAMPLE_RATE
+
+pytest.importorskip("pyaudio", reason="PyAudio is not installed: pip install 'edge-emotion[mic]'")
+PROGRAMS = ("pulseaudio", "pactl", "pacat")
+PLUGIN = "libasound_module_pcm_pulse.so"
+if not all(shutil.which(name) for name in PROGRAMS) or not list(
+    Path("/usr/lib").glob(f"*/alsa-lib/{PLUGIN}")
+):
+    pytest.skip(
+        "PulseAudio is not installed: apt install pulseaudio pulseaudio-utils libasound2-plugins",
+        allow_module_level=True,
+    )
+
+REPOSITORY = Path(__file__).parents[2]
+SCENE = REPOSITORY / "edge_runtime" / "demo" / "scene.flac"
+CORPORA = Path(os.environ.get("CORPORA", REPOSITORY.parent / "shared" / "data"))
+REAL_CLIP = CORPORA / "ravdess" / "Actor_01" / "03-01-05-02-01-01-01.flac"
+COMMAND = str(Path(sys.executable).with_name("edge-emotion"))
+PATIENCE = 60  # seconds until something that should have happened counts as a hang
+SINK = "speaker"
+SYSTEM_ALSA = "</usr/share/alsa/alsa.conf>\n"
+
+CARDS = Path("/proc/asound/cards")
+without_cards = pytest.mark.skipif(
+    CARDS.exists() and "[" in CARDS.read_text(), reason="this machine has a sound card"
+)
+
+
+@dataclass
+class Pulse:
+    """A running sound server."""
+
+    process: subprocess.Popen[bytes]
+
+    def play(self, samples: np.ndarray) -> subprocess.Popen[bytes]:
+        """Begin to play int16 samples at 16 kHz; all of them are on their way on return."""
+        form = (f"--rate={SAMPLE_RATE}", "--format=s16le", "--channels=1", "--raw")
+        player = subprocess.Popen(
+            ["pacat", "--playback", f"--device={SINK}", *form], stdin=subprocess.PIPE
+        )
+        assert player.stdin
+        player.stdin.write(samples.astype("<i2").tobytes())
+        player.stdin.close()
+        return player
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def alsa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An ALSA configuration and a home of our own: the machine's devices stay out of it."""
+    config = tmp_path / "asound.conf"
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    for name, value in {
+        "ALSA_CONFIG_PATH": config,
+        "HOME": tmp_path,
+        "XDG_RUNTIME_DIR": runtime,
+        "XDG_CONFIG_HOME": tmp_path / "config",
+        "PULSE_SERVER": f"unix:{runtime / 'pulse.socket'}",
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    config.write_text(SYSTEM_ALSA + "pcm.!default { type pulse }\nctl.!default { type pulse }\n")
+    return config
+
+
+@pytest.fixture
+def pulse(alsa: Path, tmp_path: Path) -> Iterator[Pulse]:
+    socket = os.environ["PULSE_SERVER"].removeprefix("unix:")
+    log = (tmp_path / "pulseaudio.log").open("wb")
+    process = subprocess.Popen(
+        [
+            *("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1"),
+            f"--load=module-native-protocol-unix socket={socket} auth-anonymous=1",
+            # At our own rate, so that nothing between file and microphone resamples.
+            f"--load=module-null-sink sink_name={SINK} rate={SAMPLE_RATE} channels=1 format=s16le",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while subprocess.run(["pactl", "info"], capture_output=True).returncode:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail("PulseAudio does not start:\n" + Path(log.name).read_text())
+            time.sleep(0.1)
+        yield Pulse(process)
+    finally:
+        process.kill()
+        process.wait()
+        log.close()
+
+
+def finals(events: list[Event]) -> list[EmotionEvent]:
+    return [event for event in events if isinstance(event, EmotionEvent) and event.final]
+
+
+def clear_utterance() -> np.ndarray:
+    """The utterance of the scene with the most confident verdict."""
+    scene, _ = soundfile.read(SCENE, dtype="int16")
+    stream = EmotionStream(load_bundle())
+    verdict = max(finals(stream.feed(scene) + stream.finish()), key=lambda e: e.confidence)
+    return np.asarray(scene[int(verdict.start * SAMPLE_RATE) : int(verdict.end * SAMPLE_RATE)])
+
+
+def clip_names() -> list[str]:
+    return ["scene", *(["ravdess"] if REAL_CLIP.exists() else [])]
+
+
+@pytest.mark.parametrize("name", clip_names())
+def test_microphone_says_what_the_file_says(pulse: Pulse, tmp_path: Path, name: str) -> None:
+    clip = clear_utterance() if name == "scene" else soundfile.read(REAL_CLIP, dtype="int16")[0]
+    silence = np.zeros(2 * SAMPLE_RATE, np.int16)  # ends the utterance
+    played = np.concatenate([silence[:SAMPLE_RATE], clip, silence])
+    file = tmp_path / "played.wav"
+    soundfile.write(file, played, SAMPLE_RATE)
+    stream = EmotionStream(load_bundle())
+    (expected,) = finals(
+        [event for block in FileSource(file).blocks() for event in stream.feed(block)]
+        + stream.finish()
+    )
+
+    source = microphone.MicrophoneSource()
+    stream = EmotionStream(load_bundle())
+    events: list[Event] = []
+    blocks = source.blocks()
+    next(blocks)  # capture has begun
+    player = pulse.play(played)
+    deadline = time.monotonic() + PATIENCE
+    while not finals(events) and time.monotonic() < deadline:
+        events += stream.feed(next(blocks))
+    blocks.close()
+    player.wait(PATIENCE)
+    events += stream.finish()
+
+    (heard,) = finals(events)
+    assert heard.label == expected.label
+    # The server begins to play at any sample, so the voice activity detector's frames fall
+    # elsewhere on the same sound. Shifting a clip in a file by 0 to 30 ms moves these by as much
+    # as 0.2 (a boundary by whole frames, a score with it).
+    assert heard.end - heard.start == pytest.approx(expected.end - expected.start, abs=0.25)
+    assert heard.scores == pytest.approx(expected.scores, abs=0.25)
+
+
+def test_overflow_is_counted_and_not_fatal(pulse: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(microphone, "QUEUE_SECONDS", 0.5)
+    source = microphone.MicrophoneSource()
+    stream = EmotionStream(load_bundle())
+    blocks = source.blocks()
+    stream.feed(next(blocks))
+    time.sleep(2.0)  # an inference that takes far too long
+    dropped = source.take_dropped()
+    # Half a second fits into the queue; the device may hold back a few blocks of the rest.
+    assert dropped >= BLOCK
+    stream.skip(dropped)
+    for _ in range(10):
+        stream.feed(next(blocks))
+    blocks.close()
+    health = stream.health()
+    assert isinstance(health, HealthEvent)
+    assert health.dropped_ms == pytest.approx(1000 * dropped / SAMPLE_RATE)
+    assert stream.time >= (dropped + 11 * BLOCK) / SAMPLE_RATE
+
+
+def test_a_device_that_disappears_ends_in_one_line(pulse: Pulse) -> None:
+    with subprocess.Popen(
+        [COMMAND, "run", "--mic", "--out", "jsonl"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            wait_for_capture()
+            time.sleep(1)
+            pulse.kill()
+            _, errors = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+    assert process.returncode == 2, errors
+    # PortAudio's thread writes which of its own expressions failed before we hear of it.
+    ours = [line for line in errors.splitlines() if not line.startswith("Expression ")]
+    (line,) = [line for line in ours if "no speech found" not in line]
+    assert line.startswith("edge-emotion: microphone ")
+    assert "unplugged" in line
+
+
+def wait_for_capture() -> None:
+    """Until somebody records from the sink's monitor."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        listing = subprocess.run(
+            ["pactl", "list", "short", "source-outputs"], capture_output=True, check=True
+        )
+        if listing.stdout.strip():
+            return
+        time.sleep(0.1)
+    pytest.fail("nobody records")
+
+
+def test_unknown_device_is_one_line(pulse: Pulse) -> None:
+    result = run_microphone("--device", "no-such-thing")
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "no microphone 'no-such-thing'" in line
+    assert "edge-emotion devices" in line
+
+
+def test_the_device_can_be_named(pulse: Pulse) -> None:
+    source = microphone.MicrophoneSource("DEFAULT")
+    assert "default" in source.name
+    blocks = source.blocks()
+    assert next(blocks).dtype == np.int16
+    blocks.close()
+
+
+def test_devices_lists_the_default(pulse: Pulse) -> None:
+    result = subprocess.run([COMMAND, "devices"], capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 0
+    assert any(line.startswith("*") and "default" in line for line in result.stdout.splitlines())
+
+
+@without_cards
+def test_no_sound_server_is_one_line(alsa: Path) -> None:
+    """The ALSA default points at a server that is not running."""
+    result = run_microphone()
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "microphone" in line
+
+
+@without_cards
+def test_no_device_at_all_is_one_line(alsa: Path) -> None:
+    alsa.write_text(SYSTEM_ALSA)
+    with pytest.raises(AudioError, match="there is no microphone"):
+        microphone.MicrophoneSource()
+    result = run_microphone()
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "there is no microphone" in line
+
+
+def run_microphone(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, "run", "--mic", *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
