@@ -334,7 +334,13 @@ def fit(
         gradient_clip_val=settings.clip_norm,
         logger=CSVLogger(folder, name="", version="log"),
         callbacks=[
-            ModelCheckpoint(folder / "checkpoints", save_last=True, save_top_k=0),
+            ModelCheckpoint(
+                last.parent,
+                last.stem,
+                save_top_k=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
             _Report(progress) if progress else RichProgressBar(),
         ],
         enable_progress_bar=progress is None,

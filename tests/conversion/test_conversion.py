@@ -1,0 +1,259 @@
+"""A run becomes a bundle whose numbers are those of the fake-quantized model."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conversion import export
+from conversion.__main__ import main
+from conversion.errors import ConversionError
+from conversion.export import CHUNK_FRAMES, export_onnx, to_tflite
+from conversion.quantize import float_tensors, learned_ranges, quantize, tensor_details
+from conversion.targets import target_named
+from edge_runtime import EmotionStream, load_bundle
+from edge_runtime.audio.file import read_file
+from edge_runtime.bundle import AUDIO_ENCODER, HEAD
+from edge_runtime.graph import Graph
+from edge_runtime.mfcc import mfcc
+from edge_runtime.segment import speech_of
+from edge_runtime.stream import classify
+from training.data import FeatureSettings
+from training.fakequant import Phase, set_phase
+from training.model import ModelConfig, MscnnSpu
+from training.run import Run
+
+SCENE = Path(__file__).parents[2] / "edge_runtime" / "demo" / "scene.flac"
+CUTS = [(0.5, 2.5), (2.0, 4.9), (5.0, 8.8), (9.0, 13.7), (14.0, 17.3), (0.0, 21.0)]
+
+
+def features_of(start: float, end: float) -> np.ndarray:
+    return mfcc(speech_of(read_file(SCENE, start, end)))
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    """A model with random weights whose ranges were observed on speech."""
+    torch.manual_seed(0)
+    model = MscnnSpu(ModelConfig(filters=32, hidden=(24,)))
+    features = features_of(0.0, 21.0)
+    model.feature_mean.copy_(torch.from_numpy(features.mean(axis=0)))
+    model.feature_std.copy_(torch.from_numpy(features.std(axis=0)))
+    clips = [torch.from_numpy(features_of(*cut))[None] for cut in CUTS]
+    model.train()
+    batch = torch.cat([clip[:, :150] for clip in clips])
+    for _ in range(30):
+        model(batch, torch.full((len(clips),), 150))
+    model.eval()
+    with torch.no_grad():
+        model.head.layers[-1].weight *= 8  # spread the logits, so that verdicts differ
+        set_phase(model, Phase.OBSERVE)
+        for clip in clips:
+            model(clip, torch.tensor([clip.shape[1]]))
+    state = model.state_dict()
+    return Run(ModelConfig(filters=32, hidden=(24,)), FeatureSettings(), state, state)
+
+
+@pytest.fixture(scope="module")
+def run_folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    run.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "toy"
+    assert main(["build", str(run_folder), "--out", str(out)]) == 0
+    return out
+
+
+def test_every_tensor_of_every_graph_is_an_integer(built: Path) -> None:
+    for graph in built.glob("*.tflite"):
+        details = tensor_details(graph)
+        assert len(details) >= 5
+        assert {np.dtype(d["dtype"]).kind for d in details} == {"i"}
+
+
+def test_the_encoder_is_convolutions_and_nothing_that_moves_data(built: Path) -> None:
+    """A transposition would cost more than the convolution behind it."""
+    names = [str(d["name"]) for d in tensor_details(built / "audio_encoder.tflite")]
+    assert not [name for name in names if "perm" in name.lower() or "transpose" in name.lower()]
+
+
+def test_int8_graphs_compute_what_the_fake_quantized_model_computes(run: Run, built: Path) -> None:
+    model = run.model(Phase.INT8)
+    bundle = load_bundle(built)
+    encoder, head = bundle.open_graph(AUDIO_ENCODER), bundle.open_graph(HEAD)
+    features = torch.from_numpy(features_of(0.0, 21.0))
+    context = bundle.manifest.context_frames
+    normal = (features - model.feature_mean) / model.feature_std
+    with torch.no_grad():
+        maps = model.audio(model.audio_input(normal[None]))
+    different = total = 0
+    for start in range(context, len(features) - CHUNK_FRAMES - context, CHUNK_FRAMES):
+        window = normal[start - context : start + CHUNK_FRAMES + context].numpy()
+        outputs = encoder(encoder.inputs[0].quantize(window[None, None]))
+        for spec, found, expected in zip(encoder.outputs, outputs, maps, strict=True):
+            steps = expected[0, start : start + CHUNK_FRAMES].numpy() / np.float32(spec.scale)
+            error = np.abs(np.rint(steps) - (found[0, 0].astype(int) - spec.zero_point))
+            assert error.max() <= 1  # a tie rounded the other way
+            different += int((error > 0).sum())
+            total += error.size
+    assert different / total < 0.005
+    pooled = torch.randn(20, model.width)
+    with torch.no_grad():
+        expected_logits = model.head(pooled).numpy()
+    for row, expected_row in zip(pooled.numpy(), expected_logits, strict=True):
+        (logits,) = head(head.inputs[0].quantize(row[None]))
+        error = np.abs(head.outputs[0].dequantize(logits)[0] - expected_row)
+        assert error.max() <= 1.01 * head.outputs[0].scale
+
+
+def test_the_device_agrees_with_the_fake_quantized_model_on_speech(run: Run, built: Path) -> None:
+    model, bundle = run.model(Phase.INT8), load_bundle(built)
+    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
+    scale = bundle.manifest.graphs[HEAD].outputs[0].scale
+    for cut in CUTS:
+        features = torch.from_numpy(features_of(*cut))
+        with torch.no_grad():
+            logits = model(features[None], torch.tensor([len(features)]))[0].numpy()
+        scores = list(classify(stream, read_file(SCENE, *cut)).scores.values())
+        found = np.log(scores) - np.mean(np.log(scores))
+        # Pooled values near the edge between two steps may fall to either side: a few logit steps.
+        np.testing.assert_allclose(found, logits - logits.mean(), atol=4 * scale)
+
+
+def test_float_onnx_and_float_tflite_agree_with_torch(run: Run, tmp_path: Path) -> None:
+    for role, path in export_onnx(run.model(), tmp_path / "onnx").items():
+        tflite = Graph(to_tflite(path, tmp_path / "tflite"))
+        onnx = Graph(path)
+        assert [s.shape for s in tflite.inputs] == [s.shape for s in onnx.inputs], role
+        example = np.random.default_rng(3).standard_normal(onnx.inputs[0].shape, np.float32)
+        for one, other in zip(onnx(example), tflite(example), strict=True):
+            np.testing.assert_allclose(one, other, atol=export.TOLERANCE)
+
+
+def test_numbers_that_leave_the_bounds_stop_the_conversion(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    with pytest.raises(
+        ConversionError, match=r"audio_encoder: ONNX Runtime against torch: largest"
+    ):
+        export_onnx(run.model(), tmp_path)
+
+
+def test_learned_ranges_become_the_scales_on_the_device(run: Run, built: Path) -> None:
+    model = run.model()
+    manifest = load_bundle(built).manifest
+    encoder = manifest.graphs[AUDIO_ENCODER]
+    ranges = [model.audio_input.range(), *(q.range() for q in model.audio.outputs)]
+    for spec, (low, high) in zip((*encoder.inputs, *encoder.outputs), ranges, strict=True):
+        assert spec.scale == pytest.approx((high - low) / 255, rel=1e-5)
+
+
+def test_a_graph_without_ranges_is_refused(run: Run, tmp_path: Path) -> None:
+    path = export_onnx(run.model(), tmp_path)[HEAD]
+    converted = to_tflite(path, tmp_path)
+    ranges = learned_ranges(run.model(), path, HEAD)
+    ranges.pop("logits")
+    with pytest.raises(ConversionError, match="head"):
+        quantize(converted, ranges, tmp_path / "out.tflite")
+
+
+def test_the_manifest_carries_everything_the_contract_names(built: Path) -> None:
+    raw = json.loads((built / "manifest.json").read_text())
+    for key in (
+        "schema",
+        "variant",
+        "labels",
+        "mfcc",
+        "feature_mean",
+        "feature_std",
+        "graphs",
+        "calibration",
+        "metrics",
+        "training",
+        "versions",
+    ):
+        assert key in raw, key
+    assert set(raw["versions"]) >= {"torch", "onnx", "onnx2tf", "ai-edge-quantizer"}
+    for graph in raw["graphs"].values():
+        assert len(graph["sha256"]) == 64
+        assert all(t["scale"] > 0 for t in graph["inputs"] + graph["outputs"])
+    card = (built / "MODEL_CARD.md").read_text()
+    for words in ("licence", "Limits", "arXiv 2106.04133"):
+        assert words in card
+
+
+def test_the_bundle_streams_and_its_zip_does_the_same(built: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "toy.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in built.iterdir():
+            file.write(path, path.name)
+    samples = read_file(SCENE)
+    verdicts = []
+    for source in (built, archive):
+        stream = EmotionStream(load_bundle(source))
+        events = stream.feed(samples) + stream.finish()
+        verdicts.append([e.scores for e in events if e.type == "emotion"])
+    assert verdicts[0] == verdicts[1]
+    assert len(verdicts[0]) >= 5
+
+
+def test_parity_prints_every_form_and_its_agreement(
+    run_folder: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    csv = tmp_path / "clips.csv"
+    rows = [
+        f"{SCENE},{label},{a},{b}"
+        for (a, b), label in zip(CUTS, ["angry", "happy", "sad"] * 2, strict=True)
+    ]
+    csv.write_text("\n".join(["path,label,start,end", *rows]) + "\n")
+    assert main(["parity", str(built), "--run", str(run_folder), "--manifest", str(csv)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "float torch against ONNX Runtime: same label 100.00 %" in out
+    for form in ("float torch", "float ONNX Runtime", "fake-quant", "int8 device"):
+        assert form in out
+    assert "6 clips" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "{tmp}/none", "--out", "{tmp}/b"], "is not a finished training run"),
+        (["build", "{run}", "--out", "{tmp}/b", "--target", "toaster"], "unknown target 'toaster'"),
+        (["build", "{run}", "--out", "{tmp}/full"], "is not empty and holds no bundle"),
+        (["parity", "{tmp}/none", "--manifest", "x.csv"], "no bundle at"),
+        (["parity", "{built}", "--manifest", "x.csv"], "name the run"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    run_folder: Path,
+    built: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious.txt").write_text("mine")
+    filled = [a.format(tmp=tmp_path, run=run_folder, built=built) for a in arguments]
+    assert main(filled) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("conversion: ")
+    assert message in error
+    assert (tmp_path / "full" / "precious.txt").read_text() == "mine"
+
+
+def test_a_float_graph_is_not_for_a_raspberry_pi(run: Run, tmp_path: Path) -> None:
+    path = to_tflite(export_onnx(run.model(), tmp_path)[HEAD], tmp_path)
+    assert float_tensors(path)
+    with pytest.raises(ConversionError, match="has float tensors"):
+        target_named("raspberry-pi").check(path)
