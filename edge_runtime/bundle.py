@@ -26,6 +26,7 @@ DEFAULT = "default"
 MODELS = Path(__file__).parent / "models"
 AUDIO_ENCODER = "audio_encoder"
 HEAD = "head"
+_INTEGER_BOUND = 1 << 31  # beyond it no field means anything
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,9 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         return {key: _from_json(parts[1], value, key) for key, value in raw.items()}
     if kind is float and type(raw) in (int, float) and isfinite(raw):
         return float(raw)
-    if kind is Any or (kind in (int, str) and type(raw) is kind):
+    if kind is int and type(raw) is int and abs(raw) < _INTEGER_BOUND:
+        return raw
+    if kind is Any or (kind is str and type(raw) is str):
         return raw
     name = getattr(origin or kind, "__name__", kind)
     raise ValueError(f"{where}: {json.dumps(raw)[:40]} is not of type {name}")

@@ -22,6 +22,7 @@ DELTA_SPAN = 2  # frames on each side of a delta
 DELTA_ORDERS = 2  # delta and delta-delta
 LOOKAHEAD = DELTA_SPAN * DELTA_ORDERS  # frames of audio that a finished frame waits for
 _BLOCK = 256  # frames transformed at a time: the work arrays stay inside the CPU's cache
+_LONGEST_FFT = 1 << 16  # points; beyond, a frame is no longer a moment of speech
 _ENERGY_FLOOR = float(np.finfo(np.float64).eps)  # what python_speech_features puts for a zero
 
 
@@ -53,8 +54,8 @@ class MfccParams:
     def __post_init__(self) -> None:
         """ValueError for numbers that do not fit together."""
         if not (
-            0 < self.hop <= self.window <= self.fft
-            and 0 < self.cepstra <= self.mels
+            0 < self.hop <= self.window <= self.fft <= _LONGEST_FFT
+            and 0 < self.cepstra <= self.mels <= self.fft // 2
             and self.lifter > 0
             and 0 <= self.low_hz < self.high_hz <= self.sample_rate / 2
         ):
