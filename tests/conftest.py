@@ -1,0 +1,154 @@
+"""What every test can ask for: real clips, the bundle, the command as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# pytest puts tests/ on the path, where tests/edge_runtime would stand for the package.
+sys.path.insert(0, str(ROOT))
+
+from edge_runtime.audio.file import read_file  # noqa: E402
+from edge_runtime.bundle import DEFAULT, MODELS, Bundle, load_bundle  # noqa: E402
+
+Int16 = npt.NDArray[np.int16]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+# A few speakers of both sexes, each with the four classes, and some German ones.
+RAVDESS = [
+    f"ravdess/Actor_{actor:02d}/03-01-{emotion}-{intensity}-01-01-{actor:02d}.flac"
+    for actor in (1, 12)
+    for emotion, intensity in (("01", "01"), ("03", "02"), ("04", "02"), ("05", "02"))
+]
+EMODB = [f"emodb/wav/{name}.flac" for name in ("03a01Fa", "03a01Nc", "03a01Wa", "03a02Ta")]
+
+# Starts the command in a Python that finds everything but the packages in the first argument.
+_WITHOUT = """
+import sys
+from importlib.machinery import PathFinder
+missing = set(sys.argv.pop(1).split(","))
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        found = name.split(".")[0] not in missing
+        return PathFinder.find_spec(name, path, target) if found else None
+sys.meta_path = [Finder if finder is PathFinder else finder for finder in sys.meta_path]
+from edge_runtime.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the corpora, so that `-m "not corpora"` leaves it out."""
+    for item in items:
+        if "corpora" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.corpora)
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of real corpora; a user's machine does not have it."""
+    path = Path(os.environ.get("CORPORA") or ROOT.parent / "shared" / "data").resolve()
+    if not (path / "ravdess").is_dir() or not (path / "emodb").is_dir():
+        pytest.skip(f"no RAVDESS and EMO-DB in {path}; set CORPORA to where they are")
+    return path
+
+
+@pytest.fixture(scope="session")
+def clips(corpora: Path) -> list[Path]:
+    """Twelve real clips: RAVDESS and EMO-DB."""
+    return [corpora / name for name in (*RAVDESS, *EMODB)]
+
+
+@pytest.fixture(scope="session")
+def recordings(clips: list[Path]) -> list[Int16]:
+    """The samples of `clips`."""
+    return [read_file(clip) for clip in clips]
+
+
+@pytest.fixture(scope="session")
+def scene_path() -> Path:
+    """The spoken scene in the box: five sentences, 21 s, 16 kHz FLAC."""
+    return ROOT / "edge_runtime" / "demo" / "scene.flac"
+
+
+@pytest.fixture(scope="session")
+def scene(scene_path: Path) -> Int16:
+    """The samples of the scene."""
+    return read_file(scene_path)
+
+
+@pytest.fixture(scope="session")
+def sentence(scene: Int16) -> Int16:
+    """The first sentence of the scene, with a second of its room on both sides."""
+    # By its own times: the first sentence lies between 0.9 s and 4.5 s; the next begins at 5.2 s.
+    return np.concatenate([scene[:14_000], scene[: 5 * 16_000], scene[:14_000]])
+
+
+@pytest.fixture(scope="session")
+def bundle_path() -> Path:
+    """The bundle in the box."""
+    path = MODELS / DEFAULT
+    if not path.is_dir():
+        pytest.skip(f"no bundle at {path}; build one: python -m conversion build")
+    return path
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_path: Path) -> Bundle:
+    """The bundle in the box, loaded."""
+    return load_bundle(bundle_path)
+
+
+@pytest.fixture
+def bundle_copy(bundle_path: Path, tmp_path: Path) -> Path:
+    """A copy of the bundle that a test may damage."""
+    return Path(shutil.copytree(bundle_path, tmp_path / "bundle"))
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """The environment of a user's shell: this checkout, and output buffered as usual."""
+    inherited = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    return {**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def command() -> list[str]:
+    """How `edge-emotion` is started from a checkout."""
+    return [sys.executable, "-m", "edge_runtime.cli"]
+
+
+@pytest.fixture(scope="session")
+def edge_emotion(command: list[str], environment: dict[str, str]) -> Command:
+    """Run `edge-emotion ARGUMENTS` as a process of its own; returns code and both outputs.
+
+    `stdin` are bytes for its standard input; `missing` names packages that it shall not find.
+    """
+
+    def run(
+        *arguments: str | Path, stdin: bytes = b"", missing: str = "", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        start = [sys.executable, "-c", _WITHOUT, missing] if missing else command
+        done = subprocess.run(
+            [*start, *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            env=environment,
+            timeout=timeout,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    return run
