@@ -38,7 +38,7 @@ class ModelSettings:
     """Filters per kernel length."""
     hidden: int = 128
     """Width of the hidden dense layer."""
-    dropout: float = 0.3
+    dropout: float = 0.5
     """Dropout before each dense layer."""
 
 

@@ -34,6 +34,14 @@ TRAINING = (
     *(Augmentation(speed, degrade=True) for speed in SPEEDS),
 )
 
+_SPEED_SHARE, _DEGRADE_SHARE = 0.7, 0.3  # of the clips that training draws
+
+
+def share(augmentation: Augmentation) -> float:
+    """How often training draws this one of `TRAINING`; the shares sum to 1."""
+    speed = _SPEED_SHARE / len(SPEEDS) if augmentation.speed != 1.0 else 1.0 - _SPEED_SHARE
+    return speed * (_DEGRADE_SHARE if augmentation.degrade else 1.0 - _DEGRADE_SHARE)
+
 
 def augment(samples: Int16, augmentation: Augmentation, seed: int) -> Int16:
     """The varied clip, int16 (m,); `seed` is the clip's own."""

@@ -25,7 +25,7 @@ from edge_runtime.audio.file import FileSource
 from edge_runtime.errors import AudioError
 from edge_runtime.mfcc import DEFAULT_PARAMS, Float32, MfccParams, mfcc
 from edge_runtime.segment import SegmentParams, speech_of
-from training.augment import CLEAN, Augmentation, augment
+from training.augment import CLEAN, Augmentation, augment, share
 from training.corpora import Utterance
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ class FeatureSet:
     """Per utterance, one float32 (frames, features) per augmentation; the first is clean."""
     skipped: list[tuple[Utterance, str]]
     """Those that could not, and why."""
+    shares: list[float] = field(default_factory=lambda: [1.0])
+    """How often training draws each variant."""
 
 
 def extract(
@@ -81,7 +83,7 @@ def extract(
     folder = cache or cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [(u, settings, tuple(augmentations), folder) for u in utterances]
-    result = FeatureSet([], [], [])
+    result = FeatureSet([], [], [], [share(a) for a in augmentations])
     with contextlib.ExitStack() as stack:
         extracted: Iterator[list[Float32] | str]
         if workers == 1:
@@ -138,13 +140,14 @@ class ClipDataset(Dataset[tuple[Tensor, int, int]]):
         self._labels = [labels.index(u.label) for u in features.utterances]
         self._corpora = [corpora.index(u.corpus) for u in features.utterances]
         self._training = training
+        self._shares = torch.tensor(features.shares)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         variants = self._variants[index]
-        pick = int(torch.randint(len(variants), ())) if self._training else 0
+        pick = int(torch.multinomial(self._shares, 1)) if self._training else 0
         return torch.from_numpy(variants[pick]), self._labels[index], self._corpora[index]
 
 

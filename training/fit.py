@@ -45,39 +45,39 @@ FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 class FitSettings:
     """How a model is trained."""
 
-    epochs: int = 60
+    epochs: int = 50
     """Float epochs."""
-    qat_epochs: int = 12
+    qat_epochs: int = 8
     """Quantization-aware epochs after them."""
-    batch: int = 32
+    batch: int = 64
     """Clips per step."""
     lr: float = 2e-3
     """Peak learning rate of the one-cycle schedule."""
     qat_lr: float = 2e-4
     """Learning rate at which quantization-aware training starts."""
-    weight_decay: float = 0.02
+    weight_decay: float = 0.05
     """Decoupled weight decay of AdamW."""
     min_frames: int = 100
     """Shortest training crop, frames of 10 ms; each batch draws its own length."""
-    max_frames: int = 200
+    max_frames: int = 220
     """Longest training crop, frames of 10 ms."""
     label_smoothing: float = 0.1
     """Probability mass spread over the other classes."""
-    mixup: float = 0.2
+    mixup: float = 0.3
     """Parameter of mixup's Beta distribution on pooled statistics; 0 for none."""
-    gain_db: float = 6.0
+    gain_db: float = 4.0
     """Standard deviation of the random level of a clip, dB."""
     time_masks: int = 2
     """Stretches of a clip that are blanked (SpecAugment)."""
-    time_mask_frames: int = 25
+    time_mask_frames: int = 20
     """Longest of them, frames."""
-    feature_masks: int = 2
+    feature_masks: int = 1
     """Bands of neighbouring coefficients that are blanked."""
-    feature_mask_width: int = 6
+    feature_mask_width: int = 5
     """Widest of them, coefficients."""
-    noise: float = 0.1
+    noise: float = 0.05
     """Standard deviation of the noise added to normalized features."""
-    ema: float = 0.995
+    ema: float = 0.99
     """Decay a step of the averaged weights."""
     clip_norm: float = 1.0
     """Largest gradient norm."""
@@ -423,7 +423,7 @@ def _averaged(model: MscnnSpu, decay: float) -> AveragedModel:
 def _lr_factor(step: int, settings: FitSettings, float_steps: float, steps: int) -> float:
     """Learning rate at `step`, relative to the peak."""
     if step < float_steps:
-        rise = 0.25 * float_steps
+        rise = 0.2 * float_steps
         if step < rise:
             return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * step / rise))
         return 0.5 * (1 + math.cos(math.pi * (step - rise) / (float_steps - rise)))

@@ -1,0 +1,87 @@
+"""The benchmarks measure the device's own code, and say what they could not measure."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from edge_runtime import EmotionStream
+from edge_runtime.audio.file import read_file
+from edge_runtime.bench import format_table, measure
+from edge_runtime.bundle import Bundle
+from edge_runtime.stream import classify
+
+SCENE = Path(__file__).parents[2] / "edge_runtime" / "demo" / "scene.flac"
+CUTS = [(0.5, 4.9), (5.0, 8.8), (9.0, 13.7), (14.0, 17.3)]
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Four sentences of the scene, one with an unknown label, one that is missing."""
+    path = tmp_path / "clips.csv"
+    labels = ("neutral", "happy", "sad", "surprised")
+    rows = [f"{SCENE},{label},{a},{b}" for (a, b), label in zip(CUTS, labels, strict=True)]
+    path.write_text("\n".join(["path,label,start,end", *rows, "gone.wav,sad,,"]) + "\n")
+    return path
+
+
+def test_accuracy_is_that_of_the_streaming_path_and_counts_what_it_skips(
+    bundle: Bundle, manifest: Path, tmp_path: Path
+) -> None:
+    out, verdicts, plot = (tmp_path / name for name in ("a.json", "v.csv", "p.png"))
+    arguments = ["--manifest", str(manifest), "--json", str(out), "--predictions", str(verdicts)]
+    assert main(["accuracy", *arguments, "--plot", str(plot)]) == 0
+    result = json.loads(out.read_text())
+    assert set(result) >= {"n", "ua", "wa", "labels", "confusion", "per_class_recall"}
+    assert (result["n"], result["skipped"]) == (3, 2)
+    assert sum(map(sum, result["confusion"])) == 3
+    assert plot.stat().st_size > 5000
+    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole())
+    expected = [classify(stream, read_file(SCENE, *cut)).scores for cut in CUTS[:3]]
+    with verdicts.open() as file:
+        rows = list(csv.DictReader(file))
+    for row, scores in zip(rows, expected, strict=True):
+        assert row["predicted"] == max(scores, key=lambda label: scores[label])
+        for label, score in scores.items():
+            assert float(row[label]) == pytest.approx(score, abs=6e-5)  # four decimals
+    right = sum(row["label"] == row["predicted"] for row in rows)
+    assert result["wa"] == pytest.approx(right / 3, abs=1e-4)
+
+
+def test_nothing_to_measure_is_one_line(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "clips.csv"
+    path.write_text("path,label\ngone.wav,sad\n")
+    assert main(["accuracy", "--manifest", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert "no clip of the manifest could be judged" in error.splitlines()[-1]
+    assert main(["accuracy", "--manifest", str(tmp_path / "none.csv")]) != 0
+    assert "none.csv" in capsys.readouterr().err
+
+
+def test_bench_reports_every_stage_and_its_conditions(bundle: Bundle) -> None:
+    result = measure(bundle, utterances=2)
+    assert set(result["stages_ms_per_block"]) == {"segmentation", "features", "graph"}
+    for values in (*result["stages_ms_per_block"].values(), result["final_verdict_ms"]):
+        assert 0 < values["p50"] <= values["p90"] <= values["p99"]
+    assert result["engine"] == "litert"
+    assert 0 < result["real_time_factor"] < 1
+    table = format_table(result)
+    for words in ("segmentation", "features", "graph", "final verdict", "p50", "p99", "litert"):
+        assert words in table
+
+
+def test_peers_are_timed_beside_ours(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "peers.json"
+    assert main(["peers", "--json", str(out)]) == 0
+    rows = {row["what"]: row for row in json.loads(out.read_text())["rows"]}
+    assert set(rows) == {"MFCC + deltas", "graphs"}
+    assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows.values())
+    assert "one thread" in capsys.readouterr().out

@@ -1,0 +1,91 @@
+"""The whole of the workstation's work on a handful of real clips, through its commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_runtime import load_bundle
+from training.__main__ import main
+from training.corpora import load_corpora
+from training.corpora.manifest import write as write_manifest
+from training.run import load
+
+SMALL = ["--epochs", "2", "--qat-epochs", "1", "--no-augment", "--filters", "16", "--hidden", "16"]
+
+
+@pytest.fixture(scope="module")
+def few_clips(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four speakers of RAVDESS, two clips of each class."""
+    found = load_corpora([f"ravdess={corpora / 'ravdess'}"])["ravdess"].utterances
+    chosen = []
+    for speaker in ("ravdess-01", "ravdess-02", "ravdess-03", "ravdess-04"):
+        for label in ("angry", "happy", "neutral", "sad"):
+            chosen += [u for u in found if (u.speaker, u.label) == (speaker, label)][:2]
+    path = tmp_path_factory.mktemp("manifest") / "few.csv"
+    write_manifest(path, chosen)
+    return path
+
+
+@pytest.fixture(scope="module")
+def crossval_out(few_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("crossval") / "cv"
+    command = [sys.executable, "-m", "training", "crossval", f"manifest={few_clips}"]
+    command += ["--folds", "2", "--jobs", "1", "--out", str(out), *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for words in ("manifest", "float", "int8", "UA %", "WA %", "speaker-independent"):
+        assert words in done.stdout
+    return out
+
+
+def test_crossval_judges_every_clip_in_every_form_and_draws(crossval_out: Path) -> None:
+    summary = json.loads((crossval_out / "crossval.json").read_text())
+    forms = summary["metrics"]["corpora"]["manifest"]
+    assert set(forms) == {"float", "fake-quant", "int8"}
+    assert all(form["n"] == 32 for form in forms.values())
+    for name in ("confusion_manifest.png", "curves.png"):
+        assert (crossval_out / name).read_bytes().startswith(b"\x89PNG")
+    for fold in ("fold1", "fold2"):
+        load_bundle(crossval_out / fold / "bundle")
+
+
+def test_finished_folds_are_kept_and_other_settings_refused(
+    crossval_out: Path, few_clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = crossval_out / "fold1" / "weights.pt"
+    before = weights.stat().st_mtime_ns
+    arguments = ["crossval", f"manifest={few_clips}", "--folds", "2", "--jobs", "1"]
+    arguments += ["--out", str(crossval_out), *SMALL]
+    assert main(arguments) == 0
+    assert weights.stat().st_mtime_ns == before
+    assert main([*arguments, "--lr", "0.1"]) == 2
+    assert "other data or settings" in capsys.readouterr().err
+
+
+def test_fit_takes_calibration_and_figures_from_a_crossval(
+    crossval_out: Path, few_clips: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["fit", f"manifest={few_clips}", "--out", str(out), *SMALL]
+    assert main([*arguments, "--crossval", str(crossval_out)]) == 0
+    summary, run = json.loads((crossval_out / "crossval.json").read_text()), load(out)
+    assert run.temperature == summary["temperature"]
+    assert run.metrics == summary["metrics"]
+    assert run.training["corpora"]["manifest"]["clips"] == 32
+    assert run.training["corpora"]["manifest"]["speakers"] == 4
+
+
+def test_fit_keeps_speakers_out_and_says_which(few_clips: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert main(["fit", f"manifest={few_clips}", "--out", str(out), "--watch", "0.5", *SMALL]) == 0
+    run = load(out)
+    assert run.metrics["protocol"] == "2 speakers kept out of training"
+    assert run.training["corpora"]["manifest"]["speakers"] == 2
+    watched = load_corpora([f"manifest={out / 'watched.csv'}"])["manifest"].utterances
+    assert len({u.speaker for u in watched}) == 2
+    assert len(watched) == 16
