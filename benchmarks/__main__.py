@@ -9,32 +9,44 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.console import OK, run_command
+from edge_runtime.console import OK, command_parser, run_command
 from edge_runtime.errors import EdgeError
 
 _EPILOG = """examples:
   python -m benchmarks accuracy --bundle default --manifest clips.csv --json accuracy.json
   python -m benchmarks latency
   python -m benchmarks peers
+  python -m benchmarks report --out report.html --manifest clips.csv
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
-    parser = argparse.ArgumentParser(
+    parser, commands = command_parser(
         "python -m benchmarks",
-        description="Measure a bundle with the code that runs on the device.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Measure a bundle with the code that runs on the device.",
+        _EPILOG,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     accuracy = commands.add_parser("accuracy", help="UA, WA and confusion on labelled clips")
     latency = commands.add_parser("latency", help="milliseconds per stage")
     peers = commands.add_parser("peers", help="the same clips through what people use today")
-    for command, function in ((accuracy, _accuracy), (latency, _latency), (peers, _peers)):
+    report = commands.add_parser("report", help="all of it as one HTML page")
+    for command, function in (
+        (accuracy, _accuracy),
+        (latency, _latency),
+        (peers, _peers),
+        (report, _report),
+    ):
         command.add_argument("--bundle", default="default", help="folder, .zip, or default")
-        command.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
         command.set_defaults(command=function)
+    for command in (accuracy, latency, peers):
+        command.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+    for command in (peers, report):
+        command.add_argument(
+            "--run", type=Path, metavar="RUN", help="the run that the bundle was built from"
+        )
+    report.add_argument("--out", type=Path, required=True, metavar="HTML", help="page to write")
+    report.add_argument("--manifest", type=Path, metavar="CSV", help="labelled clips for accuracy")
     accuracy.add_argument(
         "--manifest",
         type=Path,
@@ -44,9 +56,6 @@ def main(arguments: list[str] | None = None) -> int:
     )
     accuracy.add_argument("--predictions", type=Path, metavar="CSV", help="write every verdict")
     accuracy.add_argument("--plot", type=Path, metavar="PNG", help="draw the confusion matrix")
-    peers.add_argument(
-        "--run", type=Path, metavar="RUN", help="the run that the bundle was built from"
-    )
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from benchmarks.errors import BenchmarkError
@@ -125,6 +134,26 @@ def _peers(arguments: argparse.Namespace) -> int:
     Console().print(table)
     print("medians of alternating runs on 7.5 s of audio, one thread")
     _write_json(arguments.json, {"rows": [row.to_dict() for row in rows]})
+    return OK
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from benchmarks.accuracy import accuracy
+    from benchmarks.peers import compare
+    from benchmarks.report import Report, write
+    from edge_runtime.bench import measure
+    from edge_runtime.bundle import load_bundle
+    from training.corpora.manifest import load
+    from training.run import load_run_of
+
+    bundle = load_bundle(arguments.bundle)
+    judged = None
+    if arguments.manifest:
+        judged = accuracy(bundle, load(arguments.manifest).utterances).metrics()
+    rows = compare(bundle, load_run_of(arguments.bundle, arguments.run))
+    source = arguments.manifest.name if arguments.manifest else ""
+    write(Report(bundle.manifest, measure(bundle), rows, judged, source), arguments.out)
+    print(f"report in {arguments.out}")
     return OK
 
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edge_runtime.console import OK, run_command
+from edge_runtime.console import OK, command_parser, run_command
 from edge_runtime.errors import EdgeError
 
 _EPILOG = """examples:
@@ -19,13 +19,11 @@ _EPILOG = """examples:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
-    parser = argparse.ArgumentParser(
+    parser, commands = command_parser(
         "python -m conversion",
-        description="Convert a training run to a full-int8 bundle, and check it.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Convert a training run to a full-int8 bundle, and check it.",
+        _EPILOG,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     build = commands.add_parser("build", help="convert a run to a bundle")
     build.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")

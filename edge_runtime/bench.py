@@ -29,7 +29,7 @@ def measure(bundle: Bundle, threads: int = 1, utterances: int = _UTTERANCES) -> 
     one utterance, which the voice activity detector judges all the same.
     """
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), threads=threads)
-    signal = _signal()
+    signal = speechlike_noise(UTTERANCE_SECONDS)
     stages: dict[str, list[float]] = {"segmentation": [], "features": [], "graph": []}
     finals: list[float] = []
     busy = 0.0
@@ -83,10 +83,10 @@ def format_table(result: dict[str, Any]) -> str:
     )
 
 
-def _signal() -> Int16:
-    """Syllable-like bursts of noise: what silence would short-circuit is computed."""
+def speechlike_noise(seconds: float) -> Int16:
+    """Noise in bursts like syllables, int16 at 16 kHz: what silence would spare is computed."""
     rng = np.random.default_rng(0)
-    count = round(UTTERANCE_SECONDS * SAMPLE_RATE)
+    count = round(seconds * SAMPLE_RATE)
     envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(count) / SAMPLE_RATE)
     noise = np.convolve(rng.standard_normal(count), np.ones(8) / 8, "same")
     return np.asarray(3000 * envelope * noise, np.int16)

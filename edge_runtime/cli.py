@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_runtime import __version__
 from edge_runtime.audio import AudioSource
 from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
-from edge_runtime.console import OK, OURS, THEIRS, run_command
+from edge_runtime.console import OK, OURS, THEIRS, command_parser, run_command
 from edge_runtime.errors import AudioError, EdgeError
 from edge_runtime.events import EmotionEvent, SourceEvent
 from edge_runtime.mfcc import SAMPLE_RATE
@@ -57,14 +57,10 @@ class RunSettings:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
-    parser = argparse.ArgumentParser(
-        PROGRAM,
-        description="Speech emotion recognition on this device; no audio leaves it.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser, commands = command_parser(
+        PROGRAM, "Speech emotion recognition on this device; no audio leaves it.", _EPILOG
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="stream audio, print emotion events")
     run.add_argument("files", nargs="*", metavar="FILE", help="audio files (WAV, FLAC, OGG, MP3)")

@@ -1,7 +1,8 @@
-"""How every command of the project ends: one line for a mistake, a clean stop for Ctrl-C."""
+"""How every command of the project begins and ends: help with examples, one line for a mistake."""
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import sys
@@ -13,6 +14,19 @@ from edge_runtime.errors import EdgeError
 OK, OURS, THEIRS = 0, 1, 2
 """Exit codes: fine, our fault, the user's mistake."""
 DEBUG_VARIABLE = "EDGE_EMOTION_DEBUG"
+
+
+def command_parser(
+    program: str, description: str, epilog: str
+) -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]:
+    """A parser whose help ends with examples, and the place where its commands are added."""
+    parser = argparse.ArgumentParser(
+        program,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser, parser.add_subparsers(required=True, metavar="COMMAND")
 
 
 def run_command(

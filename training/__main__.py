@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.console import OK, run_command
+from edge_runtime.console import OK, command_parser, run_command
 from edge_runtime.errors import EdgeError
 from edge_runtime.settings import add_arguments, from_arguments
 
@@ -46,13 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
     from training.fit import FitSettings
 
-    parser = argparse.ArgumentParser(
+    parser, commands = command_parser(
         "python -m training",
-        description="Train MSCNN-SPU speech emotion models, quantization-aware.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "Train MSCNN-SPU speech emotion models, quantization-aware.",
+        _EPILOG,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     corpora = commands.add_parser("corpora", help="what is there: clips, hours, speakers, classes")
     fit = commands.add_parser("fit", help="train one model")

@@ -11,10 +11,8 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
+from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import Bundle
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
 from training.run import Run
 
 SECONDS = 7.5  # the paper's window
@@ -56,7 +54,7 @@ def compare(bundle: Bundle, run: Run) -> list[Comparison]:
     """
     from benchmarks.peers import onnx_float, speech_features
 
-    signal = _signal()
+    signal = speechlike_noise(SECONDS)
     contests = [speech_features.contest(signal), onnx_float.contest(bundle, run)]
     return [_time(contest) for contest in contests]
 
@@ -78,10 +76,3 @@ def _time(contest: Contest) -> Comparison:
         statistics.median(ours),
         statistics.median(peer),
     )
-
-
-def _signal() -> Int16:
-    rng = np.random.default_rng(0)
-    count = round(SECONDS * SAMPLE_RATE)
-    envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * np.arange(count) / SAMPLE_RATE)
-    return np.asarray(3000 * envelope * rng.standard_normal(count), np.int16)

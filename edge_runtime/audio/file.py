@@ -81,13 +81,15 @@ class FileSource:
         if self.path.stat().st_size == 0:
             raise AudioError(f"{self.name} is empty")
         try:
-            file = soundfile.SoundFile(self.path)
+            file = soundfile.SoundFile(os.fsencode(self.path))  # as bytes: any name is possible
         except soundfile.LibsndfileError as error:
             reason = str(error.error_string).rstrip(".")
             raise AudioError(f"{self.name} is not audio that can be read: {reason}") from None
         if file.frames == 0:
             file.close()
             raise AudioError(f"{self.name} holds no samples")
+        # Else soundfile seeks after every block, and MP3 frames depend on those before them.
+        file.seekable = lambda: False
         missing = _missing_bytes(self.path)
         if missing:
             self.warnings.append(

@@ -85,3 +85,21 @@ def test_peers_are_timed_beside_ours(
     assert set(rows) == {"MFCC + deltas", "graphs"}
     assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows.values())
     assert "one thread" in capsys.readouterr().out
+
+
+def test_the_report_holds_every_table_and_needs_no_other_file(
+    bundle: Bundle, manifest: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "report.html"
+    assert main(["report", "--out", str(out), "--manifest", str(manifest)]) == 0
+    page = out.read_text()
+    for words in (
+        "Latency",
+        "final verdict",
+        "python_speech_features",
+        "clips.csv",
+        bundle.manifest.name,
+    ):
+        assert words in page
+    assert "data:image/png;base64," in page
+    assert "http" not in page
