@@ -20,6 +20,11 @@ def resident_megabytes() -> float:
 
 def peak_megabytes() -> float:
     """Peak resident memory in MB."""
+    # ru_maxrss alone would include what the process was before it became this program.
+    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+        for line in file:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
