@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -32,7 +33,7 @@ def partials(events: list[Event]) -> list[EmotionEvent]:
     return [event for event in events if isinstance(event, EmotionEvent) and not event.final]
 
 
-def verdicts(events: list[Event]) -> list[tuple[object, ...]]:
+def verdicts(events: Sequence[Event]) -> list[tuple[object, ...]]:
     """What an event says about the audio; the clock and `t` depend on the block size."""
     return [
         (event.final, event.start, event.end, event.label, event.scores)
