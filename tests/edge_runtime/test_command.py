@@ -1,0 +1,483 @@
+"""`edge-emotion` as a user meets it: a process with arguments, pipes, signals and exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from edge_runtime import __version__
+from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.settings import add_arguments, from_arguments
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+Int16 = npt.NDArray[np.int16]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+pytestmark = pytest.mark.usefixtures("bundle_path")
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def finals(text: str) -> list[dict[str, Any]]:
+    return [event for event in events(text) if event["type"] == "emotion" and event["final"]]
+
+
+@pytest.fixture
+def wav(tmp_path: Path, sentence: Int16) -> Path:
+    """A file of one sentence."""
+    path = tmp_path / "sentence.wav"
+    soundfile.write(path, sentence, SAMPLE_RATE, subtype="PCM_16")
+    return path
+
+
+@pytest.fixture
+def start(command: list[str], environment: dict[str, str]) -> Start:
+    """Start `edge-emotion ARGUMENTS` and leave it running."""
+
+    def run(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
+        # Where the tests run in the background, Ctrl-C is ignored by all that they start.
+        return subprocess.Popen(
+            [*command, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            **options,
+        )
+
+    return run
+
+
+def read_until(process: subprocess.Popen[bytes], word: bytes, seconds: float = 30) -> bytes:
+    """Output up to the line that holds `word`."""
+    assert process.stdout is not None
+    lines, deadline = b"", time.monotonic() + seconds
+    while word not in lines:
+        ready, _, _ = select.select([process.stdout], [], [], max(0, deadline - time.monotonic()))
+        data = os.read(process.stdout.fileno(), 65536) if ready else b""
+        if not data:
+            process.kill()
+            pytest.fail(f"no {word!r} in {lines!r}, {process.communicate()!r}")
+        lines += data
+    return lines
+
+
+# What is printed
+
+
+def test_a_file_becomes_events_in_json_lines(edge_emotion: Command, wav: Path) -> None:
+    done = edge_emotion("run", wav)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    found = events(done.stdout)
+    assert found[0] == {"type": "source", "t": 0.0, "name": str(wav)}
+    assert found[1]["type"] == "speech_start"
+    assert found[-1]["type"] == "health"
+    assert found[-1]["t"] == pytest.approx(soundfile.info(wav).duration, abs=0.001)
+    (final,) = finals(done.stdout)
+    assert final["start"] == found[1]["t"]
+    assert set(final["scores"]) == {"angry", "happy", "neutral", "sad"}
+
+
+def test_the_time_of_each_file_begins_at_zero(edge_emotion: Command, wav: Path) -> None:
+    one, two = finals(edge_emotion("run", wav, wav).stdout)
+    assert (one["start"], one["scores"]) == (two["start"], two["scores"])
+
+
+def test_pretty_output_is_a_line_for_each_utterance(edge_emotion: Command, wav: Path) -> None:
+    done = edge_emotion("run", "--out", "pretty", "--partial-seconds", "0", wav)
+    assert done.returncode == 0
+    (final,) = finals(edge_emotion("run", wav).stdout)
+    (line,) = [line for line in done.stdout.splitlines() if " % " in line]
+    assert final["label"] in line
+    assert f"{100 * final['confidence']:.0f} %" in line
+    assert "\x1b" not in done.stdout  # no terminal, no escape codes
+
+
+def test_without_rich_the_pretty_view_names_the_pip_command(
+    edge_emotion: Command, wav: Path
+) -> None:
+    done = edge_emotion("run", "--out", "pretty", wav, missing="rich")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.endswith("pip install 'edge-emotion[view]'\n")
+    # And what is chosen by itself works without it.
+    assert edge_emotion("run", wav, missing="rich").returncode == 0
+
+
+def test_no_partial_verdicts_on_request(edge_emotion: Command, wav: Path) -> None:
+    found = events(edge_emotion("run", "--partial-seconds", "0", wav).stdout)
+    assert [e["type"] for e in found] == ["source", "speech_start", "emotion", "health"]
+
+
+def test_the_version_is_told(edge_emotion: Command) -> None:
+    assert edge_emotion("--version").stdout == f"edge-emotion {__version__}\n"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run"], "name one or more FILEs, or --mic, or --stdin"),
+        (["run", "a.wav", "--stdin"], "name one or more FILEs, or --mic, or --stdin"),
+        (["run", "a.wav", "--out", "telegraph"], "invalid choice: 'telegraph'"),
+        (["run", "a.wav", "--text", "keywords"], "takes no words; use 'off'"),
+        (["run", "a.wav", "--threads", "0"], "--threads must be at least 1"),
+        (["run", "a.wav", "--threads", "many"], "invalid int value: 'many'"),
+        (["run", "a.wav", "--partial-seconds", "-1"], "--partial-seconds at least 0"),
+        (["run", "a.wav", "--partial-seconds", "nan"], "--partial-seconds at least 0"),
+        (["run", "a.wav", "--partial-seconds", "inf"], "--partial-seconds at least 0"),
+        (["run", "--mic", "--stdin"], "not allowed with argument"),
+        (["listen"], "invalid choice: 'listen'"),
+        ([], "required: COMMAND"),
+        (["bench", "--threads", "0"], "num_threads should >= 1"),
+    ],
+)
+def test_a_mistake_in_the_arguments_is_said_with_exit_code_2(
+    edge_emotion: Command, arguments: list[str], words: str
+) -> None:
+    done = edge_emotion(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["run", "--mic"], ["devices"]])
+def test_without_pyaudio_the_microphone_names_the_pip_command(
+    edge_emotion: Command, arguments: list[str]
+) -> None:
+    done = edge_emotion(*arguments, missing="pyaudio")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "edge-emotion: the microphone needs PyAudio, which is not installed: "
+        "pip install 'edge-emotion[mic]'\n"
+    )
+
+
+def test_without_the_voice_detector_the_message_names_a_pip_command(
+    edge_emotion: Command, wav: Path
+) -> None:
+    done = edge_emotion("run", wav, missing="webrtcvad,_webrtcvad")
+    assert done.returncode == 2
+    assert "webrtcvad-wheels, which is not installed: pip install" in done.stderr
+
+
+# Standard input
+
+
+def test_raw_samples_on_standard_input_are_heard_as_the_file_is(
+    edge_emotion: Command, wav: Path, sentence: Int16
+) -> None:
+    done = edge_emotion("run", "--stdin", stdin=sentence.astype("<i2").tobytes())
+    assert done.returncode == 0
+    assert done.stderr == ""
+    expected = finals(edge_emotion("run", wav).stdout)
+    found = finals(done.stdout)
+    assert len(found) == 1
+    assert [e["scores"] for e in found] == [e["scores"] for e in expected]
+    assert events(done.stdout)[0]["name"] == "standard input"
+
+
+def test_half_a_sample_at_the_end_is_no_fault_but_said(
+    edge_emotion: Command, sentence: Int16
+) -> None:
+    done = edge_emotion("run", "--stdin", stdin=sentence.tobytes() + b"\x01")
+    assert done.returncode == 0
+    assert len(finals(done.stdout)) == 1
+    assert done.stderr == (
+        "edge-emotion: warning: standard input ended in the middle of a sample\n"
+    )
+
+
+def test_samples_torn_apart_by_the_pipe_are_put_together(start: Start, sentence: Int16) -> None:
+    process = start("run", "--stdin", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    data = sentence.tobytes()
+    for begin in range(0, len(data), 9999):  # an odd number of bytes at a time
+        process.stdin.write(data[begin : begin + 9999])
+        process.stdin.flush()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert err == b""
+    assert len(finals(out.decode())) == 1
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg"])
+def test_an_audio_file_piped_in_is_refused_with_the_right_command(
+    edge_emotion: Command, tmp_path: Path, sentence: Int16, kind: str
+) -> None:
+    path = tmp_path / f"a.{kind}"
+    soundfile.write(path, sentence, SAMPLE_RATE)
+    done = edge_emotion("run", "--stdin", stdin=path.read_bytes())
+    assert done.returncode == 2
+    assert finals(done.stdout) == []
+    assert "takes raw PCM16, not an audio file" in done.stderr
+    assert "edge-emotion run FILE" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_empty_pipe_holds_no_speech(edge_emotion: Command) -> None:
+    done = edge_emotion("run", "--stdin", stdin=b"")
+    assert done.returncode == 0
+    assert done.stderr == "edge-emotion: standard input: no speech found\n"
+
+
+def test_a_closed_standard_input_is_one_line(
+    command: list[str], environment: dict[str, str]
+) -> None:
+    code = "import os, sys; os.close(0); os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "run", "--stdin"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "edge-emotion: standard input is closed; pipe PCM into it\n"
+
+
+def test_a_terminal_is_not_taken_for_samples(start: Start) -> None:
+    primary, secondary = os.openpty()
+    try:
+        _, err = start("run", "--stdin", stdin=secondary).communicate(timeout=60)
+    finally:
+        os.close(primary)
+        os.close(secondary)
+    assert b"standard input is a terminal; pipe PCM into it" in err
+
+
+def test_verdicts_come_while_the_pipe_is_still_open(start: Start, sentence: Int16) -> None:
+    process = start("run", "--stdin", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(sentence.tobytes())  # its last second is silence, which ends it
+    process.stdin.flush()
+    read_until(process, b'"final": true')
+    process.stdin.close()
+    process.stdin = None
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+# How it ends
+
+
+def test_ctrl_c_on_a_pipe_closes_the_utterance_and_is_no_fault(
+    start: Start, sentence: Int16
+) -> None:
+    process = start("run", "--stdin", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(sentence[: 3 * SAMPLE_RATE].tobytes())
+    process.stdin.flush()
+    before = read_until(process, b'"final": false')
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert err == b""
+    (final,) = finals((before + out).decode())
+    assert final["end"] <= 3.0
+    assert events((before + out).decode())[-1]["type"] == "health"
+
+
+def test_ctrl_c_in_real_time_ends_all_the_files(start: Start, scene_path: Path) -> None:
+    process = start("run", "--realtime", scene_path, scene_path, scene_path)
+    before = read_until(process, b'"final": false')
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)  # a scene takes 21 s
+    assert process.returncode == 0
+    assert err == b""
+    text = (before + out).decode()
+    assert len(finals(text)) == 1
+    assert [event["type"] for event in events(text)].count("source") == 1
+
+
+def test_real_time_is_the_speed_of_speech(edge_emotion: Command, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(2 * SAMPLE_RATE, np.int16), SAMPLE_RATE)
+    begin = time.monotonic()
+    edge_emotion("run", "--realtime", path)
+    assert time.monotonic() - begin >= 1.9  # a block of 0.1 s may remain
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["run", "--out", "pretty"], ["doctor"], ["bench", "--json"]]
+)
+def test_a_reader_that_has_seen_enough_ends_it_quietly(
+    start: Start, scene_path: Path, arguments: list[str]
+) -> None:
+    files = [scene_path] * 3 if arguments[0] == "run" else []
+    process = start(*arguments, *files)
+    assert process.stdout is not None
+    if arguments == ["run"]:
+        assert b'"source"' in process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    _, err = process.communicate(timeout=60)
+    assert err == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["run", "--out", "pretty"], ["doctor"], ["bench", "--json"]]
+)
+def test_a_full_disk_is_one_line_and_exit_code_1(
+    command: list[str], environment: dict[str, str], wav: Path, arguments: list[str]
+) -> None:
+    files = [str(wav)] if arguments[0] == "run" else []
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*command, *arguments, *files],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "edge-emotion: No space left on device\n"
+
+
+# The other commands
+
+
+def test_doctor_finds_a_sound_device_sound(edge_emotion: Command) -> None:
+    done = edge_emotion("doctor")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "FAULT" not in done.stdout
+    for word in ("edge-emotion", "Python", "CPU", "ai-edge-litert", "hashes match", "test run"):
+        assert word in done.stdout
+
+
+def test_doctor_finds_the_fault_of_a_bundle(edge_emotion: Command, bundle_copy: Path) -> None:
+    (bundle_copy / "head.tflite").write_bytes(b"x")
+    done = edge_emotion("doctor", "--bundle", bundle_copy)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if "FAULT" in line]
+    assert line.startswith("FAULT bundle")
+    assert "head.tflite is damaged" in line
+
+
+def test_bench_tells_every_stage_and_its_percentiles(edge_emotion: Command) -> None:
+    done = edge_emotion("bench", "--json")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    result = json.loads(done.stdout)
+    assert set(result["stages_ms_per_block"]) == {"segmentation", "features", "graph"}
+    for values in (*result["stages_ms_per_block"].values(), result["final_verdict_ms"]):
+        assert 0 < values["p50"] <= values["p90"] <= values["p99"]
+    assert result["engine"] == "litert"
+    assert result["utterances"] >= 50
+    # Faster than speech by far, also on a machine that is busy; numpy and LiteRT need 40 MB.
+    assert 0 < result["real_time_factor"] < 0.5
+    assert 30 < result["peak_rss_mb"] < 150
+
+
+def test_bench_for_people_is_a_table(edge_emotion: Command) -> None:
+    lines = edge_emotion("bench").stdout.splitlines()
+    assert lines[0].split() == ["milliseconds", "p50", "p90", "p99"]
+    assert len(lines) == 6
+    assert "real-time factor" in lines[-1]
+
+
+def test_the_demo_ends_with_the_latency_table(edge_emotion: Command) -> None:
+    done = edge_emotion("demo")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.count(" % ") >= 3  # utterances, each with its confidence
+    assert "final verdict, from the last sample to the event" in done.stdout
+
+
+def test_a_memory_figure_is_that_of_the_process_not_of_what_started_it(
+    environment: dict[str, str], command: list[str]
+) -> None:
+    # Linux carries the peak of a process over to the one that it turns into.
+    code = "import os, sys; b = b'x' * 300_000_000; os.execv(sys.argv[1], sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "bench", "--json"],
+        capture_output=True,
+        env=environment,
+        check=True,
+    )
+    assert json.loads(done.stdout)["peak_rss_mb"] < 150
+
+
+# Settings
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a command could have."""
+
+    level: int = 3
+    """How much, 100 % at most."""
+    name: str | None = None
+    """Whose."""
+    folder: Path = Path("here")
+    """Where."""
+    loud: bool = False
+    """Whether it can be heard."""
+    tempo: str = field(default="slow", metadata={"choices": ("slow", "fast")})
+    """How fast."""
+
+
+def parse(*arguments: str) -> Settings:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Settings)
+    return from_arguments(Settings, parser.parse_args(arguments))
+
+
+def test_settings_are_their_own_command_line() -> None:
+    assert parse() == Settings()
+    given = parse("--level", "7", "--name", "x", "--folder", "/a", "--loud", "--tempo", "fast")
+    assert given == Settings(7, "x", Path("/a"), True, "fast")
+    assert parse("--loud", "--no-loud") == Settings()
+
+
+def test_the_help_is_the_docstring_of_the_field() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Settings)
+    text = parser.format_help()
+    assert "How much, 100 % at most. (default: 3)" in text
+    assert "Whether it can be heard." in text
+
+
+@pytest.mark.parametrize("arguments", [["--level", "x"], ["--tempo", "moderate"]])
+def test_settings_refuse_what_is_not_of_their_type(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(*arguments)
+
+
+def test_a_setting_without_a_command_line_form_is_a_mistake_of_the_programmer() -> None:
+    @dataclass(frozen=True)
+    class Wrong:
+        """Settings."""
+
+        points: dict[str, int] = field(default_factory=dict)
+        """A table."""
+
+    with pytest.raises(TypeError, match="no command line form"):
+        add_arguments(argparse.ArgumentParser(), Wrong)
