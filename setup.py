@@ -51,7 +51,13 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["edge_runtime", "edge_runtime.*"]),
     package_data={
-        "edge_runtime": ["py.typed", "models/*/*.json", "models/*/*.tflite", "models/*/*.md"],
+        "edge_runtime": [
+            "py.typed",
+            "models/*/*.json",
+            "models/*/*.tflite",
+            "models/*/*.md",
+            "demo/*.flac",
+        ],
     },
     install_requires=[
         "numpy>=1.26",
