@@ -35,7 +35,7 @@ if not all(shutil.which(name) for name in PROGRAMS) or not list(
 
 REPOSITORY = Path(__file__).parents[2]
 SCENE = REPOSITORY / "edge_runtime" / "demo" / "scene.flac"
-CORPORA = Path(os.environ.get("CORPORA", REPOSITORY.parent / "shared" / "data"))
+CORPORA = Path(os.environ.get("CORPORA") or REPOSITORY.parent / "shared" / "data")
 REAL_CLIP = CORPORA / "ravdess" / "Actor_01" / "03-01-05-02-01-01-01.flac"
 COMMAND = str(Path(sys.executable).with_name("edge-emotion"))
 PATIENCE = 60  # seconds until something that should have happened counts as a hang

@@ -1,0 +1,131 @@
+"""The wheel on an emulated Raspberry Pi OS base says what this machine says: make test-arm64."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge_runtime.bundle import HEAD, load_bundle
+from edge_runtime.mfcc import SAMPLE_RATE
+
+REPOSITORY = Path(__file__).parents[2]
+SCENE = REPOSITORY / "edge_runtime" / "demo" / "scene.flac"
+CORPORA = Path(os.environ.get("CORPORA") or REPOSITORY.parent / "shared" / "data")
+REAL_CLIPS = (
+    "ravdess/Actor_01/03-01-05-02-01-01-01.flac",
+    "ravdess/Actor_12/03-01-04-01-02-01-12.flac",
+    "emodb/wav/03a01Fa.flac",
+)
+SCENE_PARTS = 3
+SILENCE = np.zeros(SAMPLE_RATE, np.int16)  # lets an utterance at the end of a clip end by itself
+TIMEOUT = 600  # seconds; an emulated interpreter takes long to start
+
+DECIMALS = 4  # of the scores in an event
+
+
+def enter(*command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run a command of the wheel's environment in the arm64 root, away from our environment."""
+    return subprocess.run(
+        [
+            *("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"),
+            *("chroot", os.environ["EDGE_EMOTION_ARM64_ROOT"]),
+            f"{os.environ['EDGE_EMOTION_ARM64_VENV']}/bin/{command[0]}",
+            *command[1:],
+        ],
+        input=stdin,
+        capture_output=True,
+        timeout=TIMEOUT,
+    )
+
+
+def read_pcm(path: Path) -> np.ndarray:
+    samples, rate = soundfile.read(path, dtype="int16")
+    assert rate == SAMPLE_RATE
+    return np.asarray(samples)
+
+
+def scene_parts() -> list[np.ndarray]:
+    """The scene, cut where it is quietest near each third, so that every part holds speech."""
+    scene = read_pcm(SCENE)
+    cuts = [0]
+    for part in range(1, SCENE_PARTS):
+        near = len(scene) * part // SCENE_PARTS
+        window = SAMPLE_RATE // 4
+        starts = range(near - 2 * SAMPLE_RATE, near + 2 * SAMPLE_RATE, window // 4)
+        loudness = [np.abs(scene[s : s + window].astype(np.int32)).sum() for s in starts]
+        cuts.append(starts[int(np.argmin(loudness))] + window // 2)
+    return [scene[begin:end] for begin, end in zip(cuts, [*cuts[1:], len(scene)], strict=True)]
+
+
+def clips() -> list[object]:
+    found: list[object] = [
+        pytest.param(part, id=f"scene-{number}") for number, part in enumerate(scene_parts(), 1)
+    ]
+    for name in REAL_CLIPS:
+        if (CORPORA / name).exists():
+            found.append(pytest.param(read_pcm(CORPORA / name), id=Path(name).stem))
+    return found
+
+
+def emotions(output: bytes) -> list[dict]:
+    events = [json.loads(line) for line in output.splitlines()]
+    return [event for event in events if event["type"] == "emotion"]
+
+
+def tolerance() -> float:
+    """Largest difference of a score when every logit is within one int8 step of the other's.
+
+    A logit z enters the softmax as z / T. With a = scale / T for one step, the worst case moves one
+    logit up and all others down by a step, which moves the log odds of its score by 2a. A logistic
+    function is steepest at zero, so the score moves by at most
+    logistic(a) - logistic(-a) = tanh(a / 2). Both sides are printed with four decimals, and the
+    largest score takes what the others' rounding leaves over.
+    """
+    manifest = load_bundle().manifest
+    step = manifest.graphs[HEAD].outputs[0].scale / manifest.calibration.temperature
+    rounding = 2 * (len(manifest.labels) - 1) * 0.5 * 10**-DECIMALS
+    return math.tanh(step / 2) + rounding
+
+
+def test_doctor_finds_nothing_wrong() -> None:
+    result = enter("edge-emotion", "doctor")
+    output = result.stdout.decode()
+    print(output, result.stderr.decode())
+    assert result.returncode == 0
+    assert "aarch64" in output
+
+
+@pytest.mark.parametrize("clip", clips())
+def test_stream_agrees_with_this_machine(clip: np.ndarray) -> None:
+    pcm = np.concatenate([clip, SILENCE]).astype("<i2").tobytes()
+    command = ("run", "--stdin", "--out", "jsonl")
+    here = subprocess.run(
+        [str(Path(sys.executable).with_name("edge-emotion")), *command],
+        input=pcm,
+        capture_output=True,
+        check=True,
+        timeout=TIMEOUT,
+    )
+    there = enter("edge-emotion", *command, stdin=pcm)
+    assert there.returncode == 0, there.stderr.decode()
+
+    expected, found = emotions(here.stdout), emotions(there.stdout)
+    assert any(event["final"] for event in expected)
+    assert len(found) == len(expected)
+    allowed = tolerance()
+    for ours, theirs in zip(expected, found, strict=True):
+        # End-pointing is integer arithmetic: the utterances are the same to the sample.
+        for exact in ("t", "start", "end", "final"):
+            assert theirs[exact] == ours[exact]
+        for label, score in ours["scores"].items():
+            assert theirs["scores"][label] == pytest.approx(score, abs=allowed)
+        if ours["final"]:
+            assert theirs["label"] == ours["label"]
