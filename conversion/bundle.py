@@ -44,10 +44,10 @@ def build(run: Run, out: Path, target: Target, name: str, keep_float: Path | Non
         work = Path(scratch)
         graphs: dict[str, GraphSpec] = {}
         files: dict[str, Path] = {}
-        for role, onnx_path in export_onnx(model, work / "onnx").items():
-            float_path = to_tflite(onnx_path, work / FLOAT_FOLDER)
+        for role, exported in export_onnx(model, work / "onnx").items():
+            float_path = to_tflite(exported, work / FLOAT_FOLDER)
             int8_path = work / f"{role}.tflite"
-            quantize(float_path, learned_ranges(model, onnx_path, role), int8_path)
+            quantize(float_path, learned_ranges(model, exported.path, role), int8_path)
             target.check(int8_path)
             graphs[role] = _describe(int8_path)
             files[role] = int8_path

@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -89,8 +90,17 @@ def output_names(model: MscnnSpu) -> dict[str, list[str]]:
     }
 
 
-def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Path]:
-    """Write each graph as ONNX into `folder`; return the paths by role.
+@dataclass(frozen=True)
+class Exported:
+    """A graph as ONNX, and what torch computes for an example: what every later form must give."""
+
+    path: Path
+    example: Float32
+    expected: list[Float32]
+
+
+def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Exported]:
+    """Write each graph as ONNX into `folder`; return them by role.
 
     Raises ConversionError when ONNX Runtime differs from torch by more than `TOLERANCE`.
     """
@@ -101,7 +111,7 @@ def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Path]:
         AUDIO_ENCODER: (encoder, torch.randn(1, 1, width, model.config.features), "frames"),
         HEAD: (HeadGraph(model).eval(), torch.randn(1, model.width), "pooled"),
     }
-    paths = {}
+    exported = {}
     for role, (module, example, input_name) in examples.items():
         path = folder / f"{role}.onnx"
         with torch.no_grad(), _quiet():
@@ -115,30 +125,30 @@ def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Path]:
                 dynamo=False,
             )
             expected = module(example)
-        expected = expected if isinstance(expected, tuple) else (expected,)
-        found = Graph(path)(example.numpy())
-        _compare(f"{role}: ONNX Runtime against torch", [e.numpy() for e in expected], found)
-        paths[role] = path
-    return paths
+        tensors = expected if isinstance(expected, tuple) else (expected,)
+        reference = Exported(path, example.numpy(), [tensor.numpy() for tensor in tensors])
+        _compare(f"{role}: ONNX Runtime against torch", reference, Graph(path))
+        exported[role] = reference
+    return exported
 
 
-def to_tflite(onnx_path: Path, folder: Path) -> Path:
+def to_tflite(exported: Exported, folder: Path) -> Path:
     """Convert one ONNX graph to float32 TFLite with onnx2tf; return its path.
 
-    Raises ConversionError when onnx2tf fails, or LiteRT differs from ONNX Runtime by more than
-    `TOLERANCE` on random input.
+    Raises ConversionError when onnx2tf fails, or LiteRT differs from torch by more than
+    `TOLERANCE`.
     """
     import onnx2tf
 
     folder.mkdir(parents=True, exist_ok=True)
-    source = Graph(onnx_path)
+    onnx_path = exported.path
     try:
         with _quiet():
             onnx2tf.convert(
                 input_onnx_file_path=str(onnx_path),
                 output_folder_path=str(folder),
                 copy_onnx_input_output_names_to_tflite=True,
-                keep_shape_absolutely_input_names=[source.inputs[0].name],
+                keep_shape_absolutely_input_names=[Graph(onnx_path).inputs[0].name],
                 non_verbose=True,
             )
     except SystemExit as error:
@@ -146,13 +156,12 @@ def to_tflite(onnx_path: Path, folder: Path) -> Path:
     path = folder / f"{onnx_path.stem}_float32.tflite"
     if not path.exists():
         raise ConversionError(f"onnx2tf wrote no {path.name}")
-    converted = Graph(path)
-    example = np.random.default_rng(0).standard_normal(source.inputs[0].shape, np.float32)
-    _compare(f"{onnx_path.stem}: float TFLite against ONNX", source(example), converted(example))
+    _compare(f"{onnx_path.stem}: float TFLite against torch", exported, Graph(path))
     return path
 
 
-def _compare(what: str, expected: list[Float32], found: list[Float32]) -> None:
+def _compare(what: str, reference: Exported, graph: Graph) -> None:
+    expected, found = reference.expected, graph(reference.example)
     shapes = [e.shape for e in expected], [f.shape for f in found]
     if shapes[0] != shapes[1]:
         raise ConversionError(f"{what}: outputs of shape {shapes[1]}, expected {shapes[0]}")

@@ -60,7 +60,7 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
     arithmetic. ONNX graphs go into the folder `work`. Raises ConversionError or AudioError.
     """
     model = run.model()
-    graphs = {role: Graph(path) for role, path in export_onnx(model, work).items()}
+    graphs = {role: Graph(e.path) for role, e in export_onnx(model, work).items()}
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     temperature = bundle.manifest.calibration.temperature
     rows: dict[str, list[Any]] = {form: [] for form in FORMS}

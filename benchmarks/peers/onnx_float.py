@@ -18,7 +18,7 @@ from training.run import Run
 def contest(bundle: Bundle, run: Run) -> Contest:
     """Encoder over 7.5 s in the bundle's chunks, then the head; graphs alone."""
     with tempfile.TemporaryDirectory() as work:
-        floats = {role: Graph(path) for role, path in export_onnx(run.model(), Path(work)).items()}
+        floats = {role: Graph(e.path) for role, e in export_onnx(run.model(), Path(work)).items()}
     ours = {role: bundle.open_graph(role) for role in (AUDIO_ENCODER, HEAD)}
     frames = bundle.manifest.mfcc.frame_count(round(SECONDS * bundle.manifest.mfcc.sample_rate))
     chunks = -(-frames // bundle.manifest.chunk_frames)

@@ -130,9 +130,9 @@ def test_the_device_agrees_with_the_fake_quantized_model_on_speech(run: Run, bui
 
 
 def test_float_onnx_and_float_tflite_agree_with_torch(run: Run, tmp_path: Path) -> None:
-    for role, path in export_onnx(run.model(), tmp_path / "onnx").items():
-        tflite = Graph(to_tflite(path, tmp_path / "tflite"))
-        onnx = Graph(path)
+    for role, exported in export_onnx(run.model(), tmp_path / "onnx").items():
+        tflite = Graph(to_tflite(exported, tmp_path / "tflite"))
+        onnx = Graph(exported.path)
         assert [s.shape for s in tflite.inputs] == [s.shape for s in onnx.inputs], role
         example = np.random.default_rng(3).standard_normal(onnx.inputs[0].shape, np.float32)
         for one, other in zip(onnx(example), tflite(example), strict=True):
@@ -159,9 +159,9 @@ def test_learned_ranges_become_the_scales_on_the_device(run: Run, built: Path) -
 
 
 def test_a_graph_without_ranges_is_refused(run: Run, tmp_path: Path) -> None:
-    path = export_onnx(run.model(), tmp_path)[HEAD]
-    converted = to_tflite(path, tmp_path)
-    ranges = learned_ranges(run.model(), path, HEAD)
+    exported = export_onnx(run.model(), tmp_path)[HEAD]
+    converted = to_tflite(exported, tmp_path)
+    ranges = learned_ranges(run.model(), exported.path, HEAD)
     ranges.pop("logits")
     with pytest.raises(ConversionError, match="head"):
         quantize(converted, ranges, tmp_path / "out.tflite")
