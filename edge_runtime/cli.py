@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_runtime import __version__
 from edge_runtime.audio import AudioSource
 from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
-from edge_runtime.console import OK, OURS, THEIRS, command_parser, run_command
+from edge_runtime.console import OK, OURS, THEIRS, UntilInterrupted, command_parser, run_command
 from edge_runtime.errors import AudioError, EdgeError
 from edge_runtime.events import EmotionEvent, SourceEvent
 from edge_runtime.mfcc import SAMPLE_RATE
@@ -154,30 +154,31 @@ def _listen(source: AudioSource, bundle: Bundle, settings: RunSettings, sink: Si
     sink.write(SourceEvent(0.0, source.name))
     begin = time.monotonic()
     verdicts = 0
-    ended = True
-    try:
-        for block in source.blocks():
-            dropped = source.take_dropped()
-            events = stream.skip(dropped) if dropped else []
-            events += stream.feed(block)
-            for event in events:
-                verdicts += isinstance(event, EmotionEvent) and event.final
-                sink.write(event)
-            if settings.realtime:
-                time.sleep(max(0.0, begin + stream.time - time.monotonic()))
-    except KeyboardInterrupt:
-        ended = False
-    finally:
-        # What was heard before the source ended or failed is still said.
-        for event in stream.finish():
-            verdicts += isinstance(event, EmotionEvent) and event.final
-            sink.write(event)
-        sink.write(stream.health())
-        for warning in source.warnings:
-            print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    failure: AudioError | None = None
+    with UntilInterrupted(source.blocks()) as blocks:
+        try:
+            for block in blocks:
+                dropped = source.take_dropped()
+                events = stream.skip(dropped) if dropped else []
+                events += stream.feed(block)
+                for event in events:
+                    verdicts += isinstance(event, EmotionEvent) and event.final
+                    sink.write(event)
+                if settings.realtime:
+                    time.sleep(max(0.0, begin + stream.time - time.monotonic()))
+        except AudioError as error:
+            failure = error  # what was heard before is still said
+    for event in stream.finish():
+        verdicts += isinstance(event, EmotionEvent) and event.final
+        sink.write(event)
+    sink.write(stream.health())
+    for warning in source.warnings:
+        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+    if failure:
+        raise failure
     if not verdicts:
         print(f"{PROGRAM}: {source.name}: no speech found", file=sys.stderr)
-    return ended
+    return not blocks.interrupted
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
 
 from edge_runtime.errors import EdgeError
 
 OK, OURS, THEIRS = 0, 1, 2
 """Exit codes: fine, our fault, the user's mistake."""
+Item = TypeVar("Item")
 DEBUG_VARIABLE = "EDGE_EMOTION_DEBUG"
 
 
@@ -68,6 +71,51 @@ def run_command(
             file=sys.stderr,
         )
         return OURS
+
+
+class UntilInterrupted(Generic[Item]):
+    """Items until they end or Ctrl-C: waiting for one ends at once, work on one is finished first.
+
+    `with UntilInterrupted(source) as items: for item in items: ...`; a second Ctrl-C interrupts
+    the work as well.
+    """
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self.interrupted = False
+        self._items = iter(items)
+        self._waiting = False
+        self._before = signal.getsignal(signal.SIGINT)
+
+    def __enter__(self) -> UntilInterrupted[Item]:
+        # What was started in the background ignores Ctrl-C, and goes on doing so.
+        if callable(self._before):
+            signal.signal(signal.SIGINT, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if callable(self._before):
+            signal.signal(signal.SIGINT, self._before)
+
+    def __iter__(self) -> Iterator[Item]:
+        try:
+            while True:
+                self._waiting = True
+                if self.interrupted:
+                    return
+                for item in self._items:
+                    self._waiting = False
+                    yield item
+                    break
+                else:
+                    return
+        except KeyboardInterrupt:
+            return
+
+    def _receive(self, *_: object) -> None:
+        now = self._waiting or self.interrupted
+        self.interrupted = True
+        if now:
+            raise KeyboardInterrupt
 
 
 def _abandon_output() -> None:
