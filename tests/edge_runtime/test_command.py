@@ -312,6 +312,25 @@ def test_ctrl_c_in_real_time_ends_all_the_files(start: Start, scene_path: Path) 
     assert [event["type"] for event in events(text)].count("source") == 1
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.03, 0.06, 0.09, 0.12])
+def test_ctrl_c_in_the_middle_of_the_work_leaves_no_half_done_utterance(
+    start: Start, scene_path: Path, seconds: float
+) -> None:
+    # A verdict every 20 ms of speech: the interrupt falls into features, graph or printing.
+    process = start("run", "--partial-seconds", "0.02", *[scene_path] * 20)
+    before = read_until(process, b'"final": false')
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"error" not in err
+    found = events((before + out).decode())
+    kinds = [e["type"] for e in found if e["type"] != "emotion" or e["final"]]
+    assert kinds.count("speech_start") == kinds.count("emotion")
+    assert kinds[-1] == "health"
+    assert kinds.count("source") == kinds.count("health") < 20
+
+
 def test_real_time_is_the_speed_of_speech(edge_emotion: Command, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(2 * SAMPLE_RATE, np.int16), SAMPLE_RATE)
