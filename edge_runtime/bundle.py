@@ -240,7 +240,7 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
     origin, parts = get_origin(kind), get_args(kind)
-    if origin is np.ndarray:
+    if kind == npt.NDArray[np.float32]:
         return np.asarray(_from_json(tuple[float, ...], raw, where), np.float32)
     if origin is tuple and isinstance(raw, list):
         return tuple(_from_json(parts[0], item, where) for item in raw)

@@ -157,7 +157,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     run.save(out)
     if watch_set:
         write_manifest(out / WATCHED, watch_set.utterances)
-    plot_curves([out / "log" / "metrics.csv"], out / "curves.png", settings.epochs)
+    plot_curves([out], out / "curves.png", settings.epochs)
     console = Console()
     _print_metrics(console, run.metrics)
     console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
@@ -210,8 +210,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
     for corpus, forms in metrics.items():
         panels = [(f"{corpus}, {form}", forms[form]) for form in ("float", "int8")]
         plot_confusion(panels, out / f"confusion_{corpus}.png")
-    logs = sorted(out.glob("fold*/log/metrics.csv"))
-    plot_curves(logs, out / "curves.png", settings.epochs)
+    plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.epochs)
     console = Console()
     _print_metrics(console, summary["metrics"])
     console.print(f"calibration error {100 * error:.1f} % at temperature {temperature:.2f}")
@@ -292,7 +291,7 @@ def _training_record(
     hours: defaultdict[str, float] = defaultdict(float)
     for utterance, variants in zip(features.utterances, features.variants, strict=True):
         hours[utterance.corpus] += len(variants[0]) / 360_000
-    licences = sorted({f.licence for f in found.values() if f.licence})
+    licences = [f"{f.licence} ({name})" for name, f in found.items() if f.licence]
     return {
         "corpora": {
             name: {
@@ -305,7 +304,7 @@ def _training_record(
             }
             for name, f in found.items()
         },
-        "licence": " and ".join(licences) or "that of the manifest's data",
+        "licence": ", ".join(licences) or "that of the manifest's data",
         "skipped": len(features.skipped),
         "settings": asdict(settings),
         "versions": {t: importlib.metadata.version(t) for t in ("torch", "lightning", "numpy")},

@@ -36,7 +36,7 @@ from training.data import (
 from training.fakequant import Phase, set_phase
 from training.folds import check_classes
 from training.model import ModelConfig, MscnnSpu
-from training.run import Run
+from training.run import LOG_FOLDER, Run
 
 FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 
@@ -299,7 +299,7 @@ def fit(
     ----------
     data : training clips, and clips to watch.
     config, settings : the model's shape and the schedule.
-    folder : receives `checkpoints/last.ckpt` and `log/metrics.csv`.
+    folder : receives `checkpoints/last.ckpt` and, per start, `log/version_N/metrics.csv`.
     resume : go on from `checkpoints/last.ckpt` where there is one.
     progress : called with (epochs done, epochs in all) in place of the progress bar.
     """
@@ -332,7 +332,7 @@ def fit(
         accelerator="cpu",
         max_epochs=settings.epochs + settings.qat_epochs,
         gradient_clip_val=settings.clip_norm,
-        logger=CSVLogger(folder, name="", version="log"),
+        logger=CSVLogger(folder, name=LOG_FOLDER),
         callbacks=[
             ModelCheckpoint(
                 last.parent,

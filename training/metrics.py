@@ -97,14 +97,16 @@ def fit_temperature(logits: npt.NDArray[np.floating[Any]], truth: npt.NDArray[An
 def unsure_threshold(
     confidence: npt.NDArray[np.floating[Any]], correct: npt.NDArray[np.bool_]
 ) -> float:
-    """The confidence, 0 to 0.6, below which verdicts are more often wrong than right; shape (n,).
+    """The confidence, 0 to 0.6, below which verdicts are more often wrong than right.
 
-    Taken over groups of at least 20 clips of neighbouring confidence, so that a few lucky clips do
-    not move it. 0 where even the least confident verdicts are mostly right.
+    Both arrays have shape (n,). Going up in confidence, it is where the share of right verdicts
+    among neighbouring clips (a tenth of them, at least 20) first reaches one half.
     """
     order = np.argsort(confidence)
-    best = 0.0
-    for count in range(20, len(order) + 1):
-        if correct[order[count - 20 : count]].mean() < 0.5:
-            best = float(confidence[order[count - 10]])
-    return round(min(best, 0.6), 3)
+    width = max(20, len(order) // 10)
+    for start in range(len(order) - width + 1):
+        if correct[order[start : start + width]].mean() >= 0.5:
+            return (
+                round(min(float(confidence[order[start + width // 2]]), 0.6), 3) if start else 0.0
+            )
+    return 0.6

@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from training.metrics import Metrics
+from training.run import LOG_FOLDER
 
 _INK = "#22313f"
 _COLORS = ("#3b6ea8", "#d1495b", "#5f9e6e", "#8d6a9f")
@@ -56,8 +57,8 @@ def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
     plt.close(figure)
 
 
-def plot_curves(logs: Sequence[Path], path: Path, float_epochs: int) -> None:
-    """Learning curves of one or more CSV logs as PNG; a line marks where quantization begins."""
+def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
+    """Learning curves of one or more runs as PNG; a line marks where quantization begins."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for axis, name, title in (
         (axes[0], "loss", "cross-entropy"),
@@ -66,7 +67,7 @@ def plot_curves(logs: Sequence[Path], path: Path, float_epochs: int) -> None:
         for (side, color), style in zip(
             (("train", _COLORS[0]), ("watch", _COLORS[1])), ("-", "-"), strict=True
         ):
-            curves = [c for c in (_column(log, f"{side}_{name}") for log in logs) if len(c)]
+            curves = [c for c in (_curve(run, f"{side}_{name}") for run in runs) if len(c)]
             if not curves:
                 continue
             label = {"train": "training clips (augmented)", "watch": "other speakers"}[side]
@@ -97,8 +98,11 @@ def plot_curves(logs: Sequence[Path], path: Path, float_epochs: int) -> None:
     plt.close(figure)
 
 
-def _column(log: Path, name: str) -> np.ndarray[Any, Any]:
-    """One value an epoch from a CSV log, in which each quantity has a row of its own."""
-    with log.open(newline="") as file:
-        values = {int(r["epoch"]): float(r[name]) for r in csv.DictReader(file) if r.get(name)}
+def _curve(run: Path, name: str) -> np.ndarray[Any, Any]:
+    """One value an epoch from the CSV logs of a run, which has one for each time it was started."""
+    values: dict[int, float] = {}
+    for log in sorted(run.glob(f"{LOG_FOLDER}/*/metrics.csv"), key=lambda p: p.stat().st_mtime):
+        with log.open(newline="") as file:
+            # Each quantity has a row of its own.
+            values |= {int(r["epoch"]): float(r[name]) for r in csv.DictReader(file) if r.get(name)}
     return np.array([values[epoch] for epoch in sorted(values)])

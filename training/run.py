@@ -24,6 +24,7 @@ from training.fakequant import Phase, set_phase
 from training.model import ModelConfig, MscnnSpu
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
+LOG_FOLDER = "log"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 1
 

@@ -22,6 +22,7 @@ except ImportError:
 _COLORS = {"angry": "red", "happy": "yellow", "neutral": "cyan", "sad": "blue", UNSURE: "white"}
 _OTHER_COLORS = ("green", "magenta", "bright_cyan", "bright_magenta")
 _BAR = 10  # cells of a full confidence bar
+_OTHERS = 2  # further classes in a line: with three it would not fit 80 columns
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -79,7 +80,8 @@ def _line(event: EmotionEvent) -> Text:
     text.append(f"{event.label:<8}", style=f"bold {color}" if event.final else color)
     text.append(f"{100 * event.confidence:3.0f} % ", style="bold" if event.final else "")
     text.append(_bar(event.confidence), style=color)
-    others = [f"{k} {100 * v:.0f}" for k, v in event.scores.items() if k != event.label]
+    ranked = sorted(event.scores, key=lambda label: -event.scores[label])
+    others = [f"{k} {100 * event.scores[k]:.0f}" for k in ranked if k != event.label][:_OTHERS]
     text.append(f" {', '.join(others)}", style="dim")
     if event.final:
         text.append(f"  {event.latency_ms.get('total', 0):.1f} ms", style="dim")

@@ -52,7 +52,7 @@ def test_a_model_learns_what_can_be_learned_in_float_and_in_int8(tmp_path: Path)
     )
     for phase in (Phase.FLOAT, Phase.INT8):
         assert accuracy(module.final(phase), test) >= 0.95
-    log = (tmp_path / "log" / "metrics.csv").read_text()
+    log = (tmp_path / "log" / "version_0" / "metrics.csv").read_text()
     assert "watch_ua" in log
     assert "train_loss" in log
 
@@ -86,6 +86,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, stop_after:
     assert seen[-1] == SETTINGS.epochs + SETTINGS.qat_epochs
     assert len(seen) <= SETTINGS.epochs + SETTINGS.qat_epochs - stop_after + 1
     assert accuracy(module.final(Phase.INT8), clips(40, 1)) >= 0.9
+    assert len(list(tmp_path.glob("log/*/metrics.csv"))) == 2
 
 
 def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
