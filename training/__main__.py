@@ -80,7 +80,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="a finished crossval of the same data: train on every speaker, and take calibration "
         "and figures from there",
     )
-    crossval.add_argument("--folds", type=int, default=5, metavar="K", help="folds (default: 5)")
+    crossval.add_argument("--folds", type=int, metavar="K", help="folds by speaker (default: 5)")
+    crossval.add_argument(
+        "--by",
+        choices=("speaker", "session"),
+        default="speaker",
+        help="what a fold is cut by (default: speaker); by session, each session is a fold",
+    )
     crossval.add_argument("--jobs", type=int, metavar="N", help="folds at a time (default: cores)")
 
     parsed = parser.parse_args(arguments)
@@ -170,12 +176,16 @@ def _crossval(arguments: argparse.Namespace) -> int:
     from training.corpora import load_corpora
     from training.crossval import SUMMARY, crossval, default_jobs
     from training.data import FeatureSettings
+    from training.errors import TrainingError
     from training.fit import FitSettings
     from training.folds import check_classes
     from training.report import plot_confusion, plot_curves
 
     out = arguments.out or Path("runs/crossval")
     settings = from_arguments(FitSettings, arguments)
+    if arguments.by == "session" and arguments.folds is not None:
+        raise TrainingError("--by session makes one fold a session; leave out --folds")
+    folds = None if arguments.by == "session" else 5 if arguments.folds is None else arguments.folds
     found = load_corpora(arguments.corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
@@ -184,7 +194,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
         _config(arguments, labels),
         settings,
         FeatureSettings(),
-        arguments.folds,
+        folds,
         out,
         arguments.jobs or default_jobs(),
     )
@@ -196,7 +206,8 @@ def _crossval(arguments: argparse.Namespace) -> int:
         "temperature": temperature,
         "threshold": threshold,
         "metrics": {
-            "protocol": f"{arguments.folds} speaker-independent folds over "
+            "protocol": f"{result.folds} speaker-independent folds"
+            + (", each a recording session, over " if folds is None else " over ")
             + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
             + "; figures over the clips of all test folds together",
             "corpora": {

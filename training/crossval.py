@@ -29,7 +29,7 @@ from training.data import FeatureSet, FeatureSettings, extract
 from training.errors import TrainingError
 from training.fakequant import Phase
 from training.fit import FitData, FitSettings, augmentations, fit, predict, run_of
-from training.folds import Fold, speaker_folds
+from training.folds import Fold, session_folds, speaker_folds
 from training.metrics import Metrics, fit_temperature, measure, unsure_threshold
 from training.model import ModelConfig
 from training.progress import FoldProgress
@@ -76,21 +76,22 @@ def crossval(
     config: ModelConfig,
     settings: FitSettings,
     features: FeatureSettings,
-    folds: int,
+    folds: int | None,
     out: Path,
     jobs: int,
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
+    Folds are cut by speaker; with None, each recording session is a fold.
     A fold that is finished in `out` is not trained again.
     Raises TrainingError when the data does not fold, or the converter fails.
     """
     usable = extract(utterances, features, augmentations(settings)).utterances
-    plan = speaker_folds(usable, folds)
+    plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
     _refuse_other_plan(out, plan, usable, settings, config)
     context = multiprocessing.get_context("spawn")
     with (
-        FoldProgress(folds, settings.epochs + settings.qat_epochs) as progress,
+        FoldProgress(len(plan), settings.epochs + settings.qat_epochs) as progress,
         ProcessPoolExecutor(jobs, mp_context=context) as pool,
     ):
         futures = [
@@ -116,7 +117,7 @@ def crossval(
     for fold, result in zip(plan, results, strict=True):
         for form in FORMS:
             logits[form][fold.test] = result[form]
-    return CrossvalResult(list(usable), labels, logits, folds)
+    return CrossvalResult(list(usable), labels, logits, len(plan))
 
 
 def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float, float]:
