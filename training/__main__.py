@@ -103,10 +103,14 @@ def _corpora(arguments: argparse.Namespace) -> int:
     from edge_runtime.audio.file import FileSource
     from training.corpora import load_corpora
 
-    table = Table("corpus", "clips", "hours", "speakers", "classes", "left out", "unreadable")
+    columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
+    table = Table(*columns, "unreadable")
     for name, found in load_corpora(arguments.corpora).items():
-        seconds, unreadable = 0.0, 0
+        seconds, unreadable, text_only = 0.0, 0, 0
         for utterance in found.utterances:
+            if utterance.path is None:
+                text_only += 1
+                continue
             try:
                 seconds += FileSource(utterance.path, utterance.start, utterance.end).seconds
             except EdgeError as error:
@@ -115,6 +119,7 @@ def _corpora(arguments: argparse.Namespace) -> int:
         table.add_row(
             name,
             str(len(found.utterances)),
+            str(text_only),
             f"{seconds / 3600:.2f}",
             str(len({u.speaker for u in found.utterances})),
             _counts(Counter(u.label for u in found.utterances)),
@@ -347,7 +352,7 @@ def _print_metrics(console: Any, metrics: dict[str, Any]) -> None:
 def _report_skipped(skipped: Iterable[tuple[Any, str]]) -> None:
     skipped = list(skipped)
     if skipped:
-        print(f"skipped {len(skipped)} clips that cannot be used (named above)", file=sys.stderr)
+        print(f"skipped {len(skipped)} clips that cannot be used (see above)", file=sys.stderr)
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -198,7 +198,7 @@ def int8_logits(bundle_path: Path, utterances: Sequence[Utterance]) -> Logits:
     bundle = load_bundle(bundle_path)
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     scores = [
-        list(classify(stream, read_file(u.path, u.start, u.end)).scores.values())
+        list(classify(stream, read_file(u.audio, u.start, u.end)).scores.values())
         for u in utterances
     ]
     temperature = bundle.manifest.calibration.temperature
@@ -224,7 +224,7 @@ def _refuse_other_plan(
             "settings": repr(settings),
             "config": repr(config),
             "test": [
-                [f"{u.corpus}/{u.path.name}/{u.start}" for u in _take(utterances, f.test)]
+                [f"{u.corpus}/{u.audio.name}/{u.start}" for u in _take(utterances, f.test)]
                 for f in plan
             ],
         }

@@ -20,10 +20,10 @@ AUDIO_SUFFIXES = (".wav", ".flac")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One labelled stretch of speech, as the manifest contract has it."""
+    """One labelled stretch of speech, or its words alone, as the manifest contract has it."""
 
-    path: Path
-    """Audio file."""
+    path: Path | None
+    """Audio file; None where only the words are there."""
     label: str
     """Class."""
     speaker: str
@@ -40,6 +40,13 @@ class Utterance:
     """Second at which the utterance begins in the file."""
     end: float | None = None
     """Second at which it ends; None: the end of the file."""
+
+    @property
+    def audio(self) -> Path:
+        """The audio file; TrainingError for an utterance that is text only."""
+        if self.path is None:
+            raise TrainingError(f"{self.corpus}: {self.text[:40]!r} has no audio: it is text only")
+        return self.path
 
 
 @dataclass(frozen=True)
