@@ -23,7 +23,9 @@ _EPILOG = """examples:
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
   python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
 
-NAME is ravdess, emodb or manifest (a CSV: path,label,speaker,session,text,split,start,end).
+NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
+or manifest (a CSV: path,label,speaker,session,text,split,start,end). The layout, licence and full
+counts of each are in training/corpora/NAME.py.
 """
 
 
@@ -101,10 +103,11 @@ def _corpora(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from edge_runtime.audio.file import FileSource
-    from training.corpora import load_corpora
+    from training.corpora import differences, load_corpora
 
     columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
     table = Table(*columns, "unreadable")
+    notes = []
     for name, found in load_corpora(arguments.corpora).items():
         seconds, unreadable, text_only = 0.0, 0, 0
         for utterance in found.utterances:
@@ -126,7 +129,19 @@ def _corpora(arguments: argparse.Namespace) -> int:
             _counts(found.left_out) or "-",
             str(unreadable),
         )
-    Console().print(table)
+        notes += [f"{name}: {note}" for note in found.notes]
+        different = differences(name, found)
+        if different and found.expected:
+            logging.warning(
+                "%s: not the complete corpus (%s): %s",
+                name,
+                found.expected.source,
+                "; ".join(different),
+            )
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(note)
     return OK
 
 
