@@ -32,7 +32,7 @@ class AccuracyResult:
     scores: list[dict[str, float]]
     """Probabilities of each judged clip."""
     skipped: int
-    """Clips whose label the bundle does not know, or that could not be read."""
+    """Clips whose label the bundle does not know, or without audio that can be read."""
     labels: list[str]
 
     def metrics(self) -> Metrics:
@@ -55,14 +55,22 @@ class AccuracyResult:
 def accuracy(bundle: Bundle, utterances: Sequence[Utterance]) -> AccuracyResult:
     """Stream every clip, as one utterance, through `bundle`.
 
-    Clips with a label that the bundle does not know and clips that cannot be read are logged and
-    counted. Raises BenchmarkError when none is left.
+    Clips with a label that the bundle does not know, clips that cannot be read and utterances that
+    are text only are logged and counted. Raises BenchmarkError when none is left.
     """
     labels = list(bundle.manifest.labels)
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     result = AccuracyResult([], [], 0, labels)
+    text_only = sum(u.path is None for u in utterances)
+    if text_only:
+        log.warning("skipped %d utterances that are text only", text_only)
+    if text_only and text_only == len(utterances):
+        raise BenchmarkError(f"all {text_only} utterances of the manifest are text only")
     console = Console(stderr=True)
     for utterance in track(utterances, "streaming clips", console=console, transient=True):
+        if utterance.path is None:
+            result.skipped += 1
+            continue
         if utterance.label not in labels:
             result.skipped += 1
             log.warning("skipped %s: the bundle has no class %r", utterance.path, utterance.label)

@@ -75,16 +75,22 @@ def _parity(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from conversion.errors import ConversionError
     from conversion.parity import FAKE_QUANT, FORMS, INT8, ONNX, TORCH, parity
     from edge_runtime.bundle import load_bundle
     from training.corpora.manifest import load as load_manifest
     from training.run import load_run_of
 
+    listed = load_manifest(arguments.manifest).utterances
+    spoken = [u for u in listed if u.path is not None]
+    if not spoken:
+        raise ConversionError(f"all {len(listed)} utterances of {arguments.manifest} are text only")
     bundle = load_bundle(arguments.bundle)
     run = load_run_of(arguments.bundle, arguments.run)
-    utterances = [
-        u for u in load_manifest(arguments.manifest).utterances if u.label in run.config.labels
-    ]
+    utterances = [u for u in spoken if u.label in run.config.labels]
+    if not utterances:
+        classes = ", ".join(run.config.labels)
+        raise ConversionError(f"{arguments.manifest} lists no audio of a class of {classes}")
     with tempfile.TemporaryDirectory() as work:
         result = parity(bundle, run, utterances, Path(work))
     console = Console()

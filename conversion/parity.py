@@ -57,7 +57,8 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
     """Run every form of `run`'s model, and its bundle, over the clips.
 
     The float forms carry the quantization-aware weights without rounding: what is compared is the
-    arithmetic. ONNX graphs go into the folder `work`. Raises ConversionError or AudioError.
+    arithmetic. ONNX graphs go into the folder `work`. Raises ConversionError or AudioError, and
+    TrainingError for an utterance that is text only.
     """
     model = run.model()
     graphs = {role: Graph(e.path) for role, e in export_onnx(model, work).items()}
@@ -65,7 +66,7 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
     temperature = bundle.manifest.calibration.temperature
     rows: dict[str, list[Any]] = {form: [] for form in FORMS}
     for utterance in utterances:
-        samples = read_file(utterance.path, utterance.start, utterance.end)
+        samples = read_file(utterance.audio, utterance.start, utterance.end)
         rows[INT8].append(list(classify(stream, samples).scores.values()))
         features = mfcc(speech_of(samples, bundle.manifest.segment), bundle.manifest.mfcc)
         rows[ONNX].append(_onnx_logits(features, model, graphs))

@@ -23,7 +23,9 @@ _EPILOG = """examples:
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
   python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
 
-NAME is ravdess, emodb or manifest (a CSV: path,label,speaker,session,text,split,start,end).
+NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
+or manifest (a CSV: path,label,speaker,session,text,split,start,end). The layout, licence and full
+counts of each are in training/corpora/NAME.py.
 """
 
 
@@ -80,7 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="a finished crossval of the same data: train on every speaker, and take calibration "
         "and figures from there",
     )
-    crossval.add_argument("--folds", type=int, default=5, metavar="K", help="folds (default: 5)")
+    crossval.add_argument("--folds", type=int, metavar="K", help="folds by speaker (default: 5)")
+    crossval.add_argument(
+        "--by",
+        choices=("speaker", "session"),
+        default="speaker",
+        help="what a fold is cut by (default: speaker); by session, each session is a fold",
+    )
     crossval.add_argument("--jobs", type=int, metavar="N", help="folds at a time (default: cores)")
 
     parsed = parser.parse_args(arguments)
@@ -95,12 +103,17 @@ def _corpora(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from edge_runtime.audio.file import FileSource
-    from training.corpora import load_corpora
+    from training.corpora import differences, load_corpora
 
-    table = Table("corpus", "clips", "hours", "speakers", "classes", "left out", "unreadable")
+    columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
+    table = Table(*columns, "unreadable")
+    notes = []
     for name, found in load_corpora(arguments.corpora).items():
-        seconds, unreadable = 0.0, 0
+        seconds, unreadable, text_only = 0.0, 0, 0
         for utterance in found.utterances:
+            if utterance.path is None:
+                text_only += 1
+                continue
             try:
                 seconds += FileSource(utterance.path, utterance.start, utterance.end).seconds
             except EdgeError as error:
@@ -109,13 +122,26 @@ def _corpora(arguments: argparse.Namespace) -> int:
         table.add_row(
             name,
             str(len(found.utterances)),
+            str(text_only),
             f"{seconds / 3600:.2f}",
             str(len({u.speaker for u in found.utterances})),
             _counts(Counter(u.label for u in found.utterances)),
             _counts(found.left_out) or "-",
             str(unreadable),
         )
-    Console().print(table)
+        notes += [f"{name}: {note}" for note in found.notes]
+        different = differences(name, found)
+        if different and found.expected:
+            logging.warning(
+                "%s: not the complete corpus (%s): %s",
+                name,
+                found.expected.source,
+                "; ".join(different),
+            )
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(note)
     return OK
 
 
@@ -170,12 +196,16 @@ def _crossval(arguments: argparse.Namespace) -> int:
     from training.corpora import load_corpora
     from training.crossval import SUMMARY, crossval, default_jobs
     from training.data import FeatureSettings
+    from training.errors import TrainingError
     from training.fit import FitSettings
     from training.folds import check_classes
     from training.report import plot_confusion, plot_curves
 
     out = arguments.out or Path("runs/crossval")
     settings = from_arguments(FitSettings, arguments)
+    if arguments.by == "session" and arguments.folds is not None:
+        raise TrainingError("--by session makes one fold a session; leave out --folds")
+    folds = None if arguments.by == "session" else 5 if arguments.folds is None else arguments.folds
     found = load_corpora(arguments.corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
@@ -184,7 +214,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
         _config(arguments, labels),
         settings,
         FeatureSettings(),
-        arguments.folds,
+        folds,
         out,
         arguments.jobs or default_jobs(),
     )
@@ -196,7 +226,8 @@ def _crossval(arguments: argparse.Namespace) -> int:
         "temperature": temperature,
         "threshold": threshold,
         "metrics": {
-            "protocol": f"{arguments.folds} speaker-independent folds over "
+            "protocol": f"{result.folds} speaker-independent folds"
+            + (", each a recording session, over " if folds is None else " over ")
             + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
             + "; figures over the clips of all test folds together",
             "corpora": {
@@ -335,7 +366,7 @@ def _print_metrics(console: Any, metrics: dict[str, Any]) -> None:
 def _report_skipped(skipped: Iterable[tuple[Any, str]]) -> None:
     skipped = list(skipped)
     if skipped:
-        print(f"skipped {len(skipped)} clips that cannot be used (named above)", file=sys.stderr)
+        print(f"skipped {len(skipped)} clips that cannot be used (see above)", file=sys.stderr)
 
 
 def _counts(counter: Counter[str]) -> str:

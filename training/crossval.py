@@ -29,7 +29,7 @@ from training.data import FeatureSet, FeatureSettings, extract
 from training.errors import TrainingError
 from training.fakequant import Phase
 from training.fit import FitData, FitSettings, augmentations, fit, predict, run_of
-from training.folds import Fold, speaker_folds
+from training.folds import Fold, session_folds, speaker_folds
 from training.metrics import Metrics, fit_temperature, measure, unsure_threshold
 from training.model import ModelConfig
 from training.progress import FoldProgress
@@ -76,21 +76,22 @@ def crossval(
     config: ModelConfig,
     settings: FitSettings,
     features: FeatureSettings,
-    folds: int,
+    folds: int | None,
     out: Path,
     jobs: int,
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
+    Folds are cut by speaker; with None, each recording session is a fold.
     A fold that is finished in `out` is not trained again.
     Raises TrainingError when the data does not fold, or the converter fails.
     """
     usable = extract(utterances, features, augmentations(settings)).utterances
-    plan = speaker_folds(usable, folds)
+    plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
     _refuse_other_plan(out, plan, usable, settings, config)
     context = multiprocessing.get_context("spawn")
     with (
-        FoldProgress(folds, settings.epochs + settings.qat_epochs) as progress,
+        FoldProgress(len(plan), settings.epochs + settings.qat_epochs) as progress,
         ProcessPoolExecutor(jobs, mp_context=context) as pool,
     ):
         futures = [
@@ -116,7 +117,7 @@ def crossval(
     for fold, result in zip(plan, results, strict=True):
         for form in FORMS:
             logits[form][fold.test] = result[form]
-    return CrossvalResult(list(usable), labels, logits, folds)
+    return CrossvalResult(list(usable), labels, logits, len(plan))
 
 
 def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float, float]:
@@ -197,7 +198,7 @@ def int8_logits(bundle_path: Path, utterances: Sequence[Utterance]) -> Logits:
     bundle = load_bundle(bundle_path)
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     scores = [
-        list(classify(stream, read_file(u.path, u.start, u.end)).scores.values())
+        list(classify(stream, read_file(u.audio, u.start, u.end)).scores.values())
         for u in utterances
     ]
     temperature = bundle.manifest.calibration.temperature
@@ -223,7 +224,7 @@ def _refuse_other_plan(
             "settings": repr(settings),
             "config": repr(config),
             "test": [
-                [f"{u.corpus}/{u.path.name}/{u.start}" for u in _take(utterances, f.test)]
+                [f"{u.corpus}/{u.audio.name}/{u.start}" for u in _take(utterances, f.test)]
                 for f in plan
             ],
         }

@@ -8,6 +8,7 @@ import json
 import logging
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,7 @@ from edge_runtime.mfcc import DEFAULT_PARAMS, Float32, MfccParams, mfcc
 from edge_runtime.segment import SegmentParams, speech_of
 from training.augment import CLEAN, Augmentation, augment, share
 from training.corpora import Utterance
+from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +70,8 @@ def extract(
 ) -> FeatureSet:
     """Features of every utterance, on all cores, from the cache where they are known.
 
-    Unreadable and silent files are skipped, counted, and named in the log.
+    Unreadable and silent files are skipped, counted, and named in the log; utterances that are text
+    only are skipped and counted. Raises TrainingError when all are text only.
 
     Parameters
     ----------
@@ -82,8 +85,14 @@ def extract(
     settings = settings or FeatureSettings()
     folder = cache or cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
+    if utterances and all(u.path is None for u in utterances):
+        corpora = ", ".join(sorted({u.corpus for u in utterances}))
+        raise TrainingError(f"{corpora}: all {len(utterances)} utterances are text only, no audio")
     tasks = [(u, settings, tuple(augmentations), folder) for u in utterances]
     result = FeatureSet([], [], [], [share(a) for a in augmentations])
+    text_only = Counter(u.corpus for u in utterances if u.path is None)
+    for corpus, count in sorted(text_only.items()):
+        log.warning("%s: skipped %d utterances that are text only", corpus, count)
     with contextlib.ExitStack() as stack:
         extracted: Iterator[list[Float32] | str]
         if workers == 1:
@@ -102,7 +111,8 @@ def extract(
         )
         for utterance, outcome in zip(utterances, shown, strict=True):
             if isinstance(outcome, str):
-                log.warning("skipped %s: %s", utterance.path, outcome)
+                if utterance.path is not None:
+                    log.warning("skipped %s: %s", utterance.path, outcome)
                 result.skipped.append((utterance, outcome))
             else:
                 result.utterances.append(utterance)
@@ -191,6 +201,8 @@ def _extract_one(
 ) -> list[Float32] | str:
     """The variants of one clip, or why it is skipped."""
     utterance, settings, augmentations, folder = task
+    if utterance.path is None:
+        return "text only"
     try:
         source = FileSource(utterance.path, utterance.start, utterance.end)
         content = hashlib.sha256(utterance.path.read_bytes()).hexdigest()

@@ -36,21 +36,33 @@ def speaker_folds(utterances: Sequence[Utterance], count: int) -> list[Fold]:
             )
         for part, members in enumerate(np.array_split(np.array(speakers), count)):
             part_of.update((str(speaker), part) for speaker in members)
-    folds = []
-    for part in range(count):
-        sides: dict[bool, list[int]] = {True: [], False: []}
-        for index, utterance in enumerate(utterances):
-            sides[part_of[utterance.speaker] == part].append(index)
-        folds.append(Fold(train=sides[False], test=sides[True]))
-    check_classes(utterances)
-    for number, fold in enumerate(folds, 1):
-        for side, indices in (("training", fold.train), ("test", fold.test)):
-            missing = {u.label for u in utterances} - {utterances[i].label for i in indices}
-            if missing:
-                raise TrainingError(
-                    f"fold {number} has no {', '.join(sorted(missing))} in its {side} speakers; "
-                    "use fewer --folds or more data"
-                )
+    folds = _cut([part_of[u.speaker] for u in utterances], count)
+    _check_folds(utterances, folds, "speakers; use fewer --folds or more data")
+    return folds
+
+
+def session_folds(utterances: Sequence[Utterance]) -> list[Fold]:
+    """One fold a recording session, in sorted order, tested on that session alone.
+
+    Raises TrainingError when there are not two sessions, an utterance has none, a speaker is in
+    several, or a fold's side lacks a class.
+    """
+    without = sorted({u.corpus for u in utterances if not u.session})
+    if without:
+        raise TrainingError(f"{', '.join(without)} has no sessions; use --by speaker")
+    names = [f"{u.corpus} {u.session}" for u in utterances]
+    session_of: dict[str, str] = {}
+    for utterance, name in zip(utterances, names, strict=True):
+        other = session_of.setdefault(utterance.speaker, name)
+        if other != name:
+            raise TrainingError(
+                f"{utterance.speaker} speaks in {other} and in {name}; use --by speaker"
+            )
+    sessions = sorted(set(names))
+    if len(sessions) < 2:
+        raise TrainingError(f"{' '.join(sessions) or 'none'}: at least 2 sessions are needed")
+    folds = _cut([sessions.index(name) for name in names], len(sessions))
+    _check_folds(utterances, folds, "sessions; use --by speaker or more data")
     return folds
 
 
@@ -88,3 +100,25 @@ def watch_split(
             "speakers; use --watch 0"
         )
     return train, [u for u in utterances if u.speaker in watched]
+
+
+def _cut(parts: Sequence[int], count: int) -> list[Fold]:
+    indices = range(len(parts))
+    return [
+        Fold(
+            train=[i for i in indices if parts[i] != part],
+            test=[i for i in indices if parts[i] == part],
+        )
+        for part in range(count)
+    ]
+
+
+def _check_folds(utterances: Sequence[Utterance], folds: list[Fold], advice: str) -> None:
+    check_classes(utterances)
+    for number, fold in enumerate(folds, 1):
+        for side, indices in (("training", fold.train), ("test", fold.test)):
+            missing = {u.label for u in utterances} - {utterances[i].label for i in indices}
+            if missing:
+                raise TrainingError(
+                    f"fold {number} has no {', '.join(sorted(missing))} in its {side} {advice}"
+                )

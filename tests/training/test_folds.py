@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.__main__ import main
 from training.corpora import Utterance, load_corpora
 from training.errors import TrainingError
-from training.folds import check_classes, speaker_folds, watch_split
+from training.folds import check_classes, session_folds, speaker_folds, watch_split
 
 CLASSES = ("angry", "happy", "sad")
 
@@ -70,3 +71,43 @@ def test_watched_speakers_do_not_train() -> None:
     only = [u for u in data if u.label != "sad" or u.speaker == "x-00"]
     with pytest.raises(TrainingError, match="no training clip of sad"):
         watch_split(only, 0.2)
+
+
+def in_sessions(sessions: int) -> list[Utterance]:
+    """Two speakers a session, each with every class."""
+    return [
+        Utterance(Path(f"{s}{sex}{label}.wav"), label, f"y-{s}{sex}", "y", session=f"Ses{s:02d}")
+        for s in range(sessions)
+        for sex in "FM"
+        for label in CLASSES
+    ]
+
+
+def test_a_session_is_tested_as_a_whole_and_once() -> None:
+    data = in_sessions(5)
+    folds = session_folds(data)
+    assert len(folds) == 5
+    for number, fold in enumerate(folds):
+        assert {data[i].session for i in fold.test} == {f"Ses{number:02d}"}
+        assert len(fold.test) == 2 * len(CLASSES)
+        assert sorted(fold.train + fold.test) == list(range(len(data)))
+
+
+def test_sessions_that_do_not_fold_are_refused() -> None:
+    with pytest.raises(TrainingError, match="x has no sessions; use --by speaker"):
+        session_folds(in_sessions(5) + utterances(4))
+    with pytest.raises(TrainingError, match="at least 2 sessions"):
+        session_folds(in_sessions(1))
+    stranger = Utterance(Path("a.wav"), "sad", "y-0F", "y", session="Ses01")
+    with pytest.raises(TrainingError, match="y-0F speaks in y Ses00 and in y Ses01"):
+        session_folds([*in_sessions(2), stranger])
+    data = [u for u in in_sessions(3) if u.label != "sad" or u.session != "Ses02"]
+    with pytest.raises(TrainingError, match="fold 3 has no sad in its test sessions"):
+        session_folds(data)
+
+
+def test_a_number_of_folds_and_sessions_exclude_each_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["crossval", "manifest=x.csv", "--by", "session", "--folds", "5"]) != 0
+    assert "--by session makes one fold a session" in capsys.readouterr().err

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -20,10 +20,10 @@ AUDIO_SUFFIXES = (".wav", ".flac")
 
 @dataclass(frozen=True)
 class Utterance:
-    """One labelled stretch of speech, as the manifest contract has it."""
+    """One labelled stretch of speech, or its words alone, as the manifest contract has it."""
 
-    path: Path
-    """Audio file."""
+    path: Path | None
+    """Audio file; None where only the words are there."""
     label: str
     """Class."""
     speaker: str
@@ -41,6 +41,27 @@ class Utterance:
     end: float | None = None
     """Second at which it ends; None: the end of the file."""
 
+    @property
+    def audio(self) -> Path:
+        """The audio file; TrainingError for an utterance that is text only."""
+        if self.path is None:
+            raise TrainingError(f"{self.corpus}: {self.text[:40]!r} has no audio: it is text only")
+        return self.path
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the complete corpus holds, to tell a user when a download is not complete."""
+
+    source: str
+    """Where these figures are published."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Clips, by the corpus's own label."""
+    speakers: int | None = None
+    """Speakers of the utterances that have a class."""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each official split, those left out included."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -49,17 +70,47 @@ class Found:
     utterances: list[Utterance]
     """Utterances of the classes in `labels.toml`."""
     left_out: Counter[str]
-    """Clips left out, by the corpus's own label."""
+    """Clips left out, by the corpus's own label or the reason."""
     licence: str = ""
     """Terms of the data; weights trained on it follow them."""
     citation: str = ""
     """What to cite."""
+    expected: Expected | None = None
+    """What the complete corpus holds, where that is published."""
+    rows: Counter[str] = field(default_factory=Counter)
+    """Rows read of each official split, those left out included, where the corpus has splits."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about what was read, one sentence each."""
 
 
 def _loaders() -> dict[str, Callable[[Path], Found]]:
-    from training.corpora import emodb, manifest, ravdess
+    from training.corpora import (
+        cremad,
+        emodb,
+        esd,
+        goemotions,
+        iemocap,
+        manifest,
+        meld,
+        msppodcast,
+        ravdess,
+        savee,
+        tess,
+    )
 
-    return {"ravdess": ravdess.load, "emodb": emodb.load, "manifest": manifest.load}
+    return {
+        "ravdess": ravdess.load,
+        "emodb": emodb.load,
+        "iemocap": iemocap.load,
+        "meld": meld.load,
+        "cremad": cremad.load,
+        "tess": tess.load,
+        "savee": savee.load,
+        "esd": esd.load,
+        "msppodcast": msppodcast.load,
+        "goemotions": goemotions.load,
+        "manifest": manifest.load,
+    }
 
 
 def corpus_names() -> list[str]:
@@ -93,6 +144,29 @@ def load_corpora(arguments: Iterable[str]) -> dict[str, Found]:
     return result
 
 
+def differences(corpus: str, found: Found) -> list[str]:
+    """In what the folder differs from the complete corpus, one phrase each; empty if in nothing."""
+    if found.expected is None:
+        return []
+    expected = found.expected
+    per_class = Counter[str]()
+    unknown = set()
+    for own, label in label_map(corpus).items() if expected.labels else ():
+        per_class[label] += expected.labels.get(own, 0)
+        if own not in expected.labels:
+            unknown.add(label)
+    here = Counter(u.label for u in found.utterances)
+    pairs = [
+        (label, here[label], count)
+        for label, count in sorted(per_class.items())
+        if label not in unknown
+    ]
+    pairs += [(f"rows of {s}", found.rows[s], count) for s, count in expected.rows.items()]
+    if expected.speakers is not None:
+        pairs.append(("speakers", len({u.speaker for u in found.utterances}), expected.speakers))
+    return [f"{what}: {count}, not {right}" for what, count, right in pairs if count != right]
+
+
 @cache
 def label_map(corpus: str) -> dict[str, str]:
     """The corpus's own labels and their classes."""
@@ -105,7 +179,24 @@ def audio_files(folder: Path, corpus: str, expected: str) -> list[Path]:
     """Audio files anywhere under `folder`, sorted; TrainingError where there is none."""
     if not folder.is_dir():
         raise TrainingError(f"{corpus}: {folder} is not a folder; expected {expected}")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    files = sorted(
+        p
+        for p in folder.rglob("*")
+        if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith("._")  # of macOS archives
+    )
     if not files:
         raise TrainingError(f"{corpus}: no .wav or .flac under {folder}; expected {expected}")
     return files
+
+
+def read_text(path: Path, *fallbacks: str) -> str:
+    """The text of a file in UTF-8 or UTF-16, else in the first of `fallbacks` that fits it."""
+    content = path.read_bytes()
+    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff") or content[1:2] == b"\0"  # with no mark
+    first = "utf-16" if wide else "utf-8-sig"
+    for encoding in (first, *fallbacks):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise TrainingError(f"{path} is no text in {', '.join((first, *fallbacks))}")

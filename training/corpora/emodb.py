@@ -1,6 +1,7 @@
 """Berlin EMO-DB: 10 speakers, `wav/03a01Fa.wav`: speaker, text code, emotion, version.
 
-Burkhardt et al. 2005, "A database of German emotional speech"; free to use.
+Burkhardt et al. 2005, "A database of German emotional speech"; free to use. Complete: 127
+angry, 71 happy, 79 neutral and 62 sad clips of 10 speakers.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from training.corpora import Found, Utterance, audio_files, label_map
+from training.corpora import Expected, Found, Utterance, audio_files, label_map
 from training.errors import TrainingError
 
 LICENCE = "free to use"
 CITATION = "Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech"
 LAYOUT = "a wav/ folder with files such as 03a01Fa.wav"
+EXPECTED = Expected(
+    "the published database of 535 clips",
+    {"W": 127, "L": 81, "E": 46, "A": 69, "F": 71, "T": 62, "N": 79},
+    speakers=10,
+)
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])[a-z]?")
 # The ten sentences, by text code (from the corpus's documentation).
 SENTENCES = {
@@ -55,4 +61,4 @@ def load(folder: Path) -> Found:
         )
     if not named:
         raise TrainingError(f"emodb: {folder} holds no EMO-DB file; expected {LAYOUT}")
-    return Found(utterances, left_out, LICENCE, CITATION)
+    return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)

@@ -1,7 +1,7 @@
 """Any corpus as a CSV with header: path,label,speaker,session,text,split,start,end.
 
-Only path and label are required; start and end in seconds cut a segment; relative paths are
-relative to the CSV.
+Only path and label are required, and path may be empty in a row with text; start and end in seconds
+cut a segment; relative paths are relative to the CSV.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from training.corpora import Found, Utterance
 from training.errors import TrainingError
 
 COLUMNS = ("path", "label", "speaker", "session", "text", "split", "start", "end")
-_REQUIRED = ("path", "label")
+_REQUIRED = ("path", "label")  # in the header; a row may have text in place of a path
 
 
 def load(path: Path) -> Found:
@@ -47,28 +47,32 @@ def load(path: Path) -> Found:
 
 
 def write(path: Path, utterances: Iterable[Utterance]) -> None:
-    """Write a manifest that `load` reads back, with absolute audio paths."""
+    """Write a manifest that `load` reads back, with absolute audio paths.
+
+    A row of text only has an empty path.
+    """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for utterance in utterances:
             row = dataclasses.asdict(utterance)
-            row["path"] = utterance.path.resolve()
+            row["path"] = "" if utterance.path is None else utterance.path.resolve()
             row["end"] = "" if utterance.end is None else utterance.end
             writer.writerow({column: row[column] for column in COLUMNS})
 
 
 def _utterance(row: dict[str, str], path: Path, line: int) -> Utterance:
     values = {key: (row.get(key) or "").strip() for key in COLUMNS}
-    for key in _REQUIRED:
-        if not values[key]:
-            raise TrainingError(f"manifest {path}, line {line}: {key} is empty")
+    if not values["label"]:
+        raise TrainingError(f"manifest {path}, line {line}: label is empty")
+    if not values["path"] and not values["text"]:
+        raise TrainingError(f"manifest {path}, line {line}: path is empty, and so is text")
     start = _seconds(values["start"], path, line) or 0.0
     end = _seconds(values["end"], path, line)
     if end is not None and end <= start:
         raise TrainingError(f"manifest {path}, line {line}: end {end} is not after start {start}")
     return Utterance(
-        path=path.parent / values["path"],
+        path=path.parent / values["path"] if values["path"] else None,
         label=values["label"],
         speaker=values["speaker"] or f"{path.stem}-line-{line}",
         corpus="manifest",

@@ -1,0 +1,75 @@
+"""ESD: 20 speakers, `0011/Angry/0011_000351.wav`, words in `0011/0011.txt`.
+
+Speakers 0001 to 0010 speak Mandarin, 0011 to 0020 English; name a folder that holds only the ones
+wanted. Between emotion and file there may be a folder train, evaluation or test: the official
+split. A line of the text file: `0011_000351<TAB>words<TAB>Angry`. Some lack the last field, and
+files come in UTF-8, UTF-16, GB 18030 (Mandarin) and Windows-1252 (English); the class is that of
+the folder.
+
+Zhou et al. 2021, doi 10.1109/ICASSP39728.2021.9413391; for research, on a signed form. Complete:
+350 sentences by 20 speakers in 5 emotions, 7,000 of each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+from training.corpora import Expected, Found, Utterance, audio_files, label_map, read_text
+from training.errors import TrainingError
+
+LICENCE = "ESD licence form (research only)"
+CITATION = "Zhou et al. 2021, ESD, doi 10.1109/ICASSP39728.2021.9413391"
+LAYOUT = "folders 0001/ to 0020/ with Angry/, Happy/, ... and files such as 0011_000351.wav"
+EXPECTED = Expected(
+    "the corpus's description: 350 sentences by 20 speakers in 5 emotions",
+    dict.fromkeys(("Angry", "Happy", "Neutral", "Sad", "Surprise"), 7000),
+    speakers=20,
+)
+_NAME = re.compile(r"(00[012]\d)_\d{6}")
+_LINE = re.compile(
+    rf"^\s*(00[012]\d_\d{{6}})[ \t]+(.+?)(?:\t\s*\S+|\s({'|'.join(EXPECTED.labels)}))?\s*$",
+    re.MULTILINE,
+)
+_SPLITS = ("train", "evaluation", "test")
+
+
+def load(folder: Path) -> Found:
+    """Utterances of the clips under `folder`; the speaker's number is in the file name."""
+    labels = label_map("esd")
+    utterances, left_out = [], Counter[str]()
+    words: dict[Path, dict[str, str]] = {}
+    for path in audio_files(folder, "esd", LAYOUT):
+        match = _NAME.fullmatch(path.stem)
+        split = path.parent.name if path.parent.name in _SPLITS else ""
+        emotion_folder = path.parent.parent if split else path.parent
+        if match is None or emotion_folder.name not in EXPECTED.labels:
+            continue
+        if emotion_folder.name not in labels:
+            left_out[emotion_folder.name] += 1
+            continue
+        transcript = emotion_folder.parent / f"{match[1]}.txt"
+        if transcript not in words:
+            words[transcript] = _words(transcript)
+        utterances.append(
+            Utterance(
+                path,
+                labels[emotion_folder.name],
+                f"esd-{match[1]}",
+                "esd",
+                text=words[transcript].get(path.stem, ""),
+                split=split,
+            )
+        )
+    if not utterances and not left_out:
+        raise TrainingError(f"esd: {folder} holds no ESD file; expected {LAYOUT}")
+    return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
+
+
+def _words(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    # Windows-1252 apostrophes read as GB 18030 make Chinese characters: it depends on the speaker.
+    encoding = "gb18030" if path.stem <= "0010" else "cp1252"
+    return {match[1]: match[2].strip() for match in _LINE.finditer(read_text(path, encoding))}

@@ -1,0 +1,86 @@
+"""MSP-Podcast: `Labels/labels_consensus.csv` (or .json), `Audios/MSP-PODCAST_0001_0008.wav`.
+
+Older releases call the file labels_concensus. Columns FileName, EmoClass (A anger, S sadness, H
+happiness, U surprise, F fear, D disgust, C contempt, N neutral, O other, X no agreement), EmoAct,
+EmoVal, EmoDom, SpkrID, Gender, Split_Set; the JSON has the same by file name. Words, where the
+release brings them, in `Transcripts/MSP-PODCAST_0001_0008.txt`. All turns whose speaker is not
+known count as one speaker: two of them might be the same person.
+
+Lotfian & Busso 2019, doi 10.1109/TAFFC.2017.2736999; under the licence of UT Dallas. Its counts
+grow with every release, so none is checked.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+from training.corpora import Found, Utterance, label_map, read_text
+from training.errors import TrainingError
+
+LICENCE = "MSP-Podcast licence of the University of Texas at Dallas"
+CITATION = "Lotfian & Busso 2019, MSP-Podcast, doi 10.1109/TAFFC.2017.2736999"
+LAYOUT = "Labels/labels_consensus.csv (or .json) and Audios/ with MSP-PODCAST_*.wav"
+_LABELS = tuple(f"labels_con{c}ensus.{form}" for form in ("csv", "json") for c in "sc")
+_COLUMNS = ("FileName", "EmoClass", "SpkrID", "Split_Set")
+
+
+def load(folder: Path) -> Found:
+    """Turns listed in the consensus labels of `folder`."""
+    labels = label_map("msppodcast")
+    rows = _rows(_labels_file(folder))
+    audio = next((a for a in (folder / "Audios", folder / "Audio") if a.is_dir()), None)
+    if audio is None:
+        raise TrainingError(f"msppodcast: {folder} has no Audios/; expected {LAYOUT}")
+    present = {p.name for p in audio.iterdir()}
+    if not present:
+        raise TrainingError(f"msppodcast: {audio} is empty; expected {LAYOUT}")
+    utterances, left_out, splits = [], Counter[str](), Counter[str]()
+    for row in rows:
+        name, emotion = row["FileName"], row["EmoClass"]
+        splits[row["Split_Set"]] += 1
+        if emotion not in labels:
+            left_out[emotion] += 1
+        elif name not in present:
+            left_out["without audio"] += 1
+        else:
+            words = folder / "Transcripts" / f"{Path(name).stem}.txt"
+            utterances.append(
+                Utterance(
+                    audio / name,
+                    labels[emotion],
+                    f"msppodcast-{row['SpkrID']}",
+                    "msppodcast",
+                    text=" ".join(read_text(words, "cp1252").split()) if words.exists() else "",
+                    split=row["Split_Set"],
+                )
+            )
+    return Found(utterances, left_out, LICENCE, CITATION, rows=splits)
+
+
+def _labels_file(folder: Path) -> Path:
+    for place in (folder / "Labels", folder):
+        for name in _LABELS:
+            if (place / name).exists():
+                return place / name
+    raise TrainingError(
+        f"msppodcast: {folder} has no Labels/labels_consensus.csv; expected {LAYOUT}"
+    )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    text = read_text(path, "cp1252")
+    try:
+        rows = (
+            [{"FileName": name, **values} for name, values in json.loads(text).items()]
+            if path.suffix == ".json"
+            else list(csv.DictReader(io.StringIO(text, newline="")))
+        )
+        return [{column: str(row[column]).strip() for column in _COLUMNS} for row in rows]
+    except KeyError as error:
+        raise TrainingError(f"msppodcast: {path} has no column {error}") from None
+    except (ValueError, AttributeError, TypeError, csv.Error) as error:
+        raise TrainingError(f"msppodcast: {path} cannot be read: {error}") from None
