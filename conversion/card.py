@@ -38,8 +38,9 @@ quantization-aware. Meant for prototypes, research and teaching on Raspberry Pi 
 interface that reacts to tone of voice, where a wrong verdict does no harm."""
 
 _LICENCE = """Weights follow the terms of the data they were trained on, the strictest of which
-binds: **{licence}**. The code around them is Apache-2.0. For other terms, train on data of your own: `python -m training fit
-manifest=my.csv --out RUN`, then `python -m conversion build RUN --out BUNDLE`."""
+binds: **{licence}**. The code around them is Apache-2.0. For other terms, train on data of your
+own: `python -m training fit manifest=my.csv --out RUN`, then
+`python -m conversion build RUN --out BUNDLE`."""
 
 _CONFIDENCE = """Logits are divided by a temperature of {temperature:.3f}, fitted on speakers
 that did not train; the expected calibration error (15 bins, cross-fitted) is {error}. Below a

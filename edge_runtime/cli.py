@@ -223,6 +223,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         code = _run_files([str(scene), *arguments.clips], bundle, settings, sink)
     finally:
         sink.close()
+    if arguments.clips:
+        print("\nThe clips after the scene are real; the bundle was trained on their corpora.")
     print(f"\nlatency on this device, interpreter threads: 1, sample rate: {SAMPLE_RATE} Hz")
     print(format_table(measure(bundle, 1)))
     return code
