@@ -1,10 +1,10 @@
 """Speaks the demo scene with eSpeak NG and writes edge_runtime/demo/scene.flac.
 
-The scene is made, not recorded, so that it can be committed and given away: five sentences over a quiet
-room, each with the rate, pitch and loudness that go with its mood. Within those, voice and prosody were
-chosen so that the shipped model hears most of the moods: the scene shows the path at work and is no
-evidence of accuracy. Needs
-espeakng-loader (extra `dev`), which carries the synthesizer and its data in a wheel.
+The scene is made, not recorded, so that it can be committed and given away: five sentences over a
+quiet room, each with the rate, pitch and loudness that go with its mood. Within those, voice and
+prosody were chosen so that the shipped model hears most of the moods: the scene shows the path at
+work and is no evidence of accuracy. Needs espeakng-loader (extra `dev`), which carries the
+synthesizer and its data in a wheel.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Line:
 
 
 SCENE = (
-    Line("The meeting starts at ten, and the report is on the table.", "en-us+f3", 130, 45, 40, -24),
+    Line("The meeting starts at ten; the report is on the table.", "en-us+f3", 130, 45, 40, -24),
     Line("We won! I can't believe it, this is wonderful!", "en-us+m3", 185, 85, 80, -7),
     Line("She is gone. I miss her, every single day.", "en-us+f2", 95, 65, 10, -30),
     Line("I told you a hundred times! Stop it, right now!", "en-us+f3", 205, 65, 100, -2),
