@@ -81,12 +81,12 @@ def _parity(arguments: argparse.Namespace) -> int:
     from training.corpora.manifest import load as load_manifest
     from training.run import load_run_of
 
+    bundle = load_bundle(arguments.bundle)
+    run = load_run_of(arguments.bundle, arguments.run)
     listed = load_manifest(arguments.manifest).utterances
     spoken = [u for u in listed if u.path is not None]
     if not spoken:
         raise ConversionError(f"all {len(listed)} utterances of {arguments.manifest} are text only")
-    bundle = load_bundle(arguments.bundle)
-    run = load_run_of(arguments.bundle, arguments.run)
     utterances = [u for u in spoken if u.label in run.config.labels]
     if not utterances:
         classes = ", ".join(run.config.labels)

@@ -108,7 +108,11 @@ def test_every_format_gets_the_verdict_of_the_original(
     done = edge_emotion("run", "--whole", *paths)
     assert done.returncode == 0
     assert done.stderr == ""
-    assert [best(event) for event in finals(done)] == [clear[index] for index in used]
+    verdicts = zip(finals(done), used, strict=True)
+    changed = [index for event, index in verdicts if best(event) != clear[index]]
+    # Rounding to 8 bits is noise 48 dB below full scale, which training never added to a clip this
+    # quiet: one of the clips may be heard otherwise. Every other format keeps all verdicts.
+    assert len(changed) <= (1 if kind == "8 bit" else 0)
 
 
 def test_telephone_speech_gets_a_verdict_for_each_clip(

@@ -25,6 +25,8 @@ def load(path: Path) -> Found:
     Raises TrainingError, naming the line, for a missing column or value and a time that is no
     number or runs backwards.
     """
+    if not path.exists():
+        raise TrainingError(f"there is no manifest {path}")
     if path.is_dir():
         raise TrainingError(f"manifest: {path} is a folder; expected a CSV file")
     utterances = []
