@@ -93,6 +93,20 @@ class ActivationQuantizer(nn.Module):
         return (value - value * gain).detach() + value * gain
 
 
+class SoftmaxQuantizer(ActivationQuantizer):
+    """The range of an int8 softmax's output, which every runtime fixes at steps of 1/256."""
+
+    def __init__(self) -> None:
+        super().__init__(nonnegative=True)
+        self.high.data.fill_(255 / 256)
+        self.high.requires_grad_(False)
+        self.low.requires_grad_(False)
+
+    @torch.no_grad()
+    def _observe(self, x: Tensor) -> None:
+        """Nothing to learn."""
+
+
 def set_phase(model: nn.Module, phase: Phase) -> None:
     """Put every quantizer of `model` into `phase`."""
     for module in model.modules():

@@ -1,21 +1,95 @@
-"""MSCNN-SPU: multi-scale convolutions over time, statistical pooling units, a dense head.
+"""MSCNN-SPU-ATT: multi-scale convolutions over time, statistical pooling, attention, a dense head.
 
 Peng, Lu, Pan, Liu, "Efficient Speech Emotion Recognition Using Multi-Scale CNN and Attention",
 ICASSP 2021 (arXiv 2106.04133), section 2. This file is the network alone: no data, no training.
+
+Where the paper leaves room, or int8 asks for it, this is what is built:
+
+- Attention joins every audio scale with every text scale, as the paper's figure shows it
+  (`attention_pairs` "all"); "matched" joins the n-th with the n-th, for a quarter of the width.
+- The scores are divided by the square root of the filters (`attention_scale`; 1.0 is the paper's
+  formula to the letter). Dot products of 128 non-negative values are large: unscaled, the softmax
+  is one word from the first step on, and one int8 step of a score is a factor of e in its weight.
+- The paper gives its dense layers no width; `hidden` is (128,): one hidden layer, then the classes.
+- A convolution keeps the length of the signal: kernel k sees (k - 1) // 2 steps before a position
+  and k // 2 after it, with zeros beyond both ends (TensorFlow's SAME). So an even kernel leans to
+  the right: kernel 2 at position i sees words i and i + 1.
+- The pooled vectors are standardized before the head. A modality that is missing is a vector of
+  zeros there, the average utterance, and counts in no statistic; attention is missing with either.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from training.fakequant import ActivationQuantizer, QuantizedConv1d, QuantizedLinear
+from training.fakequant import (
+    ActivationQuantizer,
+    QuantizedConv1d,
+    QuantizedLinear,
+    SoftmaxQuantizer,
+)
 
 STATISTICS = ("max", "mean", "std")
+SWEM = ("max", "mean")
+AUDIO, TEXT, SPEAKER = MODALITIES = ("audio", "text", "speaker")
+MASKED_SCORE = -16.0  # what a padding position's score becomes in int8: a weight of 1e-7
 _STD_EPSILON = 1e-5  # added to the variance: d sqrt(v)/dv is infinite at 0
+_BASES = ("audio", "text", "audio+text", "audio+text+att")
+_RESIDUALS = ("swem", "speaker")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a model consists of; `parse` reads its name."""
+
+    audio: bool
+    """Audio MSCNN and SPU."""
+    text: bool
+    """Text MSCNN and SPU."""
+    att: bool
+    """Attention of the audio statistics over the words."""
+    swem: bool
+    """Max and mean of the word embeddings join the head."""
+    speaker: bool
+    """A speaker embedding joins the head."""
+
+    @classmethod
+    def parse(cls, name: str) -> Variant:
+        """A base of `_BASES`, then any of `+swem` and `+speaker`; ValueError for anything else."""
+        base, residuals = name, []
+        while (parts := base.rpartition("+"))[2] in _RESIDUALS:
+            base = parts[0]
+            residuals.append(parts[2])
+        variant = cls(
+            audio="audio" in base,
+            text="text" in base,
+            att="att" in base,
+            swem="swem" in residuals,
+            speaker="speaker" in residuals,
+        )
+        if base not in _BASES or len(set(residuals)) < len(residuals):
+            raise ValueError(
+                f"{name!r} is not a model variant: expected one of {', '.join(_BASES)}, "
+                "then +swem, +speaker or both"
+            )
+        if variant.swem and not variant.text:
+            raise ValueError(f"variant {name!r}: swem needs text")
+        return variant
+
+
+def variants() -> list[str]:
+    """The name of every variant there is."""
+    return [
+        base + swem + speaker
+        for base in _BASES
+        for swem in ("", "+swem")
+        for speaker in ("", "+speaker")
+        if not swem or "text" in base
+    ]
 
 
 @dataclass(frozen=True)
@@ -24,23 +98,68 @@ class ModelConfig:
 
     labels: tuple[str, ...] = ("angry", "happy", "neutral", "sad")
     """Classes, in the order of the logits."""
+    variant: str = "audio"
+    """audio, text, audio+text or audio+text+att; then +swem, +speaker or both."""
     features: int = 96
     """Width of an audio frame."""
     audio_kernels: tuple[int, ...] = (5, 7, 9, 11)
     """Kernel lengths of the audio MSCNN, in frames; odd."""
     filters: int = 128
-    """Filters per kernel length."""
+    """Filters per kernel length, audio and text alike."""
     hidden: tuple[int, ...] = (128,)
     """Widths of the dense layers before the class layer."""
     dropout: float = 0.3
     """Dropout before each dense layer."""
-    extra: dict[str, int] = field(default_factory=dict)
-    """Further vectors that join the head, name to width: text statistics, attention, x-vector."""
+    text_kernels: tuple[int, ...] = (2, 3, 4, 5)
+    """Kernel lengths of the text MSCNN, in words."""
+    vocabulary: int = 2
+    """Rows of the embedding table: padding, unknown word, then the words."""
+    embedding: int = 50
+    """Width of a word embedding."""
+    tokens: int = 128
+    """Words of an utterance that are read; the rest is cut."""
+    speaker: int = 512
+    """Width of the speaker embedding; 512 for Kaldi x-vectors."""
+    attention_pairs: str = "all"
+    """Scale pairs that attention joins: all, or matched (first with first, and so on)."""
+    attention_scale: float = 0.0
+    """Factor of the attention scores; 0 for 1 / sqrt(filters), 1 for the paper's plain product."""
+
+    def __post_init__(self) -> None:
+        Variant.parse(self.variant)
+        if self.attention_pairs not in ("all", "matched"):
+            raise ValueError(f"attention_pairs {self.attention_pairs!r} is not all or matched")
+        if self.attention_pairs == "matched" and len(self.audio_kernels) != len(self.text_kernels):
+            raise ValueError("matched attention needs as many text kernels as audio kernels")
+
+    @property
+    def parts(self) -> Variant:
+        """The variant, parsed."""
+        return Variant.parse(self.variant)
 
     @property
     def audio_statistics(self) -> int:
         """Width of the audio SPU output: scales x statistics x filters."""
         return len(self.audio_kernels) * len(STATISTICS) * self.filters
+
+    @property
+    def queries(self) -> int:
+        """Audio vectors that attend to each text scale."""
+        scales = len(self.audio_kernels) if self.attention_pairs == "all" else 1
+        return scales * len(STATISTICS)
+
+    @property
+    def branches(self) -> dict[str, int]:
+        """What the head reads, in order: name to width."""
+        parts, text = self.parts, len(self.text_kernels)
+        widths = {
+            "audio": self.audio_statistics if parts.audio else 0,
+            "text": text * len(STATISTICS) * self.filters if parts.text else 0,
+            "attention": text * self.queries * self.filters if parts.att else 0,
+            "swem": len(SWEM) * self.embedding if parts.swem else 0,
+            "speaker": self.speaker if parts.speaker else 0,
+        }
+        return {name: width for name, width in widths.items() if width}
 
 
 class MSCNN(nn.Module):
@@ -55,9 +174,11 @@ class MSCNN(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, T, features) -> per kernel length (B, T, filters), all >= 0."""
+        steps = x.shape[1]
         channels_first = x.transpose(1, 2)
         return [
-            quantize(torch.relu(conv(channels_first))).transpose(1, 2)
+            # An even kernel, padded by half of it on both sides, has one step too many: the first.
+            quantize(torch.relu(conv(channels_first)[:, :, -steps:])).transpose(1, 2)
             for conv, quantize in zip(self.convs, self.outputs, strict=True)
         ]
 
@@ -66,14 +187,60 @@ class SPU(nn.Module):
     """Statistical pooling unit: max, mean and standard deviation over the valid steps."""
 
     def forward(self, maps: Tensor, mask: Tensor) -> Tensor:
-        """Maps (B, T, C), all >= 0; mask (B, T), 1 where valid, at least one -> (B, 3, C)."""
+        """Maps (B, T, C), all >= 0; mask (B, T), 1 where valid -> (B, 3, C).
+
+        Without a valid step, max and mean are 0.
+        """
         weight = mask.unsqueeze(2).to(maps.dtype)  # (B, T, 1)
-        count = weight.sum(dim=1)
+        count = weight.sum(dim=1).clamp_min(1)
         valid = maps * weight
         mean = valid.sum(dim=1) / count
         variance = (((maps - mean.unsqueeze(1)) * weight) ** 2).sum(dim=1) / count
         # Maps are ReLU outputs, so a masked zero never wins over a valid maximum.
         return torch.stack([valid.amax(dim=1), mean, torch.sqrt(variance + _STD_EPSILON)], dim=1)
+
+
+class Attention(nn.Module):
+    """What the audio statistics find in the words: softmax(e . h) h, per text scale.
+
+    Its tensors on the device: queries, already scaled; the text maps; per text scale the scores
+    (padding positions lowered to `MASKED_SCORE`), their softmax, and the weighted sum.
+    """
+
+    def __init__(self, text_scales: int, matched: bool, scale: float) -> None:
+        super().__init__()
+        self.matched, self.scale = matched, scale
+        self.queries = ActivationQuantizer(nonnegative=True)
+        self.scores = nn.ModuleList(ActivationQuantizer() for _ in range(text_scales))
+        self.weights = SoftmaxQuantizer()
+        self.outputs = nn.ModuleList(
+            ActivationQuantizer(nonnegative=True) for _ in range(text_scales)
+        )
+
+    def forward(self, statistics: Tensor, maps: list[Tensor], mask: Tensor) -> Tensor:
+        """Attended maps of each text scale for each query; zero where there is no word.
+
+        Parameters
+        ----------
+        statistics : audio SPU outputs, (B, audio scales, 3, C).
+        maps : text maps per scale, (B, N, C).
+        mask : (B, N), true where there is a word.
+
+        Returns
+        -------
+        (B, text scales, queries, C); queries go by audio scale, then max, mean, std.
+        """
+        queries = self.queries(statistics * self.scale)
+        outside = ~mask.unsqueeze(1)  # (B, 1, N)
+        attended = []
+        for index, keys in enumerate(maps):
+            chosen = queries[:, index] if self.matched else queries.flatten(1, 2)  # (B, Q, C)
+            scores = chosen @ keys.transpose(1, 2)  # (B, Q, N): one product for all queries
+            scores = self.scores[index](scores.masked_fill(outside, MASKED_SCORE))
+            # Not -inf: a row without a word would be NaN. The product below makes it zero.
+            weights = scores.masked_fill(outside, -1e9).softmax(dim=2) * mask.unsqueeze(1)
+            attended.append(self.outputs[index](self.weights(weights) @ keys))
+        return torch.stack(attended, dim=1)
 
 
 class Head(nn.Module):
@@ -99,8 +266,78 @@ class Head(nn.Module):
         return x
 
 
+class Standardize(nn.BatchNorm1d):
+    """Batch normalization without affine parameters, over the values that are present.
+
+    Max, mean and std differ in size by an order of magnitude; this is one subtraction and one
+    division per value, which the device folds into quantization.
+    """
+
+    seen: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, affine=False)
+        # Updates of each column, for `momentum` None: columns may be missing from a batch.
+        self.register_buffer("seen", torch.zeros(width), persistent=False)
+
+    def reset_running_stats(self) -> None:
+        """Forget the running statistics."""
+        super().reset_running_stats()
+        if hasattr(self, "seen"):
+            self.seen.zero_()
+
+    def standardize(self, x: Tensor, present: Tensor) -> Tensor:
+        """(B, width) with `present` (B, width) -> the same, zero where missing."""
+        if bool(present.all()):
+            self.seen += self.training
+            every: Tensor = self(x)
+            return every
+        if self.training:
+            mean, variance = self._batch_statistics(x, present.to(x.dtype))
+        else:
+            mean, variance = self.running()
+        standard: Tensor = (x - mean) / torch.sqrt(variance + self.eps) * present
+        return standard
+
+    def running(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance that evaluation applies, each (width,)."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        return self.running_mean, self.running_var
+
+    def _batch_statistics(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance over the rows present; the running ones where they are fewer than 2."""
+        count = present.sum(dim=0)
+        mean = (x * present).sum(dim=0) / count.clamp_min(1)
+        squares = (((x - mean) * present) ** 2).sum(dim=0)
+        enough = count > 1
+        running_mean, running_variance = self.running()
+        with torch.no_grad():
+            self.seen += enough
+            share = 1 / self.seen.clamp_min(1) if self.momentum is None else self.momentum
+            share = share * enough.to(x.dtype)
+            # The running variance is the unbiased one, as in BatchNorm1d.
+            unbiased = squares / (count - 1).clamp_min(1)
+            old = running_mean.clone(), running_variance.clone()
+            running_mean += share * (mean - running_mean)
+            running_variance += share * (unbiased - running_variance)
+        return (
+            torch.where(enough, mean, old[0]),
+            torch.where(enough, squares / count.clamp_min(1), old[1]),
+        )
+
+
 class MscnnSpu(nn.Module):
-    """The whole model; today's variant is audio, other branches join through `extra`."""
+    """The whole model, in the variant that `config` names.
+
+    Inputs by name, those of the variant's modalities; any of them may be missing in any row.
+
+    features, lengths : raw audio features (B, T, F), and valid frames (B,).
+    tokens, words : rows of the embedding table (B, N), and valid tokens (B,).
+    speaker : speaker embedding (B, speaker).
+    modalities : bool (B, 3), false where audio, text or speaker shall be ignored. No valid frame
+        or no valid token is as good as false.
+    """
 
     feature_mean: Tensor
     feature_std: Tensor
@@ -108,15 +345,24 @@ class MscnnSpu(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.register_buffer("feature_mean", torch.zeros(config.features))
-        self.register_buffer("feature_std", torch.ones(config.features))
-        self.audio_input = ActivationQuantizer()
-        self.audio = MSCNN(config.features, config.audio_kernels, config.filters)
+        parts = config.parts
         self.spu = SPU()
-        self.width = config.audio_statistics + sum(config.extra.values())
-        # Max, mean and std differ in size by an order of magnitude; without affine parameters this
-        # is one subtraction and one division per value, which the device folds into quantization.
-        self.standardize = nn.BatchNorm1d(self.width, affine=False)
+        if parts.audio:
+            self.register_buffer("feature_mean", torch.zeros(config.features))
+            self.register_buffer("feature_std", torch.ones(config.features))
+            self.audio_input = ActivationQuantizer()
+            self.audio = MSCNN(config.features, config.audio_kernels, config.filters)
+        if parts.text:
+            # The rows of the table are the device's int8 rows: they share the range of this input.
+            self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=0)
+            self.text_input = ActivationQuantizer()
+            self.text = MSCNN(config.embedding, config.text_kernels, config.filters)
+        if parts.att:
+            scale = config.attention_scale or config.filters**-0.5
+            matched = config.attention_pairs == "matched"
+            self.attention = Attention(len(config.text_kernels), matched, scale)
+        self.width = sum(config.branches.values())
+        self.standardize = Standardize(self.width)
         self.head = Head(self.width, config.hidden, len(config.labels), config.dropout)
 
     def audio_statistics(self, features: Tensor, lengths: Tensor) -> Tensor:
@@ -124,24 +370,87 @@ class MscnnSpu(nn.Module):
 
         Order: for each kernel length, max then mean then std.
         """
-        mask = torch.arange(features.shape[1], device=features.device) < lengths.unsqueeze(1)
+        mask = _mask(features, lengths)
         x = (features - self.feature_mean) / self.feature_std
         x = self.audio_input(x) * mask.unsqueeze(2)
         pooled = [self.spu(maps, mask) for maps in self.audio(x)]
         return torch.cat(pooled, dim=1).flatten(1)
 
+    def pooled(
+        self,
+        features: Tensor | None = None,
+        lengths: Tensor | None = None,
+        tokens: Tensor | None = None,
+        words: Tensor | None = None,
+        speaker: Tensor | None = None,
+        modalities: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What the head will read, raw, and where it is present: each (B, width)."""
+        parts, config = self.config.parts, self.config
+        given = next(x for x in (features, tokens, speaker) if x is not None)
+        rows = len(given)
+        if modalities is None:
+            modalities = torch.ones(rows, len(MODALITIES), dtype=torch.bool, device=given.device)
+        heard, read, known = modalities.unbind(1)  # (B,) each
+        branches: dict[str, Tensor] = {}
+        present: dict[str, Tensor] = {}
+        if parts.audio and features is not None and lengths is not None:
+            branches["audio"] = self.audio_statistics(features, lengths)
+            present["audio"] = heard & (lengths > 0)
+        if parts.text and tokens is not None and words is not None:
+            mask = _mask(tokens, words)
+            x = self.text_input(self.embedding(tokens)) * mask.unsqueeze(2)
+            maps = self.text(x)
+            branches["text"] = torch.cat([self.spu(m, mask) for m in maps], dim=1).flatten(1)
+            present["text"] = read & (words > 0)
+            if parts.swem:
+                branches["swem"] = swem(x, mask)
+                present["swem"] = present["text"]
+            if parts.att and "audio" in branches:
+                statistics = branches["audio"].view(
+                    rows, len(config.audio_kernels), len(STATISTICS), config.filters
+                )
+                branches["attention"] = self.attention(statistics, maps, mask).flatten(1)
+                present["attention"] = present["audio"] & present["text"]
+        if parts.speaker and speaker is not None:
+            branches["speaker"], present["speaker"] = speaker, known
+        values, presence = [], []
+        for name, width in config.branches.items():
+            if name not in branches:
+                branches[name] = torch.zeros(rows, width, device=given.device)
+                present[name] = torch.zeros(rows, dtype=torch.bool, device=given.device)
+            values.append(branches[name])
+            presence.append(present[name].unsqueeze(1).expand(-1, width))
+        return torch.cat(values, dim=1), torch.cat(presence, dim=1)
+
     def forward(
-        self, features: Tensor, lengths: Tensor, extra: dict[str, Tensor] | None = None
+        self,
+        features: Tensor | None = None,
+        lengths: Tensor | None = None,
+        tokens: Tensor | None = None,
+        words: Tensor | None = None,
+        speaker: Tensor | None = None,
+        modalities: Tensor | None = None,
     ) -> Tensor:
-        """Logits (B, classes) of raw features (B, T, F) with `lengths` (B,) valid frames each."""
-        branches = [self.audio_statistics(features, lengths)]
-        branches += [(extra or {})[name] for name in self.config.extra]
-        logits: Tensor = self.head(self.standardize(torch.cat(branches, dim=1)))
+        """Logits (B, classes)."""
+        pooled, present = self.pooled(features, lengths, tokens, words, speaker, modalities)
+        logits: Tensor = self.head(self.standardize.standardize(pooled, present))
         return logits
 
     def pooled_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation that `standardize` applies in evaluation, each (width,)."""
-        mean, variance = self.standardize.running_mean, self.standardize.running_var
-        assert mean is not None
-        assert variance is not None
+        mean, variance = self.standardize.running()
         return mean, torch.sqrt(variance + self.standardize.eps)
+
+
+def swem(rows: Tensor, mask: Tensor) -> Tensor:
+    """Max and mean over the words (SWEM, Shen et al. 2018): (B, N, E), (B, N) -> (B, 2 x E)."""
+    count = mask.sum(dim=1, keepdim=True).clamp_min(1)
+    outside = ~mask.unsqueeze(2)
+    highest = rows.masked_fill(outside, -1e9).amax(dim=1) * (mask.any(dim=1, keepdim=True))
+    return torch.cat([highest, rows.masked_fill(outside, 0).sum(dim=1) / count], dim=1)
+
+
+def _mask(sequence: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, ...), (B,) -> bool (B, T), true before each row's length."""
+    return torch.arange(sequence.shape[1], device=sequence.device) < lengths.unsqueeze(1)

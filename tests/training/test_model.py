@@ -95,11 +95,11 @@ def test_the_default_model_has_the_paper_s_shape() -> None:
     assert model(torch.randn(2, 750, 96), torch.tensor([750, 400])).shape == (2, 4)
 
 
-def test_another_branch_joins_the_head_as_a_vector() -> None:
-    model = MscnnSpu(ModelConfig(extra={"speaker": 16})).eval()
+def test_a_speaker_embedding_joins_the_head_as_a_vector() -> None:
+    model = MscnnSpu(ModelConfig(variant="audio+speaker", speaker=16)).eval()
     features, lengths = torch.randn(2, 50, 96), torch.tensor([50, 30])
-    one = model(features, lengths, {"speaker": torch.zeros(2, 16)})
-    other = model(features, lengths, {"speaker": torch.ones(2, 16)})
+    one = model(features, lengths, speaker=torch.zeros(2, 16))
+    other = model(features, lengths, speaker=torch.ones(2, 16))
     assert model.width == 4 * 3 * 128 + 16
     assert not torch.allclose(one, other)
 
