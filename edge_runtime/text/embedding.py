@@ -1,0 +1,26 @@
+"""Word embeddings on the device: int8 rows, looked up outside the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """Rows in int8; row 0 is padding and zero."""
+
+    values: npt.NDArray[np.int8]
+    """(rows, width)."""
+    scale: npt.NDArray[np.float32]
+    """Value of one step: shape () for the whole table, (rows,) for each row its own."""
+    zero_point: int = 0
+    """The step that stands for zero."""
+
+    def rows(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
+        """float32 (n, width) of the rows `ids` (n,)."""
+        steps = self.values[ids].astype(np.float32) - np.float32(self.zero_point)
+        scale = self.scale[ids][:, None] if self.scale.ndim else self.scale
+        return np.asarray(steps * scale, np.float32)

@@ -1,0 +1,74 @@
+"""Text to rows of the embedding table, the same in training and on the device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+PADDING, UNKNOWN = 0, 1
+"""Rows of the table that stand for no word: beyond the end, and a word that is not in it."""
+FIRST_WORD = 2
+"""Row of the vocabulary's first word."""
+MAX_TOKENS = 128  # the paper's window
+
+# A word is letters and digits of any script, with apostrophes inside: "don't", "o'clock".
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_APOSTROPHES = str.maketrans("\u2018\u2019\u02bc\u0060\u00b4\u2032", "''''''")
+_ELONGATED = re.compile(r"(.)\1{2,}")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text as the model reads it."""
+
+    ids: npt.NDArray[np.int64]
+    """Rows of the embedding table, (n,)."""
+    unknown: int
+    """How many of them are the unknown word."""
+    cut: int
+    """Words beyond the last that is read."""
+
+
+class Tokenizer:
+    """Clean lower-cased words to rows of the table, by a vocabulary.
+
+    A word that is not in the vocabulary is tried without its apostrophe suffix ("mike's" as
+    "mike"), then without its elongation ("soooo" as "soo" and "so"), each also for the other;
+    what is still not found becomes the unknown word and is counted.
+    """
+
+    def __init__(self, vocabulary: Sequence[str], limit: int = MAX_TOKENS) -> None:
+        self.limit = limit
+        self._rows = {word: row for row, word in enumerate(vocabulary, FIRST_WORD)}
+
+    def encode(self, text: str) -> Tokens:
+        """The first `limit` words of `text`."""
+        found = words(text)
+        rows = [self.row(word) for word in found[: self.limit]]
+        return Tokens(
+            np.array(rows, np.int64), rows.count(UNKNOWN), max(0, len(found) - self.limit)
+        )
+
+    def row(self, word: str) -> int:
+        """The row of one clean word; `UNKNOWN` where neither it nor a plainer form has one."""
+        return next((self._rows[f] for f in plainer_forms(word) if f in self._rows), UNKNOWN)
+
+
+def words(text: str) -> list[str]:
+    """The words of `text`, lower-cased, punctuation removed, apostrophes inside words kept."""
+    return _WORD.findall(text.lower().translate(_APOSTROPHES))
+
+
+def plainer_forms(word: str) -> Iterator[str]:
+    """`word`, and what it is looked up as when it is not known, best first."""
+    stem = word.partition("'")[0]
+    for form in dict.fromkeys((word, stem)):
+        yield form
+        for repeat in (r"\1\1", r"\1"):
+            shorter = _ELONGATED.sub(repeat, form)
+            if shorter != form:
+                yield shorter
