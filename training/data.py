@@ -163,16 +163,30 @@ class ClipDataset(Dataset[tuple[Tensor, int, int]]):
 
 @dataclass
 class Batch:
-    """Clips padded to one length."""
+    """Examples padded to one length; what a modality needs is None where it is not there."""
 
-    features: Tensor
-    """Float (B, T, F), zero beyond each clip's end."""
-    lengths: Tensor
-    """Valid frames, (B,)."""
     labels: Tensor
     """Class indices, (B,)."""
     corpora: Tensor
     """Corpus indices, (B,)."""
+    features: Tensor | None = None
+    """Float (B, T, F), zero beyond each clip's end."""
+    lengths: Tensor | None = None
+    """Valid frames, (B,)."""
+    tokens: Tensor | None = None
+    """Rows of the embedding table, (B, N), padding beyond each text's end."""
+    words: Tensor | None = None
+    """Valid tokens, (B,)."""
+
+    def inputs(self) -> dict[str, Tensor]:
+        """The model's inputs by name."""
+        named = {
+            "features": self.features,
+            "lengths": self.lengths,
+            "tokens": self.tokens,
+            "words": self.words,
+        }
+        return {name: value for name, value in named.items() if value is not None}
 
 
 def collate(items: Sequence[tuple[Tensor, int, int]], crop: tuple[int, int] | None = None) -> Batch:
@@ -189,10 +203,10 @@ def collate(items: Sequence[tuple[Tensor, int, int]], crop: tuple[int, int] | No
             clip = clip[start : start + frames]
         clips.append(clip)
     return Batch(
-        torch.nn.utils.rnn.pad_sequence(clips, batch_first=True),
-        torch.tensor([len(clip) for clip in clips]),
-        torch.tensor([label for _, label, _ in items]),
-        torch.tensor([corpus for _, _, corpus in items]),
+        labels=torch.tensor([label for _, label, _ in items]),
+        corpora=torch.tensor([corpus for _, _, corpus in items]),
+        features=torch.nn.utils.rnn.pad_sequence(clips, batch_first=True),
+        lengths=torch.tensor([len(clip) for clip in clips]),
     )
 
 

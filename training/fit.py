@@ -19,10 +19,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from edge_runtime.mfcc import Float32
+from edge_runtime.text.tokenizer import UNKNOWN
 from training.augment import CLEAN, TRAINING, Augmentation
 from training.corpora import Utterance
 from training.data import (
@@ -33,11 +34,15 @@ from training.data import (
     collate,
     feature_statistics,
 )
+from training.embeddings import Vocabulary
+from training.errors import TrainingError
 from training.fakequant import Phase, set_phase
 from training.folds import check_classes
-from training.model import ModelConfig, MscnnSpu
+from training.model import MODALITIES, ModelConfig, MscnnSpu
 from training.run import LOG_FOLDER, Run
+from training.text import Ids, TextDataset, TextSet, collate_text
 
+EMBEDDING = "embedding.weight"
 FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 
 
@@ -77,6 +82,12 @@ class FitSettings:
     """Widest of them, coefficients."""
     noise: float = 0.05
     """Standard deviation of the noise added to normalized features."""
+    word_dropout: float = 0.1
+    """Share of words that are read as the unknown word."""
+    embedding_lr: float = 0.5
+    """Learning rate of the word embeddings, relative to the rest; 0 keeps them as they are."""
+    modality_dropout: float = 0.3
+    """Share of the examples with audio and words that lose one of the two, by turns."""
     ema: float = 0.99
     """Decay a step of the averaged weights."""
     clip_norm: float = 1.0
@@ -91,10 +102,12 @@ class FitSettings:
 class FitData:
     """What one model is trained and watched on."""
 
-    train: FeatureSet
-    watch: FeatureSet | None
+    train: FeatureSet | TextSet
+    watch: FeatureSet | TextSet | None
     """Other speakers' clips for the learning curves; never used to choose anything."""
     labels: list[str]
+    vocabulary: Vocabulary | None = None
+    """What the tokens mean, for a model that reads."""
     corpora: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -144,15 +157,14 @@ class EmotionModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Cross-entropy with label smoothing, class weights and mixup of pooled statistics."""
-        features = self._augment(batch.features, batch.lengths)
-        pooled = self.model.audio_statistics(features, batch.lengths)
+        pooled, present = self.model.pooled(**self._vary(batch))
         mix, partner = 1.0, torch.arange(len(batch.labels))
         if self.settings.mixup > 0:
             concentration = torch.tensor(self.settings.mixup)
             mix = float(torch.distributions.Beta(concentration, concentration).sample())
             mix = max(mix, 1 - mix)
             partner = torch.randperm(len(batch.labels))
-        standard = self.model.standardize(pooled)
+        standard = self.model.standardize.standardize(pooled, present)
         logits = self.model.head(mix * standard + (1 - mix) * standard[partner])
         loss = partial(
             torch.nn.functional.cross_entropy,
@@ -175,7 +187,7 @@ class EmotionModule(lightning.LightningModule):
         """Learning curves of the averaged model on the watched speakers."""
         model = self.average.module
         model.eval()
-        logits = model(batch.features, batch.lengths)
+        logits = model(**batch.inputs())
         size = len(batch.labels)
         loss = torch.nn.functional.cross_entropy(logits, batch.labels)
         self.watch_ua(logits, batch.labels)
@@ -190,15 +202,21 @@ class EmotionModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; one cycle over the float epochs, then a cosine from `qat_lr` to zero."""
         settings = self.settings
-        decayed = [p for p in self.model.parameters() if p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.dim() <= 1]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": settings.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=settings.lr,
-        )
+        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        rest = [p for n, p in named if n != EMBEDDING]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in rest if p.dim() > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        if len(rest) < len(named):
+            groups.append(
+                {
+                    "params": [p for n, p in named if n == EMBEDDING],
+                    "weight_decay": 0.0,
+                    "lr": settings.lr * settings.embedding_lr,
+                }
+            )
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         total_epochs = settings.epochs + settings.qat_epochs
         float_steps = steps * settings.epochs / total_epochs
@@ -256,11 +274,29 @@ class EmotionModule(lightning.LightningModule):
     def _pass_clean_clips(self) -> None:
         with torch.no_grad():
             for batch in self.clean_clips:
-                self.model(batch.features, batch.lengths)
+                self.model(**batch.inputs())
 
     def _quantize(self) -> None:
         set_phase(self.model, Phase.INT8)
         set_phase(self.average, Phase.INT8)
+
+    def _vary(self, batch: Batch) -> dict[str, Tensor]:
+        """The model's inputs of a training batch, augmented."""
+        inputs = batch.inputs()
+        settings = self.settings
+        if "features" in inputs:
+            inputs["features"] = self._augment(inputs["features"], inputs["lengths"])
+        if "tokens" in inputs:
+            lost = torch.rand(inputs["tokens"].shape) < settings.word_dropout
+            inputs["tokens"] = inputs["tokens"].masked_fill(lost, UNKNOWN)
+        if "features" in inputs and "tokens" in inputs:
+            rows = len(batch.labels)
+            modalities = torch.ones(rows, len(MODALITIES), dtype=torch.bool)
+            draw = torch.rand(rows)
+            modalities[:, 0] = draw >= settings.modality_dropout / 2
+            modalities[:, 1] = draw < 1 - settings.modality_dropout / 2
+            inputs["modalities"] = modalities
+        return inputs
 
     def _augment(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Gain, SpecAugment and noise on a batch of raw features (B, T, F)."""
@@ -305,28 +341,27 @@ def fit(
     """
     lightning.seed_everything(settings.seed, verbose=False)
     model = MscnnSpu(config)
-    mean, std = feature_statistics([variants[0] for variants in data.train.variants])
-    model.feature_mean.copy_(torch.from_numpy(mean))
-    model.feature_std.copy_(torch.from_numpy(std))
-    dataset = ClipDataset(data.train, data.labels, data.corpora, training=True)
-    clean = ClipDataset(data.train, data.labels, data.corpora, training=False)
+    _begin_with(model, data, settings)
+    examples = len(data.train.utterances)
+    clean, clean_collate = _dataset(data, data.train, None)
     module = EmotionModule(
         model,
         settings,
         class_weights(data.train.utterances, data.labels),
-        DataLoader(clean, 64, shuffle=True, collate_fn=collate, drop_last=len(clean) > 64),
+        DataLoader(clean, 64, shuffle=True, collate_fn=clean_collate, drop_last=examples > 64),
     )
+    dataset, training_collate = _dataset(data, data.train, settings)
     loader = DataLoader(
         dataset,
         settings.batch,
         shuffle=True,
-        collate_fn=partial(collate, crop=(settings.min_frames, settings.max_frames)),
-        drop_last=len(dataset) > settings.batch,
+        collate_fn=training_collate,
+        drop_last=examples > settings.batch,
     )
     watch = None
     if data.watch and data.watch.utterances:
-        watched = ClipDataset(data.watch, data.labels, data.corpora, training=False)
-        watch = DataLoader(watched, 64, collate_fn=collate)
+        watched, watch_collate = _dataset(data, data.watch, None)
+        watch = DataLoader(watched, 64, collate_fn=watch_collate)
     last = folder / "checkpoints" / "last.ckpt"
     trainer = lightning.Trainer(
         accelerator="cpu",
@@ -388,16 +423,56 @@ def class_weights(utterances: Sequence[Utterance], labels: Sequence[str]) -> Ten
     return len(utterances) / (len(labels) * counts.clamp_min(1).float())
 
 
-@torch.no_grad()
 def predict(model: MscnnSpu, features: Sequence[Float32]) -> Float32:
     """Logits (n, classes) of raw feature arrays, in batches of similar length."""
-    order = sorted(range(len(features)), key=lambda i: len(features[i]))
-    logits = np.empty((len(features), len(model.config.labels)), np.float32)
+    return _predict(model, features, collate)
+
+
+def predict_text(model: MscnnSpu, tokens: Sequence[Ids]) -> Float32:
+    """Logits (n, classes) of token arrays, in batches of similar length."""
+    return _predict(model, tokens, collate_text)
+
+
+@torch.no_grad()
+def _predict(
+    model: MscnnSpu,
+    sequences: Sequence[Float32] | Sequence[Ids],
+    collate_fn: Callable[[list[tuple[Tensor, int, int]]], Batch],
+) -> Float32:
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    logits = np.empty((len(sequences), len(model.config.labels)), np.float32)
     for start in range(0, len(order), 32):
         indices = order[start : start + 32]
-        batch = collate([(torch.from_numpy(features[i]), 0, 0) for i in indices])
-        logits[indices] = model(batch.features, batch.lengths).numpy()
+        batch = collate_fn([(torch.from_numpy(sequences[i]), 0, 0) for i in indices])
+        logits[indices] = model(**batch.inputs()).numpy()
     return logits
+
+
+def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
+    """Give a fresh model what the data says before training: feature statistics, word vectors."""
+    parts = model.config.parts
+    if parts.audio:
+        if not isinstance(data.train, FeatureSet):
+            raise TrainingError(f"variant {model.config.variant} needs audio")
+        mean, std = feature_statistics([variants[0] for variants in data.train.variants])
+        model.feature_mean.copy_(torch.from_numpy(mean))
+        model.feature_std.copy_(torch.from_numpy(std))
+    if parts.text:
+        if not isinstance(data.train, TextSet) or data.vocabulary is None:
+            raise TrainingError(f"variant {model.config.variant} needs words")
+        model.embedding.weight.data.copy_(torch.from_numpy(data.vocabulary.table))
+        model.embedding.weight.requires_grad_(settings.embedding_lr > 0)
+
+
+def _dataset(
+    data: FitData, examples: FeatureSet | TextSet, training: FitSettings | None
+) -> tuple[Dataset[tuple[Tensor, int, int]], Callable[[Any], Batch]]:
+    """A dataset of `examples`, and what makes its batches; augmented with `training`."""
+    if isinstance(examples, TextSet):
+        return TextDataset(examples, data.labels, data.corpora), collate_text
+    clips = ClipDataset(examples, data.labels, data.corpora, training is not None)
+    crop = (training.min_frames, training.max_frames) if training else None
+    return clips, partial(collate, crop=crop)
 
 
 class _Report(lightning.Callback):

@@ -3,6 +3,7 @@
 RUN/run.json       everything but the weights
 RUN/weights.pt     the quantization-aware weights with their learned ranges
 RUN/float.pt       the float weights before quantization-aware training
+RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/log/, RUN/checkpoints/, RUN/*.png
 """
 
@@ -25,6 +26,7 @@ from training.model import ModelConfig, MscnnSpu
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"
+VOCABULARY_FILE = "vocabulary.txt"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 1
 
@@ -45,6 +47,8 @@ class Run:
     """Accuracy, with what it was measured on."""
     training: dict[str, Any] = field(default_factory=dict)
     """Corpora, clips, speakers, licence, schedule, seed, versions."""
+    vocabulary: list[str] = field(default_factory=list)
+    """The words of a model that reads, in the order of its embedding table."""
 
     def model(self, phase: Phase = Phase.INT8) -> MscnnSpu:
         """The model with its weights, in evaluation mode.
@@ -70,6 +74,9 @@ class Run:
             "metrics": self.metrics,
             "training": self.training,
         }
+        if self.vocabulary:
+            text = "".join(f"{word}\n" for word in self.vocabulary)
+            (folder / VOCABULARY_FILE).write_text(text, encoding="utf-8")
         (folder / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n")
 
 
@@ -80,9 +87,12 @@ def load(folder: Path) -> Run:
         if raw["version"] != _VERSION:
             raise TrainingError(f"{folder}: run version {raw['version']}, expected {_VERSION}")
         config = raw["config"]
-        for name in ("labels", "audio_kernels", "hidden"):
-            config[name] = tuple(config[name])
+        for name in ("labels", "audio_kernels", "text_kernels", "hidden"):
+            if name in config:
+                config[name] = tuple(config[name])
         features = raw["features"]
+        words = folder / VOCABULARY_FILE
+        vocabulary = words.read_text(encoding="utf-8").split("\n")[:-1] if words.exists() else []
         return Run(
             config=ModelConfig(**config),
             features=FeatureSettings(
@@ -96,6 +106,7 @@ def load(folder: Path) -> Run:
             threshold=raw["threshold"],
             metrics=raw["metrics"],
             training=raw["training"],
+            vocabulary=vocabulary,
         )
     except FileNotFoundError as error:
         raise TrainingError(

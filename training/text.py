@@ -1,0 +1,78 @@
+"""Utterances' words to token tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from edge_runtime.text.tokenizer import PADDING, Tokenizer
+from training.corpora import Utterance
+from training.data import Batch
+
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass
+class TextSet:
+    """Tokens of the utterances that have words."""
+
+    utterances: list[Utterance]
+    """Those with at least one word, in the order given."""
+    tokens: list[Ids]
+    """Per utterance, its rows of the embedding table."""
+    skipped: list[tuple[Utterance, str]]
+    """Those without, and why."""
+    words: int = 0
+    """Words in all."""
+    unknown: int = 0
+    """Words that are read as the unknown word."""
+    cut: int = 0
+    """Words beyond the longest text that is read."""
+
+
+def tokenize(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> TextSet:
+    """Tokens of every utterance; texts without a word are skipped and counted."""
+    result = TextSet([], [], [])
+    for utterance in utterances:
+        tokens = tokenizer.encode(utterance.text)
+        if len(tokens.ids) == 0:
+            result.skipped.append((utterance, "it has no words"))
+            continue
+        result.utterances.append(utterance)
+        result.tokens.append(tokens.ids)
+        result.words += len(tokens.ids)
+        result.unknown += tokens.unknown
+        result.cut += tokens.cut
+    return result
+
+
+class TextDataset(Dataset[tuple[Tensor, int, int]]):
+    """(tokens (words,), label index, corpus index) of each text."""
+
+    def __init__(self, texts: TextSet, labels: Sequence[str], corpora: Sequence[str]) -> None:
+        self._tokens = texts.tokens
+        self._labels = [labels.index(u.label) for u in texts.utterances]
+        self._corpora = [corpora.index(u.corpus) for u in texts.utterances]
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        return torch.from_numpy(self._tokens[index]), self._labels[index], self._corpora[index]
+
+
+def collate_text(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
+    """Pad texts to the longest."""
+    texts = [tokens for tokens, _, _ in items]
+    return Batch(
+        labels=torch.tensor([label for _, label, _ in items]),
+        corpora=torch.tensor([corpus for _, _, corpus in items]),
+        tokens=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=PADDING),
+        words=torch.tensor([len(text) for text in texts]),
+    )
