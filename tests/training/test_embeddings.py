@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.text.tokenizer import UNKNOWN, Tokenizer
+from edge_runtime.text.tokenizer import FIRST_WORD, Tokenizer
 from training.embeddings import (
     Vectors,
     build_vocabulary,
@@ -69,7 +69,7 @@ def test_the_vocabulary_is_frequent_words_and_the_words_of_the_texts() -> None:
     assert found.occurrences == {"found": 3, "composed": 2, "plainer": 1, "unknown": 2}
     assert found.table.shape == (2 + 7, 5)
     assert not found.table[0].any()
-    words = found.table[UNKNOWN:]
+    words = found.table[FIRST_WORD:]
     np.testing.assert_allclose(words.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(words.std(axis=0), 1, atol=1e-5)
 
