@@ -9,7 +9,7 @@ import logging
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ _EPILOG = """examples:
   python -m training fit      manifest=my_clips.csv --out runs/mine
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
   python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
+  python -m training fit      meld=data/meld --variant text+swem --out runs/meld
+  python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
 or manifest (a CSV: path,label,speaker,session,text,split,start,end). The layout, licence and full
@@ -36,12 +38,44 @@ WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not tr
 class ModelSettings:
     """The shape of the network, as far as the command line sets it."""
 
+    variant: str = "audio"
+    """audio, text, audio+text or audio+text+att; then +swem, +speaker or both."""
     filters: int = 128
     """Filters per kernel length."""
     hidden: int = 128
     """Width of the hidden dense layer."""
     dropout: float = 0.5
     """Dropout before each dense layer."""
+
+
+@dataclass(frozen=True)
+class WordSettings:
+    """The words that a model reads."""
+
+    vectors: Path | None = None
+    """Word vectors, a GloVe or word2vec text file, plain or .gz; by default glove.6B.50d."""
+    vocabulary: int = 10_000
+    """Most frequent words that are known beside those of the training texts."""
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """The model whose variants are counted."""
+
+    filters: int = 128
+    """Filters per kernel length."""
+    hidden: int = 128
+    """Width of the hidden dense layer."""
+    embedding: int = 50
+    """Width of a word embedding."""
+    vocabulary: int = 10_000
+    """Rows of the embedding table."""
+    speaker: int = 512
+    """Width of the speaker embedding."""
+    frames: int = 750
+    """Frames of the utterance, 10 ms each."""
+    tokens: int = 128
+    """Words of the utterance."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,6 +91,9 @@ def main(arguments: list[str] | None = None) -> int:
     corpora = commands.add_parser("corpora", help="what is there: clips, hours, speakers, classes")
     fit = commands.add_parser("fit", help="train one model")
     crossval = commands.add_parser("crossval", help="speaker-independent folds, UA/WA, plots")
+    variants = commands.add_parser("variants", help="parameters and MACs of every variant")
+    variants.set_defaults(command=_variants)
+    add_arguments(variants, TableSettings)
     for command, function in ((corpora, _corpora), (fit, _fit), (crossval, _crossval)):
         command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
         command.set_defaults(command=function)
@@ -66,6 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         add_arguments(command.add_argument_group("schedule"), FitSettings)
         add_arguments(command.add_argument_group("model"), ModelSettings)
+    add_arguments(fit.add_argument_group("words"), WordSettings)
     fit.add_argument("--resume", action="store_true", help="go on where RUN was interrupted")
     fit.add_argument(
         "--watch",
@@ -150,11 +188,12 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     from training.corpora import load_corpora
     from training.corpora.manifest import write as write_manifest
-    from training.data import FeatureSettings, extract
+    from training.data import FeatureSet, FeatureSettings, extract
     from training.errors import TrainingError
     from training.fit import FitData, FitSettings, augmentations, fit, run_of
-    from training.folds import check_classes, watch_split
+    from training.folds import check_classes, official_split, watch_split
     from training.report import plot_curves
+    from training.text import TextSet
 
     out = arguments.out or Path("runs/fit")
     settings = from_arguments(FitSettings, arguments)
@@ -166,14 +205,29 @@ def _fit(arguments: argparse.Namespace) -> int:
     if not 0 <= share < 1:
         raise TrainingError(f"--watch {share} is not a share from 0 to 1")
     borrowed = _crossval_summary(arguments.crossval, labels) if arguments.crossval else None
-    train, watched = watch_split(utterances, share)
+    config = _config(arguments, labels)
     features = FeatureSettings()
-    train_set = extract(train, features, augmentations(settings))
-    watch_set = extract(watched, features) if watched else None
+    train_set: FeatureSet | TextSet
+    watch_set: FeatureSet | TextSet | None
+    vocabulary = None
+    if config.parts.text:
+        if config.parts.audio:
+            raise TrainingError(f"variant {config.variant} has no training data that pairs yet")
+        train, watched = official_split(utterances) or watch_split(utterances, share)
+        train_set, watch_set, vocabulary = _texts(arguments, train, watched)
+        config = replace(
+            config, vocabulary=len(vocabulary.table), embedding=vocabulary.table.shape[1]
+        )
+    else:
+        train, watched = watch_split(utterances, share)
+        train_set = extract(train, features, augmentations(settings))
+        watch_set = extract(watched, features) if watched else None
     _report_skipped([*train_set.skipped, *(watch_set.skipped if watch_set else [])])
-    data = FitData(train_set, watch_set, labels)
-    module = fit(data, _config(arguments, labels), settings, out, arguments.resume)
+    data = FitData(train_set, watch_set, labels, vocabulary)
+    module = fit(data, config, settings, out, arguments.resume)
     run = run_of(module, features)
+    if vocabulary:
+        run.vocabulary = vocabulary.words
     run.training = _training_record(found, settings, train_set.utterances, train_set)
     if borrowed:
         run.temperature, run.threshold = borrowed["temperature"], borrowed["threshold"]
@@ -249,16 +303,87 @@ def _crossval(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _variants(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from training.cost import cost
+    from training.model import ModelConfig, variants
+
+    shape = from_arguments(TableSettings, arguments)
+    table = Table(
+        "variant", "head reads", "parameters", "and embeddings", "MMAC", "audio", "text", "att"
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in variants():
+        config = ModelConfig(
+            variant=name,
+            filters=shape.filters,
+            hidden=(shape.hidden,),
+            embedding=shape.embedding,
+            vocabulary=shape.vocabulary,
+            speaker=shape.speaker,
+        )
+        found = cost(config, shape.frames, shape.tokens)
+        embeddings = found.parameters.get("embedding", 0)
+        table.add_row(
+            name,
+            f"{found.width:,}",
+            f"{found.total_parameters - embeddings:,}",
+            f"{embeddings:,}" if embeddings else "-",
+            f"{found.total_macs / 1e6:,.1f}",
+            *(f"{found.macs.get(p, 0) / 1e6:,.1f}" for p in ("audio", "text", "attention")),
+        )
+    Console(width=110).print(table)
+    print(
+        f"one utterance of {shape.frames} frames and {shape.tokens} words; in int8 a parameter is "
+        "a byte; the speaker embedding's own encoder is not counted"
+    )
+    return OK
+
+
 def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
+    from training.errors import TrainingError
     from training.model import ModelConfig
 
     shape = from_arguments(ModelSettings, arguments)
-    return ModelConfig(
-        labels=tuple(labels),
-        filters=shape.filters,
-        hidden=(shape.hidden,),
-        dropout=shape.dropout,
+    try:
+        return ModelConfig(
+            labels=tuple(labels),
+            variant=shape.variant,
+            filters=shape.filters,
+            hidden=(shape.hidden,),
+            dropout=shape.dropout,
+        )
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+
+
+def _texts(
+    arguments: argparse.Namespace, train: list[Any], watched: list[Any]
+) -> tuple[Any, Any, Any]:
+    """Tokens to train on, tokens to watch, and the vocabulary of the former."""
+    from edge_runtime.text.tokenizer import Tokenizer
+    from training.embeddings import build_vocabulary, quantize_table, read_vectors, table_error
+    from training.text import tokenize
+
+    chosen = from_arguments(WordSettings, arguments)
+    vectors = read_vectors(chosen.vectors)
+    vocabulary = build_vocabulary(vectors, (u.text for u in train), chosen.vocabulary)
+    tokenizer = Tokenizer(vocabulary.words)
+    sets = [tokenize(part, tokenizer) for part in (train, watched)]
+    error = table_error(vocabulary.table, quantize_table(vocabulary.table))
+    print(
+        f"{len(vocabulary.words)} words of {vectors.source} known; in int8 they are off by "
+        f"{100 * error.relative:.1f} %"
     )
+    for name, part in zip(("training", "watched"), sets, strict=True):
+        print(
+            f"{name}: {len(part.utterances)} texts, {part.words} words, {part.unknown} of them "
+            f"unknown, {part.cut} beyond the longest text read"
+        )
+    return sets[0], sets[1] if sets[1].utterances else None, vocabulary
 
 
 def _refuse_finished(out: Path, resume: bool) -> None:
@@ -290,21 +415,26 @@ def _measure_on_watched(run: Any, watched: Any) -> None:
 
     from training.crossval import calibrate
     from training.fakequant import Phase
-    from training.fit import predict
+    from training.fit import predict, predict_text
     from training.metrics import measure
+    from training.text import TextSet
 
     labels = list(run.config.labels)
-    clean = [variants[0] for variants in watched.variants]
     truth = np.array([labels.index(u.label) for u in watched.utterances])
     corpora = np.array([u.corpus for u in watched.utterances])
-    logits = {
-        "float": predict(run.model(Phase.FLOAT), clean),
-        "fake-quant": predict(run.model(Phase.INT8), clean),
-    }
+    logits = {}
+    for form, phase in (("float", Phase.FLOAT), ("fake-quant", Phase.INT8)):
+        if isinstance(watched, TextSet):
+            logits[form] = predict_text(run.model(phase), watched.tokens)
+        else:
+            clean = [variants[0] for variants in watched.variants]
+            logits[form] = predict(run.model(phase), clean)
     run.temperature, run.threshold, error = calibrate(logits["fake-quant"], truth)
     speakers = len({u.speaker for u in watched.utterances})
     run.metrics = {
-        "protocol": f"{speakers} speakers kept out of training",
+        "protocol": "official development split"
+        if all(u.split for u in watched.utterances)
+        else f"{speakers} speakers kept out of training",
         "corpora": {
             str(c): {
                 form: measure(truth[corpora == c], x.argmax(axis=1)[corpora == c], labels).to_dict()
@@ -319,9 +449,12 @@ def _measure_on_watched(run: Any, watched: Any) -> None:
 def _training_record(
     found: dict[str, Any], settings: Any, used: list[Any], features: Any
 ) -> dict[str, Any]:
+    from training.data import FeatureSet
+
     hours: defaultdict[str, float] = defaultdict(float)
-    for utterance, variants in zip(features.utterances, features.variants, strict=True):
-        hours[utterance.corpus] += len(variants[0]) / 360_000
+    if isinstance(features, FeatureSet):
+        for utterance, variants in zip(features.utterances, features.variants, strict=True):
+            hours[utterance.corpus] += len(variants[0]) / 360_000
     licences = [f"{f.licence} ({name})" for name, f in found.items() if f.licence]
     return {
         "corpora": {

@@ -102,6 +102,19 @@ def watch_split(
     return train, [u for u in utterances if u.speaker in watched]
 
 
+def official_split(
+    utterances: Sequence[Utterance],
+) -> tuple[list[Utterance], list[Utterance]] | None:
+    """Training and development utterances of corpora that come split; None if any does not.
+
+    Their test utterances are in neither.
+    """
+    if not all(u.split for u in utterances):
+        return None
+    train = [u for u in utterances if u.split == "train"]
+    return train, [u for u in utterances if u.split in ("dev", "validation")]
+
+
 def _cut(parts: Sequence[int], count: int) -> list[Fold]:
     indices = range(len(parts))
     return [
