@@ -1,0 +1,179 @@
+"""A model that reads learns what words mean, and the command trains it from a manifest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.text.tokenizer import UNKNOWN, Tokenizer
+from training.__main__ import main
+from training.corpora import Utterance
+from training.data import FeatureSettings
+from training.embeddings import Vectors, Vocabulary, build_vocabulary
+from training.fakequant import Phase
+from training.fit import FitData, FitSettings, fit, predict_text, run_of
+from training.folds import official_split
+from training.metrics import measure
+from training.model import ModelConfig, MscnnSpu, variants
+from training.run import load
+from training.text import TextSet, collate_text, tokenize
+
+GOOD = ["hooray", "lovely", "great", "don't worry"]
+BAD = ["alas", "awful", "never again", "can't"]
+PLAIN = ["the", "chair", "is", "there", "and", "we", "go", "now"]
+SETTINGS = FitSettings(epochs=4, qat_epochs=2, batch=8, lr=5e-3, embedding_lr=0.5)
+
+
+def vectors() -> Vectors:
+    words = ["the", "chair", "is", "there", "and", "we", "go", "now", "do", "n't", "worry", "ca"]
+    words += ["hooray", "lovely", "great", "alas", "awful", "never", "again"]
+    rng = np.random.default_rng(0)
+    return Vectors(words, rng.normal(0, 1, (len(words), 8)).astype(np.float32), "toy")
+
+
+def utterances(count: int, seed: int) -> list[Utterance]:
+    """Plain words around one that tells."""
+    rng = np.random.default_rng(seed)
+    result = []
+    for index in range(count):
+        label, telling = (("happy", GOOD), ("sad", BAD))[index % 2]
+        around = [str(word) for word in rng.choice(PLAIN, rng.integers(2, 9))]
+        around.insert(int(rng.integers(len(around))), str(rng.choice(telling)))
+        split = "train" if seed == 0 else "dev"
+        text = " ".join(around).capitalize() + "!"
+        result.append(Utterance(None, label, f"s{index % 5}", "toy", text=text, split=split))
+    return result
+
+
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    return build_vocabulary(vectors(), [u.text for u in utterances(64, 0)], size=100)
+
+
+@pytest.fixture(scope="module")
+def sets(vocabulary: Vocabulary) -> tuple[TextSet, TextSet]:
+    tokenizer = Tokenizer(vocabulary.words)
+    return tokenize(utterances(64, 0), tokenizer), tokenize(utterances(40, 1), tokenizer)
+
+
+@pytest.fixture(scope="module")
+def config(vocabulary: Vocabulary) -> ModelConfig:
+    rows, width = vocabulary.table.shape
+    shape = ModelConfig(labels=("happy", "sad"), variant="text+swem", filters=8, hidden=(8,))
+    return replace(shape, vocabulary=rows, embedding=width)
+
+
+def accuracy(model: MscnnSpu, texts: TextSet) -> float:
+    labels = list(model.config.labels)
+    truth = np.array([labels.index(u.label) for u in texts.utterances])
+    return measure(truth, predict_text(model, texts.tokens).argmax(axis=1), labels).ua
+
+
+def test_a_model_learns_from_words_and_is_read_back_as_it_was_saved(
+    tmp_path: Path,
+    sets: tuple[TextSet, TextSet],
+    config: ModelConfig,
+    vocabulary: Vocabulary,
+) -> None:
+    train, test = sets
+    data = FitData(train, test, ["happy", "sad"], vocabulary)
+    module = fit(data, config, SETTINGS, tmp_path / "fit", progress=lambda *_: None)
+    for phase in (Phase.FLOAT, Phase.INT8):
+        assert accuracy(module.final(phase), test) >= 0.95
+    run = run_of(module, FeatureSettings())
+    run.vocabulary = vocabulary.words
+    run.save(tmp_path / "run")
+    again = load(tmp_path / "run")
+    assert again.vocabulary == vocabulary.words
+    assert again.config == config
+    np.testing.assert_array_equal(
+        predict_text(again.model(), test.tokens),
+        predict_text(module.final(Phase.INT8), test.tokens),
+    )
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_embeddings_are_fine_tuned_or_left_as_they_are(
+    tmp_path: Path,
+    sets: tuple[TextSet, TextSet],
+    config: ModelConfig,
+    vocabulary: Vocabulary,
+    share: float,
+) -> None:
+    data = FitData(sets[0], None, ["happy", "sad"], vocabulary)
+    settings = replace(SETTINGS, epochs=1, qat_epochs=1, embedding_lr=share)
+    module = fit(data, config, settings, tmp_path, progress=lambda *_: None)
+    table = module.final(Phase.INT8).embedding.weight.detach().numpy()
+    assert np.array_equal(table, vocabulary.table) == (share == 0.0)
+    assert not table[0].any()
+
+
+def test_texts_without_words_are_skipped_and_unknown_words_counted(vocabulary: Vocabulary) -> None:
+    texts = [
+        Utterance(None, "sad", "s", "toy", text=text)
+        for text in ("?!", "the zebra is", "chair " * 200)
+    ]
+    found = tokenize(texts, Tokenizer(vocabulary.words))
+    assert [why for _, why in found.skipped] == ["it has no words"]
+    assert (found.words, found.unknown, found.cut) == (3 + 128, 1, 200 - 128)
+    assert found.tokens[0].tolist().count(UNKNOWN) == 1
+
+
+def test_a_batch_of_texts_is_padded_with_row_zero() -> None:
+    import torch
+
+    batch = collate_text([(torch.tensor([5, 6]), 1, 0), (torch.tensor([7]), 0, 0)])
+    assert set(batch.inputs()) == {"tokens", "words"}
+    assert batch.inputs()["tokens"].tolist() == [[5, 6], [7, 0]]
+    assert batch.inputs()["words"].tolist() == [2, 1]
+
+
+def test_official_splits_are_kept_and_their_test_is_left_alone() -> None:
+    texts = [*utterances(4, 0), *utterances(3, 1)]
+    test = replace(texts[0], split="test")
+    found = official_split([*texts, test])
+    assert found is not None
+    assert [len(side) for side in found] == [4, 3]
+    assert official_split([*texts, replace(test, split="")]) is None
+
+
+def test_the_command_trains_on_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["path,label,speaker,text,split"]
+    for utterance in [*utterances(40, 0), *utterances(20, 1)]:
+        rows.append(f",{utterance.label},{utterance.speaker},{utterance.text},{utterance.split}")
+    manifest = tmp_path / "texts.csv"
+    manifest.write_text("\n".join(rows) + "\n")
+    toy = vectors()
+    file = tmp_path / "vectors.txt"
+    file.write_text(
+        "".join(
+            f"{word} {' '.join(f'{x:.4f}' for x in row)}\n"
+            for word, row in zip(toy.words, toy.values, strict=True)
+        )
+    )
+    out = tmp_path / "run"
+    options = "--variant text+swem --filters 8 --hidden 8 --epochs 2 --qat-epochs 1 --batch 8"
+    arguments = ["fit", f"manifest={manifest}", "--out", str(out), "--vectors", str(file)]
+    assert main([*arguments, *options.split()]) == 0
+    printed = capsys.readouterr().out
+    assert "40 texts" in printed
+    assert "official development split" in printed
+    run = load(out)
+    assert run.config.variant == "text+swem"
+    assert run.config.vocabulary == 2 + len(run.vocabulary)
+    assert set(run.metrics["corpora"]["manifest"]) == {"float", "fake-quant"}
+
+    wrong = [*arguments[:3], str(tmp_path / "no"), "--variant", "text+video"]
+    assert main(wrong) == 2
+    assert "not a model variant" in capsys.readouterr().err
+
+
+def test_every_variant_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["variants"]) == 0
+    printed = capsys.readouterr().out
+    for name in variants():
+        assert f" {name} " in printed
+    assert "590,980" in printed  # 32 x 96 x 128 + 4 x 128, and 1536 x 128 + 128 + 128 x 4 + 4
