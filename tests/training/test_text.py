@@ -24,7 +24,7 @@ from training.text import TextSet, collate_text, tokenize
 GOOD = ["hooray", "lovely", "great", "don't worry"]
 BAD = ["alas", "awful", "never again", "can't"]
 PLAIN = ["the", "chair", "is", "there", "and", "we", "go", "now"]
-SETTINGS = FitSettings(epochs=4, qat_epochs=2, batch=8, lr=5e-3, embedding_lr=0.5)
+SETTINGS = FitSettings(epochs=8, qat_epochs=2, batch=8, lr=5e-3, embedding_lr=0.5, mixup=0.0)
 
 
 def vectors() -> Vectors:
@@ -50,13 +50,13 @@ def utterances(count: int, seed: int) -> list[Utterance]:
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Vocabulary:
-    return build_vocabulary(vectors(), [u.text for u in utterances(64, 0)], size=100)
+    return build_vocabulary(vectors(), [u.text for u in utterances(160, 0)], size=100)
 
 
 @pytest.fixture(scope="module")
 def sets(vocabulary: Vocabulary) -> tuple[TextSet, TextSet]:
     tokenizer = Tokenizer(vocabulary.words)
-    return tokenize(utterances(64, 0), tokenizer), tokenize(utterances(40, 1), tokenizer)
+    return tokenize(utterances(160, 0), tokenizer), tokenize(utterances(40, 1), tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,8 @@ def test_embeddings_are_fine_tuned_or_left_as_they_are(
     settings = replace(SETTINGS, epochs=1, qat_epochs=1, embedding_lr=share)
     module = fit(data, config, settings, tmp_path, progress=lambda *_: None)
     table = module.final(Phase.INT8).embedding.weight.detach().numpy()
-    assert np.array_equal(table, vocabulary.table) == (share == 0.0)
+    # Averaging weights that stay the same rounds them a little.
+    assert np.allclose(table, vocabulary.table, atol=1e-5) == (share == 0.0)
     assert not table[0].any()
 
 
