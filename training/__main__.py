@@ -56,6 +56,8 @@ class WordSettings:
     """Word vectors, a GloVe or word2vec text file, plain or .gz; by default glove.6B.50d."""
     vocabulary: int = 10_000
     """Most frequent words that are known beside those of the training texts."""
+    punctuation: bool = False
+    """Take . , ! ? and ... for words: for written text, not for what an ASR returns."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +218,10 @@ def _fit(arguments: argparse.Namespace) -> int:
         train, watched = official_split(utterances) or watch_split(utterances, share)
         train_set, watch_set, vocabulary = _texts(arguments, train, watched)
         config = replace(
-            config, vocabulary=len(vocabulary.table), embedding=vocabulary.table.shape[1]
+            config,
+            vocabulary=len(vocabulary.table),
+            embedding=vocabulary.table.shape[1],
+            punctuation=arguments.punctuation,
         )
     else:
         train, watched = watch_split(utterances, share)
@@ -370,8 +375,9 @@ def _texts(
 
     chosen = from_arguments(WordSettings, arguments)
     vectors = read_vectors(chosen.vectors)
-    vocabulary = build_vocabulary(vectors, (u.text for u in train), chosen.vocabulary)
-    tokenizer = Tokenizer(vocabulary.words)
+    texts = (u.text for u in train)
+    vocabulary = build_vocabulary(vectors, texts, chosen.vocabulary, chosen.punctuation)
+    tokenizer = Tokenizer(vocabulary.words, punctuation=chosen.punctuation)
     sets = [tokenize(part, tokenizer) for part in (train, watched)]
     error = table_error(vocabulary.table, quantize_table(vocabulary.table))
     print(

@@ -102,7 +102,9 @@ def read_vectors(path: Path | None = None, limit: int | None = None) -> Vectors:
     return Vectors(found, np.stack(rows), path.name)
 
 
-def build_vocabulary(vectors: Vectors, texts: Iterable[str], size: int) -> Vocabulary:
+def build_vocabulary(
+    vectors: Vectors, texts: Iterable[str], size: int, punctuation: bool = False
+) -> Vocabulary:
     """The `size` most frequent words of `vectors`, and every word of `texts` that has a vector.
 
     A contraction that has no vector of its own, as in glove.6B, is composed: "don't" begins as the
@@ -111,10 +113,15 @@ def build_vocabulary(vectors: Vectors, texts: Iterable[str], size: int) -> Vocab
     word, whose row begins as the mean of the vectors beyond the `size` most frequent: rare words
     are what it stands for.
     """
+
+    def clean(word: str) -> bool:
+        """Whether the tokenizer ever makes this word."""
+        return words(word, punctuation) == [word]
+
     row_of = {word: row for row, word in enumerate(vectors.words)}
-    chosen = {word: vectors.values[row_of[word]] for word in vectors.words[:size] if _clean(word)}
+    chosen = {word: vectors.values[row_of[word]] for word in vectors.words[:size] if clean(word)}
     occurrences: Counter[str] = Counter()
-    counts = Counter(word for text in texts for word in words(text))
+    counts = Counter(word for text in texts for word in words(text, punctuation))
     for word, count in counts.most_common():
         composed = None
         if word in row_of:
@@ -188,11 +195,6 @@ def _lines(path: Path) -> Iterator[str]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8", errors="replace", newline="\n") as file:
         yield from file
-
-
-def _clean(word: str) -> bool:
-    """Whether the tokenizer ever makes this word."""
-    return words(word) == [word]
 
 
 def _compose(word: str, row_of: dict[str, int], values: Float32) -> Float32 | None:

@@ -118,6 +118,8 @@ class ModelConfig:
     """Width of a word embedding."""
     tokens: int = 128
     """Words of an utterance that are read; the rest is cut."""
+    punctuation: bool = False
+    """Whether marks are words; the paper's text, and an ASR's, has none."""
     speaker: int = 512
     """Width of the speaker embedding; 512 for Kaldi x-vectors."""
     attention_pairs: str = "all"

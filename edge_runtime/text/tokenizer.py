@@ -17,7 +17,9 @@ MAX_TOKENS = 128  # the paper's window
 
 # A word is letters and digits of any script, with apostrophes inside: "don't", "o'clock".
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_WORD_OR_MARK = re.compile(_WORD.pattern + r"|\.{2,}|[.,!?]")
 _APOSTROPHES = str.maketrans("\u2018\u2019\u02bc\u0060\u00b4\u2032", "''''''")
+_ELLIPSIS = str.maketrans({"\u2026": "..."})
 _ELONGATED = re.compile(r"(.)\1{2,}")
 
 
@@ -38,16 +40,19 @@ class Tokenizer:
 
     A word that is not in the vocabulary is tried without its apostrophe suffix ("mike's" as
     "mike"), then without its elongation ("soooo" as "soo" and "so"), each also for the other;
-    what is still not found becomes the unknown word and is counted.
+    what is still not found becomes the unknown word and is counted. With `punctuation`, marks are
+    words too.
     """
 
-    def __init__(self, vocabulary: Sequence[str], limit: int = MAX_TOKENS) -> None:
-        self.limit = limit
+    def __init__(
+        self, vocabulary: Sequence[str], limit: int = MAX_TOKENS, punctuation: bool = False
+    ) -> None:
+        self.limit, self.punctuation = limit, punctuation
         self._rows = {word: row for row, word in enumerate(vocabulary, FIRST_WORD)}
 
     def encode(self, text: str) -> Tokens:
         """The first `limit` words of `text`."""
-        found = words(text)
+        found = words(text, self.punctuation)
         rows = [self.row(word) for word in found[: self.limit]]
         return Tokens(
             np.array(rows, np.int64), rows.count(UNKNOWN), max(0, len(found) - self.limit)
@@ -58,9 +63,17 @@ class Tokenizer:
         return next((self._rows[f] for f in plainer_forms(word) if f in self._rows), UNKNOWN)
 
 
-def words(text: str) -> list[str]:
-    """The words of `text`, lower-cased, punctuation removed, apostrophes inside words kept."""
-    return _WORD.findall(text.lower().translate(_APOSTROPHES))
+def words(text: str, punctuation: bool = False) -> list[str]:
+    """The words of `text`, lower-cased, apostrophes inside words kept, other marks removed.
+
+    With `punctuation` . , ! ? and ... stay, as words of their own: written text says much by them,
+    what a speech recognizer returns has none.
+    """
+    clean = text.lower().translate(_APOSTROPHES)
+    if not punctuation:
+        return _WORD.findall(clean)
+    marked = _WORD_OR_MARK.findall(clean.translate(_ELLIPSIS))
+    return ["..." if word.startswith("..") else word for word in marked]
 
 
 def plainer_forms(word: str) -> Iterator[str]:

@@ -28,6 +28,11 @@ def test_words_are_lower_cased_and_keep_their_apostrophes(text: str, expected: l
     assert words(text) == expected
 
 
+def test_punctuation_stays_where_it_is_asked_for() -> None:
+    found = words("Well... no, Mike\u2019s?! (Yes) \u2026 $5.", punctuation=True)
+    assert found == ["well", "...", "no", ",", "mike's", "?", "!", "yes", "...", "5", "."]
+
+
 @pytest.mark.parametrize(
     ("word", "known_as"),
     [

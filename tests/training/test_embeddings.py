@@ -74,6 +74,11 @@ def test_the_vocabulary_is_frequent_words_and_the_words_of_the_texts() -> None:
     np.testing.assert_allclose(words.std(axis=0), 1, atol=1e-5)
 
 
+def test_punctuation_has_vectors_where_it_is_asked_for() -> None:
+    assert "," in build_vocabulary(vectors(), ["so, it"], size=4, punctuation=True).words
+    assert "," not in build_vocabulary(vectors(), ["so, it"], size=4).words
+
+
 def test_a_contraction_begins_as_the_mean_of_its_parts() -> None:
     found = build_vocabulary(vectors(), ["don't"], size=4)
     row = Tokenizer(found.words).row
