@@ -39,6 +39,8 @@ def build(run: Run, out: Path, target: Target, name: str, keep_float: Path | Non
     """
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise ConversionError(f"{out} is not empty and holds no bundle; choose another --out")
+    if run.config.variant != "audio":
+        raise ConversionError(f"variant {run.config.variant} cannot be converted yet, only audio")
     model = run.model()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
