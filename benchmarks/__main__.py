@@ -16,6 +16,7 @@ _EPILOG = """examples:
   python -m benchmarks accuracy --bundle default --manifest clips.csv --json accuracy.json
   python -m benchmarks latency
   python -m benchmarks peers
+  python -m benchmarks text meld=data/meld --run runs/meld
   python -m benchmarks report --out report.html --manifest clips.csv
 """
 
@@ -39,12 +40,16 @@ def main(arguments: list[str] | None = None) -> int:
     ):
         command.add_argument("--bundle", default="default", help="folder, .zip, or default")
         command.set_defaults(command=function)
-    for command in (accuracy, latency, peers):
+    text = commands.add_parser(
+        "text", help="words alone: TF-IDF + logistic regression beside a run"
+    )
+    text.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus that comes split")
+    text.set_defaults(command=_text)
+    for command in (accuracy, latency, peers, text):
         command.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
-    for command in (peers, report):
-        command.add_argument(
-            "--run", type=Path, metavar="RUN", help="the run that the bundle was built from"
-        )
+    built_from = "the run that the bundle was built from"
+    for command, whose in ((peers, built_from), (report, built_from), (text, "a run that reads")):
+        command.add_argument("--run", type=Path, metavar="RUN", help=whose)
     report.add_argument("--out", type=Path, required=True, metavar="HTML", help="page to write")
     report.add_argument("--manifest", type=Path, metavar="CSV", help="labelled clips for accuracy")
     accuracy.add_argument(
@@ -134,6 +139,26 @@ def _peers(arguments: argparse.Namespace) -> int:
     Console().print(table)
     print("medians of alternating runs on 7.5 s of audio, one thread")
     _write_json(arguments.json, {"rows": [row.to_dict() for row in rows]})
+    return OK
+
+
+def _text(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.peers.tfidf import compare_texts
+    from training.run import load
+
+    rows = compare_texts(arguments.corpora, load(arguments.run) if arguments.run else None)
+    table = Table("corpus", "what", "texts", "UA %", "WA %", "recall %")
+    for corpus, what, metrics in rows:
+        recalls = "  ".join(f"{k} {100 * v:.0f}" for k, v in metrics.per_class_recall.items())
+        figures = f"{100 * metrics.ua:.1f}", f"{100 * metrics.wa:.1f}"
+        table.add_row(corpus, what, str(metrics.n), *figures, recalls)
+    Console().print(table)
+    print("trained on the official training split, judged on the development split")
+    result = [{"corpus": c, "what": w, **m.to_dict()} for c, w, m in rows]
+    _write_json(arguments.json, {"rows": result})
     return OK
 
 

@@ -1,4 +1,4 @@
-"""TF-IDF and logistic regression: what a text classifier costs nothing to beat, or is not worth."""
+"""TF-IDF and logistic regression: the least that a text classifier has to beat."""
 
 from __future__ import annotations
 
@@ -9,8 +9,34 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
-from training.corpora import Utterance
+from benchmarks.errors import BenchmarkError
+from edge_runtime.text.tokenizer import Tokenizer
+from training.corpora import Utterance, load_corpora
+from training.fakequant import Phase
+from training.fit import predict_text
+from training.folds import official_split
 from training.metrics import Metrics, measure
+from training.run import Run
+from training.text import tokenize
+
+PEER = "TF-IDF + logistic regression"
+
+
+def compare_texts(corpora: Sequence[str], run: Run | None) -> list[tuple[str, str, Metrics]]:
+    """Corpus, what, and accuracy on the development split, of the peer and of `run`.
+
+    `corpora` are NAME=PATH; the peer is trained on each one's training split.
+    Raises BenchmarkError for a corpus without splits, or a run that does not read.
+    """
+    rows = []
+    for name, found in load_corpora(corpora).items():
+        split = official_split(found.utterances)
+        if split is None or not all(split):
+            raise BenchmarkError(f"{name} has no training and development split to compare on")
+        rows.append((name, PEER, baseline(*split)))
+        for form in ("float", "fake-quant") if run else ():
+            rows.append((name, f"ours, {form}", _judge(run, form, split[1])))
+    return rows
 
 
 def baseline(train: Sequence[Utterance], judged: Sequence[Utterance]) -> Metrics:
@@ -33,3 +59,15 @@ def baseline(train: Sequence[Utterance], judged: Sequence[Utterance]) -> Metrics
         np.array([labels.index(str(label)) for label in found]),
         labels,
     )
+
+
+def _judge(run: Run | None, form: str, judged: Sequence[Utterance]) -> Metrics:
+    """Accuracy of a run on the texts of `judged` that have words."""
+    if run is None or not run.vocabulary or run.config.parts.audio:
+        raise BenchmarkError("the run is no model of words alone: train one with --variant text")
+    config = run.config
+    labels = list(config.labels)
+    texts = tokenize(judged, Tokenizer(run.vocabulary, config.tokens, config.punctuation))
+    logits = predict_text(run.model(Phase.FLOAT if form == "float" else Phase.INT8), texts.tokens)
+    truth = np.array([labels.index(u.label) for u in texts.utterances])
+    return measure(truth, logits.argmax(axis=1), labels)

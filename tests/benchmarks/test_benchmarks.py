@@ -52,6 +52,25 @@ def test_accuracy_is_that_of_the_streaming_path_and_counts_what_it_skips(
     assert result["wa"] == pytest.approx(right / 3, abs=1e-4)
 
 
+def test_words_alone_are_compared_on_the_development_split(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    telling = {"happy": ["hooray", "lovely"], "sad": ["alas", "awful"]}
+    rows = ["path,label,text,split"]
+    for split, count in (("train", 20), ("dev", 6)):
+        for index in range(count):
+            for label, words in telling.items():
+                rows.append(f",{label},it is {words[index % 2]} number {index},{split}")
+    manifest, out = tmp_path / "texts.csv", tmp_path / "t.json"
+    manifest.write_text("\n".join(rows) + "\n")
+    assert main(["text", f"manifest={manifest}", "--json", str(out)]) == 0
+    (row,) = json.loads(out.read_text())["rows"]
+    assert (row["n"], row["ua"]) == (12, 1.0)
+    manifest.write_text("\n".join(line.removesuffix(",dev") for line in rows) + "\n")
+    assert main(["text", f"manifest={manifest}"]) == 2
+    assert "no training and development split" in capsys.readouterr().err
+
+
 def test_nothing_to_measure_is_one_line(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
