@@ -252,6 +252,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert (tmp_path / "full" / "precious.txt").read_text() == "mine"
 
 
+def test_a_model_that_reads_cannot_be_converted_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ModelConfig(filters=4, variant="text", vocabulary=10, embedding=8)
+    state = MscnnSpu(config).state_dict()
+    Run(config, FeatureSettings(), state, state).save(tmp_path / "run")
+    assert main(["build", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]) == 2
+    assert "variant text cannot be converted yet, only audio" in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
 def test_a_float_graph_is_not_for_a_raspberry_pi(run: Run, tmp_path: Path) -> None:
     path = to_tflite(export_onnx(run.model(), tmp_path)[HEAD], tmp_path)
     assert float_tensors(path)
