@@ -128,14 +128,7 @@ def _peers(arguments: argparse.Namespace) -> int:
     rows = compare(load_bundle(arguments.bundle), run)
     table = Table("what", "ours", "peer", "ours ms", "peer ms", "ours / peer")
     for row in rows:
-        table.add_row(
-            row.what,
-            row.ours,
-            row.peer,
-            f"{row.ours_ms:.2f}",
-            f"{row.peer_ms:.2f}",
-            f"{row.ours_ms / row.peer_ms:.2f}",
-        )
+        table.add_row(*row.cells())
     Console().print(table)
     print("medians of alternating runs on 7.5 s of audio, one thread")
     _write_json(arguments.json, {"rows": [row.to_dict() for row in rows]})

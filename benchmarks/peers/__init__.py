@@ -31,6 +31,11 @@ class Comparison:
     peer_ms: float
     """Median, ms."""
 
+    def cells(self) -> tuple[str, ...]:
+        """A row of a table: what, ours, peer, their milliseconds, the ratio."""
+        times = (self.ours_ms, self.peer_ms, self.ours_ms / self.peer_ms)
+        return (self.what, self.ours, self.peer, *(f"{value:.2f}" for value in times))
+
     def to_dict(self) -> dict[str, Any]:
         """The fields, and the ratio."""
         return {**asdict(self), "ratio": round(self.ours_ms / self.peer_ms, 4)}

@@ -200,3 +200,40 @@ def read_text(path: Path, *fallbacks: str) -> str:
         except UnicodeDecodeError:
             continue
     raise TrainingError(f"{path} is no text in {', '.join((first, *fallbacks))}")
+
+
+@dataclass(frozen=True)
+class ClipName:
+    """What the name of a clip says."""
+
+    speaker: str
+    """Unique within the corpus."""
+    emotion: str
+    """The corpus's own label; one that `labels.toml` does not list is why the clip is left out."""
+    text: str = ""
+    """Words spoken, where known."""
+
+
+def named_clips(
+    folder: Path, corpus: str, layout: str, read: Callable[[Path], ClipName | None]
+) -> tuple[list[Utterance], Counter[str]]:
+    """Utterances of a corpus whose file names say it all, and what was left out, by emotion.
+
+    `read` gives None for a file that is none of the corpus. Raises TrainingError where every file
+    is, or there is none.
+    """
+    labels = label_map(corpus)
+    utterances, left_out = [], Counter[str]()
+    for path in audio_files(folder, corpus, layout):
+        name = read(path)
+        if name is None:
+            continue
+        if name.emotion in labels:
+            speaker = f"{corpus}-{name.speaker}"
+            label = labels[name.emotion]
+            utterances.append(Utterance(path, label, speaker, corpus, text=name.text))
+        else:
+            left_out[name.emotion] += 1
+    if not utterances and not left_out:
+        raise TrainingError(f"{corpus}: {folder} holds no file of that corpus; expected {layout}")
+    return utterances, left_out

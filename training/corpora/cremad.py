@@ -8,11 +8,9 @@ has pointers in place of audio: every clip then counts as unreadable.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
-from training.corpora import Expected, Found, Utterance, audio_files, label_map
-from training.errors import TrainingError
+from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "Open Database License 1.0"
 CITATION = "Cao et al. 2014, CREMA-D, doi 10.1109/TAFFC.2014.2336244"
@@ -42,26 +40,13 @@ _NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_[A-Z]{1,2}")
 
 def load(folder: Path) -> Found:
     """Utterances of the clips under `folder` (the corpus folder or its AudioWAV/)."""
-    labels = label_map("cremad")
-    utterances, left_out, named = [], Counter[str](), 0
-    for path in audio_files(folder, "cremad", LAYOUT):
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
-            continue
-        named += 1
-        actor, sentence, emotion = match.groups()
-        if emotion not in labels:
-            left_out[emotion] += 1
-            continue
-        utterances.append(
-            Utterance(
-                path,
-                labels[emotion],
-                f"cremad-{actor}",
-                "cremad",
-                text=SENTENCES.get(sentence, ""),
-            )
-        )
-    if not named:
-        raise TrainingError(f"cremad: {folder} holds no CREMA-D file; expected {LAYOUT}")
+    utterances, left_out = named_clips(folder, "cremad", LAYOUT, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
+
+
+def _read(path: Path) -> ClipName | None:
+    match = _NAME.fullmatch(path.stem)
+    if match is None:
+        return None
+    actor, sentence, emotion = match.groups()
+    return ClipName(actor, emotion, SENTENCES.get(sentence, ""))

@@ -7,11 +7,9 @@ angry, 71 happy, 79 neutral and 62 sad clips of 10 speakers.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
-from training.corpora import Expected, Found, Utterance, audio_files, label_map
-from training.errors import TrainingError
+from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "free to use"
 CITATION = "Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech"
@@ -39,26 +37,13 @@ SENTENCES = {
 
 def load(folder: Path) -> Found:
     """Utterances of the clips under `folder` (the corpus folder or its wav/)."""
-    labels = label_map("emodb")
-    utterances, left_out, named = [], Counter[str](), 0
-    for path in audio_files(folder, "emodb", LAYOUT):
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
-            continue
-        named += 1
-        speaker, text, emotion = match.groups()
-        if emotion not in labels:
-            left_out[emotion] += 1
-            continue
-        utterances.append(
-            Utterance(
-                path,
-                labels[emotion],
-                f"emodb-{speaker}",
-                "emodb",
-                text=SENTENCES.get(text, ""),
-            )
-        )
-    if not named:
-        raise TrainingError(f"emodb: {folder} holds no EMO-DB file; expected {LAYOUT}")
+    utterances, left_out = named_clips(folder, "emodb", LAYOUT, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
+
+
+def _read(path: Path) -> ClipName | None:
+    match = _NAME.fullmatch(path.stem)
+    if match is None:
+        return None
+    speaker, sentence, emotion = match.groups()
+    return ClipName(speaker, emotion, SENTENCES.get(sentence, ""))

@@ -6,11 +6,9 @@ and 192 each of happy, sad and angry, 672 clips of 24 actors.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
-from training.corpora import Expected, Found, Utterance, audio_files, label_map
-from training.errors import TrainingError
+from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "CC BY-NC-SA 4.0"
 CITATION = "Livingstone & Russo 2018, doi 10.1371/journal.pone.0196391"
@@ -26,26 +24,17 @@ _AUDIO_ONLY, _SPEECH = "03", "01"
 
 def load(folder: Path) -> Found:
     """Utterances of the speech clips under `folder`; the speaker is the actor."""
-    labels = label_map("ravdess")
-    utterances, left_out, named = [], Counter[str](), 0
-    for path in audio_files(folder, "ravdess", LAYOUT):
-        fields = path.stem.split("-")
-        if len(fields) != 7 or not all(f.isdigit() and len(f) == 2 for f in fields):
-            continue
-        named += 1
-        modality, channel, emotion, _, statement, _, actor = fields
-        if (modality, channel) != (_AUDIO_ONLY, _SPEECH) or emotion not in labels:
-            left_out[emotion if channel == _SPEECH else "song"] += 1
-            continue
-        utterances.append(
-            Utterance(
-                path,
-                labels[emotion],
-                f"ravdess-{actor}",
-                "ravdess",
-                text=STATEMENTS.get(statement, ""),
-            )
-        )
-    if not named:
-        raise TrainingError(f"ravdess: {folder} holds no RAVDESS file; expected {LAYOUT}")
+    utterances, left_out = named_clips(folder, "ravdess", LAYOUT, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
+
+
+def _read(path: Path) -> ClipName | None:
+    fields = path.stem.split("-")
+    if len(fields) != 7 or not all(f.isdigit() and len(f) == 2 for f in fields):
+        return None
+    modality, channel, emotion, _, statement, _, actor = fields
+    if channel != _SPEECH:
+        emotion = "song"
+    elif modality != _AUDIO_ONLY:
+        emotion = "with video"
+    return ClipName(actor, emotion, STATEMENTS.get(statement, ""))

@@ -10,11 +10,9 @@ Haq & Jackson 2010, "Multimodal Emotion Recognition"; free for research, on regi
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
-from training.corpora import Expected, Found, Utterance, audio_files, label_map
-from training.errors import TrainingError
+from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "free for research, on registration with the University of Surrey"
 CITATION = "Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition, IGI Global"
@@ -30,18 +28,11 @@ _NAME = re.compile(rf"(?:({'|'.join(SPEAKERS)})_)?(sa|su|[adfhn])\d\d")
 
 def load(folder: Path) -> Found:
     """Utterances of the clips under `folder`."""
-    labels = label_map("savee")
-    utterances, left_out, named = [], Counter[str](), 0
-    for path in audio_files(folder, "savee", LAYOUT):
-        match = _NAME.fullmatch(path.stem)
-        speaker = (match and match[1]) or path.parent.name
-        if match is None or speaker not in SPEAKERS:
-            continue
-        named += 1
-        if match[2] not in labels:
-            left_out[match[2]] += 1
-            continue
-        utterances.append(Utterance(path, labels[match[2]], f"savee-{speaker}", "savee"))
-    if not named:
-        raise TrainingError(f"savee: {folder} holds no SAVEE file; expected {LAYOUT}")
+    utterances, left_out = named_clips(folder, "savee", LAYOUT, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
+
+
+def _read(path: Path) -> ClipName | None:
+    match = _NAME.fullmatch(path.stem)
+    speaker = (match and match[1]) or path.parent.name
+    return ClipName(speaker, match[2]) if match and speaker in SPEAKERS else None

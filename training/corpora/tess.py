@@ -10,11 +10,9 @@ of seven emotions, 2,800. A copy in wide use holds every clip twice; the second 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
-from training.corpora import Expected, Found, Utterance, audio_files, label_map
-from training.errors import TrainingError
+from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "CC BY-NC-ND 4.0"
 CITATION = (
@@ -31,30 +29,20 @@ _NAME = re.compile(r"(OAF?|YAF)_(.+)_([A-Za-z]+)")
 
 def load(folder: Path) -> Found:
     """Utterances of the clips under `folder`."""
-    labels = label_map("tess")
-    utterances, left_out, named = [], Counter[str](), set[str]()
-    for path in audio_files(folder, "tess", LAYOUT):
-        match = _NAME.fullmatch(path.stem)
-        if match is None:
-            continue
-        if path.stem in named:
-            left_out["second copy"] += 1
-            continue
-        named.add(path.stem)
-        actress, word, emotion = match.groups()
-        emotion = emotion.lower()
-        if emotion not in labels:
-            left_out[emotion] += 1
-            continue
-        utterances.append(
-            Utterance(
-                path,
-                labels[emotion],
-                "tess-YAF" if actress == "YAF" else "tess-OAF",
-                "tess",
-                text=f"say the word {word.lower()}",
-            )
-        )
-    if not named:
-        raise TrainingError(f"tess: {folder} holds no TESS file; expected {LAYOUT}")
+    seen: set[str] = set()  # the archive holds some folders twice
+    utterances, left_out = named_clips(folder, "tess", LAYOUT, lambda path: _read(path, seen))
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
+
+
+def _read(path: Path, seen: set[str]) -> ClipName | None:
+    match = _NAME.fullmatch(path.stem)
+    if match is None:
+        return None
+    actress, word, emotion = match.groups()
+    copied = path.stem in seen
+    seen.add(path.stem)
+    return ClipName(
+        "YAF" if actress == "YAF" else "OAF",
+        "second copy" if copied else emotion.lower(),
+        f"say the word {word.lower()}",
+    )
