@@ -16,6 +16,12 @@ DEVICE = {
     "mic": ["PyAudio>=0.2.14"],
     "view": ["rich>=13"],  # the live terminal view
 }
+# Names that installs can rely on already; nothing imports these packages yet.
+PLANNED = {
+    "asr": ["pocketsphinx>=5.1"],
+    "mqtt": ["paho-mqtt>=2.1"],
+    "web": ["websockets>=14"],
+}
 WORKSTATION = {
     "train": [
         "torch>=2.14",
@@ -68,6 +74,7 @@ setup(
     ],
     extras_require={
         **DEVICE,
+        **PLANNED,
         "all": sorted({requirement for extra in DEVICE.values() for requirement in extra}),
         **WORKSTATION,
     },
