@@ -14,7 +14,7 @@ from rich.progress import track
 
 from benchmarks.errors import BenchmarkError
 from edge_runtime import EmotionStream
-from edge_runtime.audio.file import FileSource
+from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import AudioError
 from edge_runtime.stream import classify
@@ -76,18 +76,17 @@ def accuracy(bundle: Bundle, utterances: Sequence[Utterance]) -> AccuracyResult:
             log.warning("skipped %s: the bundle has no class %r", utterance.path, utterance.label)
             continue
         try:
-            source = FileSource(utterance.path, utterance.start, utterance.end)
-            blocks = list(source.blocks())
+            samples = read_file(utterance.path, utterance.start, utterance.end)
         except AudioError as error:
             result.skipped += 1
             log.warning("skipped %s", error)
             continue
-        if not blocks:
+        if not samples.size:
             result.skipped += 1
             log.warning("skipped %s: no samples between start and end", utterance.path)
             continue
         result.judged.append(utterance)
-        result.scores.append(classify(stream, np.concatenate(blocks)).scores)
+        result.scores.append(classify(stream, samples).scores)
     if not result.judged:
         raise BenchmarkError("no clip of the manifest could be judged")
     return result

@@ -16,6 +16,7 @@ from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import AUDIO_ENCODER, HEAD, Bundle
 from edge_runtime.graph import Graph
 from edge_runtime.mfcc import mfcc
+from edge_runtime.recognizer import softmax
 from edge_runtime.segment import speech_of
 from edge_runtime.spu import RunningStatistics
 from edge_runtime.stream import classify
@@ -80,18 +81,12 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
         scores={
             form: np.asarray(values, np.float32)
             if form == INT8
-            else _softmax(np.asarray(values), temperature)
+            else softmax(np.asarray(values), temperature)
             for form, values in rows.items()
         },
         truth=np.array([labels.index(u.label) for u in utterances]),
         labels=labels,
     )
-
-
-def _softmax(logits: npt.NDArray[Any], temperature: float) -> Float32:
-    from edge_runtime.recognizer import softmax
-
-    return softmax(logits, temperature)
 
 
 def _onnx_logits(features: Float32, model: MscnnSpu, graphs: dict[str, Graph]) -> Float32:

@@ -101,11 +101,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if settings.threads < 1 or not 0 <= settings.partial_seconds < float("inf"):
         raise EdgeError("--threads must be at least 1 and --partial-seconds at least 0")
     bundle = load_bundle(settings.bundle)
-    _open_stream(bundle, settings)  # refuse before any audio is opened
     sink = open_sink(settings.out)
     try:
         if live:
-            _listen(_live_source(arguments), bundle, settings, sink)
+            stream = _open_stream(bundle, settings)  # refuses before any audio is opened
+            _listen(_live_source(arguments), stream, settings, sink)
             return OK
         return _run_files(arguments.files, bundle, settings, sink)
     finally:
@@ -119,7 +119,8 @@ def _run_files(files: Iterable[str], bundle: Bundle, settings: RunSettings, sink
     code = OK
     for file in files:
         try:
-            if not _listen(FileSource(file), bundle, settings, sink):
+            stream = _open_stream(bundle, settings)  # refuses before the file is opened
+            if not _listen(FileSource(file), stream, settings, sink):
                 break
         except AudioError as error:
             code = THEIRS
@@ -148,9 +149,8 @@ def _open_stream(bundle: Bundle, settings: RunSettings) -> EmotionStream:
     )
 
 
-def _listen(source: AudioSource, bundle: Bundle, settings: RunSettings, sink: Sink) -> bool:
+def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, sink: Sink) -> bool:
     """Stream one source to its end; Ctrl-C is an end like any other, but returns False."""
-    stream = _open_stream(bundle, settings)
     sink.write(SourceEvent(0.0, source.name))
     begin = time.monotonic()
     verdicts = 0

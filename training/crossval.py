@@ -23,6 +23,7 @@ import torch
 
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
+from edge_runtime.recognizer import softmax
 from edge_runtime.stream import classify
 from training.corpora import Utterance
 from training.data import FeatureSet, FeatureSettings, extract
@@ -30,7 +31,7 @@ from training.errors import TrainingError
 from training.fakequant import Phase
 from training.fit import FitData, FitSettings, augmentations, fit, predict, run_of
 from training.folds import Fold, session_folds, speaker_folds
-from training.metrics import Metrics, fit_temperature, measure, unsure_threshold
+from training.metrics import Metrics, calibration_error, fit_temperature, measure, unsure_threshold
 from training.model import ModelConfig
 from training.progress import FoldProgress
 
@@ -49,9 +50,13 @@ class CrossvalResult:
     """Form to (n, classes)."""
     folds: int
 
+    def truth(self) -> npt.NDArray[np.int64]:
+        """Class index of each utterance, (n,)."""
+        return np.array([self.labels.index(u.label) for u in self.utterances])
+
     def metrics(self) -> dict[str, dict[str, Metrics]]:
         """Corpus to form to metrics over that corpus's clips."""
-        truth = np.array([self.labels.index(u.label) for u in self.utterances])
+        truth = self.truth()
         corpora = np.array([u.corpus for u in self.utterances])
         return {
             str(corpus): {
@@ -67,8 +72,7 @@ class CrossvalResult:
         The error is cross-fitted: each half of the clips is judged at the temperature that fits
         the other half.
         """
-        truth = np.array([self.labels.index(u.label) for u in self.utterances])
-        return calibrate(self.logits["int8"], truth)
+        return calibrate(self.logits["int8"], self.truth())
 
 
 def crossval(
@@ -122,9 +126,6 @@ def crossval(
 
 def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float, float]:
     """Temperature, "unsure" threshold and cross-fitted calibration error of held-out logits."""
-    from edge_runtime.recognizer import softmax
-    from training.metrics import calibration_error
-
     temperature = fit_temperature(logits, truth)
     order = np.random.default_rng(0).permutation(len(truth))
     probabilities = np.empty_like(logits)
@@ -156,8 +157,7 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
         return dict(np.load(done))
     torch.set_num_threads(1)
     task.folder.mkdir(parents=True, exist_ok=True)
-    train = [task.utterances[i] for i in task.fold.train]
-    test = [task.utterances[i] for i in task.fold.test]
+    train, test = (_take(task.utterances, side) for side in (task.fold.train, task.fold.test))
     train_set = _quietly(train, task, len(augmentations(task.settings)))
     test_set = _quietly(test, task, 1)
     module = fit(

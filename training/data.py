@@ -224,8 +224,7 @@ def _extract_one(
         known = [_read_cache(path) for path in paths]
         if all(k is not None for k in known):
             return [k for k in known if k is not None]
-        blocks = list(source.blocks())
-        samples = np.concatenate(blocks) if blocks else np.empty(0, np.int16)
+        samples = source.read()
     except (AudioError, OSError) as error:
         return str(error)
     if source.warnings:

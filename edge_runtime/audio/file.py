@@ -65,6 +65,11 @@ class FileSource:
                 f"{self.name}: {self._invalid} samples were NaN or infinite and taken for silence"
             )
 
+    def read(self) -> Int16:
+        """All of it at once, int16 at 16 kHz, shape (n,); empty where start is beyond the end."""
+        blocks = list(self.blocks())
+        return np.concatenate(blocks) if blocks else np.empty(0, np.int16)
+
     def take_dropped(self) -> int:
         """A file loses nothing."""
         return 0
@@ -129,9 +134,7 @@ class FileSource:
 
 def read_file(path: str | Path, start: float = 0.0, end: float | None = None) -> Int16:
     """A whole clip as int16 at 16 kHz, mono, shape (n,). Raises like `FileSource`."""
-    source = FileSource(path, start, end)
-    blocks = list(source.blocks())
-    return np.concatenate(blocks) if blocks else np.empty(0, np.int16)
+    return FileSource(path, start, end).read()
 
 
 def _missing_bytes(path: Path) -> int:
