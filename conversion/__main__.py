@@ -30,7 +30,12 @@ def main(arguments: list[str] | None = None) -> int:
     build.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     build.add_argument("--target", default="raspberry-pi", help="device (default: raspberry-pi)")
     build.add_argument("--name", help="name of the bundle (default: that of its folder)")
-    build.add_argument("--keep-float", type=Path, metavar="DIR", help="keep the float ONNX graphs")
+    build.add_argument(
+        "--form",
+        choices=("int8", "float"),
+        default="int8",
+        help="int8 TFLite graphs for the device, or float32 ONNX graphs (default: int8)",
+    )
     build.set_defaults(command=_build)
 
     parity = commands.add_parser("parity", help="float vs fake-quant vs int8 on real clips")
@@ -65,9 +70,10 @@ def _build(arguments: argparse.Namespace) -> int:
 
     target = target_named(arguments.target)
     name = arguments.name or arguments.out.resolve().name
-    build(load(arguments.run), arguments.out, target, name, arguments.keep_float)
+    build(load(arguments.run), arguments.out, target, name, arguments.form)
     size = load_bundle(arguments.out).file_bytes()
-    print(f"{arguments.out}: {target.name} bundle, graphs {size / 1e6:.2f} MB, all tensors integer")
+    tensors = "all tensors integer" if arguments.form == "int8" else "float32 ONNX"
+    print(f"{arguments.out}: {target.name} bundle, {size / 1e6:.2f} MB, {tensors}")
     return OK
 
 

@@ -6,7 +6,10 @@ import hashlib
 import importlib.metadata
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from conversion.card import model_card
 from conversion.errors import ConversionError
@@ -15,73 +18,52 @@ from conversion.quantize import learned_ranges, quantize
 from conversion.targets import Target
 from edge_runtime import __version__
 from edge_runtime.bundle import (
+    EMBEDDINGS,
     MANIFEST,
     MODEL_CARD,
+    VOCABULARY,
+    AttentionPart,
+    AudioPart,
     Calibration,
+    FileSpec,
     GraphSpec,
     Manifest,
+    TextPart,
     load_bundle,
     manifest_to_json,
 )
 from edge_runtime.graph import Graph
+from edge_runtime.text.embedding import EmbeddingTable
+from edge_runtime.text.tokenizer import FIRST_WORD
+from training.embeddings import table_in_range
+from training.model import MscnnSpu
 from training.run import Run
 
-FLOAT_FOLDER = "float"
+FORMS = ("int8", "float")
 _TOOLS = ("torch", "onnx", "onnx2tf", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 
 
-def build(run: Run, out: Path, target: Target, name: str, keep_float: Path | None = None) -> None:
+def build(run: Run, out: Path, target: Target, name: str, form: str = "int8") -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
 
-    With `keep_float`, the float ONNX graphs are left in that folder.
+    With `form` "float" the bundle holds float32 ONNX graphs and a float32 embedding table, with
+    the quantization-aware weights unrounded: for other runtimes, and to compare with.
     Raises ConversionError when a step fails or its numbers leave the bounds, or when `out` holds
     something else than a bundle.
     """
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise ConversionError(f"{out} is not empty and holds no bundle; choose another --out")
-    if run.config.variant != "audio":
-        raise ConversionError(f"variant {run.config.variant} cannot be converted yet, only audio")
     model = run.model()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        graphs: dict[str, GraphSpec] = {}
-        files: dict[str, Path] = {}
-        for role, exported in export_onnx(model, work / "onnx").items():
-            float_path = to_tflite(exported, work / FLOAT_FOLDER)
-            int8_path = work / f"{role}.tflite"
-            quantize(float_path, learned_ranges(model, exported.path, role), int8_path)
-            target.check(int8_path)
-            graphs[role] = _describe(int8_path)
-            files[role] = int8_path
-        if keep_float:
-            keep_float.mkdir(parents=True, exist_ok=True)
-            for path in (work / "onnx").glob("*.onnx"):
-                shutil.copy(path, keep_float)
-        pooled_mean, pooled_std = model.pooled_statistics()
-        manifest = Manifest(
-            name=name,
-            variant="audio",
-            labels=run.config.labels,
-            target=target.name,
-            mfcc=run.features.mfcc,
-            segment=run.features.segment,
-            audio_kernels=run.config.audio_kernels,
-            filters=run.config.filters,
-            chunk_frames=CHUNK_FRAMES,
-            context_frames=max(run.config.audio_kernels) // 2,
-            feature_mean=model.feature_mean.numpy(),
-            feature_std=model.feature_std.numpy(),
-            pooled_mean=pooled_mean.numpy(),
-            pooled_std=pooled_std.numpy(),
-            calibration=Calibration(run.temperature, run.threshold),
-            graphs=graphs,
-            metrics=run.metrics,
-            training=run.training,
-            versions={
-                "edge-emotion": __version__,
-                **{tool: importlib.metadata.version(tool) for tool in _TOOLS},
-            },
-        )
+        files = _float_graphs(model, work) if form == "float" else _int8_graphs(model, work, target)
+        graphs = {role: _describe(path) for role, path in files.items()}
+        text = None
+        if run.config.parts.text:
+            table = _embeddings(run, model, form)
+            text, others = _text_part(run, table, work)
+            files |= others
+        manifest = _manifest(run, model, name, target, graphs, text)
         out.mkdir(parents=True, exist_ok=True)
         for old in out.iterdir():
             if old.is_file():
@@ -93,10 +75,109 @@ def build(run: Run, out: Path, target: Target, name: str, keep_float: Path | Non
     _verify(out)
 
 
+def _float_graphs(model: MscnnSpu, work: Path) -> dict[str, Path]:
+    return {role: exported.path for role, exported in export_onnx(model, work).items()}
+
+
+def _int8_graphs(model: MscnnSpu, work: Path, target: Target) -> dict[str, Path]:
+    paths = {}
+    for role, exported in export_onnx(model, work / "onnx").items():
+        float_path = to_tflite(exported, work / "float")
+        paths[role] = work / f"{role}.tflite"
+        quantize(float_path, learned_ranges(model, exported.path, role), paths[role])
+        target.check(paths[role])
+    return paths
+
+
+def _embeddings(run: Run, model: MscnnSpu, form: str) -> EmbeddingTable:
+    weight = model.embedding.weight.detach().numpy()
+    if len(run.vocabulary) + FIRST_WORD != len(weight):
+        raise ConversionError(
+            f"the run's vocabulary has {len(run.vocabulary)} words, its table {len(weight)} rows"
+        )
+    if form == "float":
+        return EmbeddingTable(weight, np.asarray(1.0, np.float32))
+    return table_in_range(weight, *model.text_input.range())
+
+
+def _text_part(run: Run, table: EmbeddingTable, work: Path) -> tuple[TextPart, dict[str, Path]]:
+    """Vocabulary and table as files of a bundle."""
+    files = {VOCABULARY: work / "vocabulary.txt", EMBEDDINGS: work / "embeddings.npy"}
+    words = "".join(f"{word}\n" for word in run.vocabulary)
+    files[VOCABULARY].write_text(words, encoding="utf-8")
+    np.save(files[EMBEDDINGS], table.values)
+    quantized = table.values.dtype == np.int8
+    config = run.config
+    part = TextPart(
+        kernels=config.text_kernels,
+        tokens=config.tokens,
+        punctuation=config.punctuation,
+        swem=config.parts.swem,
+        width=config.embedding,
+        scale=float(table.scale) if quantized else 0.0,
+        zero_point=table.zero_point,
+        vocabulary=_file_spec(files[VOCABULARY]),
+        embeddings=_file_spec(files[EMBEDDINGS]),
+    )
+    return part, files
+
+
+def _manifest(
+    run: Run,
+    model: MscnnSpu,
+    name: str,
+    target: Target,
+    graphs: dict[str, GraphSpec],
+    text: TextPart | None,
+) -> Manifest:
+    config = run.config
+    pooled_mean, pooled_std = model.pooled_statistics()
+    audio = attention = None
+    if config.parts.audio:
+        audio = AudioPart(
+            kernels=config.audio_kernels,
+            chunk_frames=CHUNK_FRAMES,
+            context_frames=max(config.audio_kernels) // 2,
+            feature_mean=model.feature_mean.numpy(),
+            feature_std=model.feature_std.numpy(),
+        )
+    if config.parts.att:
+        attention = AttentionPart(model.attention.scale, config.attention_pairs)
+    manifest = Manifest(
+        name=name,
+        variant=config.variant,
+        labels=config.labels,
+        target=target.name,
+        mfcc=run.features.mfcc,
+        segment=run.features.segment,
+        filters=config.filters,
+        audio=audio,
+        text=text,
+        attention=attention,
+        speaker=config.speaker if config.parts.speaker else 0,
+        pooled_mean=pooled_mean.numpy(),
+        pooled_std=pooled_std.numpy(),
+        calibration={},
+        graphs=graphs,
+        metrics=run.metrics,
+        training=run.training,
+        versions={
+            "edge-emotion": __version__,
+            **{tool: importlib.metadata.version(tool) for tool in _TOOLS},
+        },
+    )
+    fallback = Calibration(1.0, 0.0)
+    calibration = {m: run.calibration.get(m, fallback) for m in manifest.modalities}
+    return replace(manifest, calibration=calibration)
+
+
 def _describe(path: Path) -> GraphSpec:
-    graph = Graph(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return GraphSpec(path.name, digest, graph.inputs, graph.outputs)
+    graph, file = Graph(path), _file_spec(path)
+    return GraphSpec(file.file, file.sha256, graph.inputs, graph.outputs)
+
+
+def _file_spec(path: Path) -> FileSpec:
+    return FileSpec(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _verify(out: Path) -> None:

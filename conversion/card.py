@@ -12,18 +12,19 @@ def model_card(manifest: Manifest) -> str:
     training, metrics = manifest.training, manifest.metrics
     parts = [
         f"# {manifest.name}: speech emotion recognition on the device",
-        _INTENT.format(labels=", ".join(manifest.labels), variant=manifest.variant),
+        _INTENT.format(
+            modalities=" or ".join(manifest.modalities),
+            labels=", ".join(manifest.labels),
+            variant=manifest.variant,
+        ),
         "## Training data and licence",
         _data_table(training),
         _LICENCE.format(licence=training.get("licence", "unknown: the run names no corpus")),
         "## Accuracy",
         _accuracy(metrics),
+        *([f"**Note:** {training['pairing']}."] if "pairing" in training else []),
         "## Confidence",
-        _CONFIDENCE.format(
-            temperature=manifest.calibration.temperature,
-            threshold=manifest.calibration.threshold,
-            error=_percent(metrics.get("calibration_error")),
-        ),
+        _confidence(manifest),
         "## Limits",
         _LIMITS,
         "## How it was made",
@@ -32,7 +33,7 @@ def model_card(manifest: Manifest) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_INTENT = """Listens to one utterance of speech and gives the probability that it sounds {labels}.
+_INTENT = """Takes one utterance ({modalities}) and gives the probability that it is {labels}.
 Model: MSCNN-SPU, {variant} variant (Peng et al., ICASSP 2021, arXiv 2106.04133), full int8,
 quantization-aware. Meant for prototypes, research and teaching on Raspberry Pi class devices: an
 interface that reacts to tone of voice, where a wrong verdict does no harm."""
@@ -42,9 +43,9 @@ binds: **{licence}**. The code around them is Apache-2.0. For other terms, train
 own: `python -m training fit manifest=my.csv --out RUN`, then
 `python -m conversion build RUN --out BUNDLE`."""
 
-_CONFIDENCE = """Logits are divided by a temperature of {temperature:.3f}, fitted on speakers
-that did not train; the expected calibration error (15 bins, cross-fitted) is {error}. Below a
-confidence of {threshold:.2f} the label is "unsure"."""
+_CONFIDENCE = """Logits are divided by a temperature, fitted on speakers and texts that did not
+train; the expected calibration error has 15 bins and is cross-fitted. Below the threshold the label
+is "unsure"."""
 
 _LIMITS = """- The figures are those of the corpora above. Acted studio speech, by few speakers in
   few sentences, is easier than life: spontaneous speech, other languages, children, rooms and
@@ -71,15 +72,16 @@ def _accuracy(metrics: dict[str, Any]) -> str:
     rows = [
         f"Measured on: {metrics['protocol']}",
         "",
-        "| corpus | form | clips | UA % | WA % |",
-        "|---|---|---|---|---|",
+        "| corpus | from | form | n | UA % | WA % |",
+        "|---|---|---|---|---|---|",
     ]
-    for corpus, forms in metrics["corpora"].items():
-        for form, values in forms.items():
-            rows.append(
-                f"| {corpus} | {form} | {values['n']} | {100 * values['ua']:.1f} "
+    for corpus, modalities in metrics["corpora"].items():
+        for modality, forms in modalities.items():
+            rows += [
+                f"| {corpus} | {modality} | {form} | {values['n']} | {100 * values['ua']:.1f} "
                 f"| {100 * values['wa']:.1f} |"
-            )
+                for form, values in forms.items()
+            ]
     rows += [
         "",
         "UA is the mean of the per-class recalls, WA the share of utterances that are right. "
@@ -92,8 +94,25 @@ def _provenance(manifest: Manifest) -> str:
     versions = ", ".join(f"{tool} {version}" for tool, version in manifest.versions.items())
     settings = manifest.training.get("settings", {})
     chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
-    sizes = f"{len(manifest.audio_kernels)} kernels x {manifest.filters} filters"
+    kernels = {"audio": manifest.audio, "text": manifest.text}
+    sizes = ", ".join(
+        f"{name} kernels {', '.join(map(str, part.kernels))}"
+        for name, part in kernels.items()
+        if part
+    )
+    sizes += f" of {manifest.filters} filters each"
     return f"{sizes}. Settings: {chosen or 'not recorded'}.\n\nMade with {versions}."
+
+
+def _confidence(manifest: Manifest) -> str:
+    errors = manifest.metrics.get("calibration_error", {})
+    rows = ["| from | temperature | threshold | calibration error |", "|---|---|---|---|"]
+    rows += [
+        f"| {modality} | {chosen.temperature:.3f} | {chosen.threshold:.2f} "
+        f"| {_percent(errors.get(modality))} |"
+        for modality, chosen in manifest.calibration.items()
+    ]
+    return "\n".join([_CONFIDENCE, "", *rows])
 
 
 def _percent(value: float | None) -> str:

@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from conversion.errors import ConversionError
-from edge_runtime.bundle import AUDIO_ENCODER, HEAD
+from edge_runtime.bundle import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
+from edge_runtime.fusion import MASKED_SCORE
 from edge_runtime.graph import Graph
-from training.model import MscnnSpu
+from training.model import MSCNN, STATISTICS, MscnnSpu
 
 Float32 = npt.NDArray[np.float32]
 
@@ -33,15 +34,13 @@ TOLERANCE = 1e-4  # largest difference that float graphs may have from torch
 _OPSET = 17
 
 
-class AudioEncoder(nn.Module):
-    """The audio MSCNN over a chunk with context, one 2-d convolution per scale."""
+class Encoder(nn.Module):
+    """An MSCNN over a window of steps with context, one 2-d convolution per scale."""
 
-    def __init__(self, model: MscnnSpu) -> None:
+    def __init__(self, mscnn: MSCNN) -> None:
         super().__init__()
-        self.context = max(model.config.audio_kernels) // 2
-        self.kernels = model.config.audio_kernels
         self.convs = nn.ModuleList()
-        for layer in model.audio.convs:
+        for layer in mscnn.convs:
             source = cast(nn.Conv1d, layer)
             conv = nn.Conv2d(source.in_channels, source.out_channels, (1, source.kernel_size[0]))
             conv.weight.data = source.weight.data.unsqueeze(2)
@@ -49,16 +48,37 @@ class AudioEncoder(nn.Module):
             assert source.bias is not None
             conv.bias.data = source.bias.data
             self.convs.append(conv)
+        self.kernels = [cast(nn.Conv2d, conv).kernel_size[1] for conv in self.convs]
+        self.before, self.after = (max(self.kernels) - 1) // 2, max(self.kernels) // 2
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Normalized frames (1, 1, chunk + 2 context, F) -> per scale (1, 1, chunk, C)."""
+    def forward(self, window: Tensor) -> tuple[Tensor, ...]:
+        """Steps (1, 1, before + n + after, F) -> per scale (1, 1, n, C)."""
         outputs = []
-        width = frames.shape[2]
+        width = window.shape[2]
         for kernel, conv in zip(self.kernels, self.convs, strict=True):
-            spare = self.context - kernel // 2
-            needed = frames[:, :, spare : width - spare] if spare else frames
+            start, end = self.before - (kernel - 1) // 2, width - self.after + kernel // 2
+            needed = window if (start, end) == (0, width) else window[:, :, start:end]
             # The converter lays images out as TFLite does, which undoes both permutations.
             outputs.append(torch.relu(conv(needed.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
+        return tuple(outputs)
+
+
+class AttentionGraph(nn.Module):
+    """Queries and text maps -> what each query finds in the maps of each scale."""
+
+    def __init__(self, matched: bool) -> None:
+        super().__init__()
+        self.matched = matched
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Maps per scale (1, N, C), mask (1, 1, N), queries (1, Q, C) -> per scale (1, q, C)."""
+        *scales, mask, queries = inputs
+        outputs = []
+        for index, keys in enumerate(scales):
+            first = index * len(STATISTICS)
+            chosen = queries[:, first : first + len(STATISTICS)] if self.matched else queries
+            scores = torch.matmul(chosen, keys.transpose(1, 2)) + mask
+            outputs.append(torch.matmul(torch.softmax(scores, dim=2), keys))
         return tuple(outputs)
 
 
@@ -82,21 +102,23 @@ class HeadGraph(nn.Module):
         return logits
 
 
-def output_names(model: MscnnSpu) -> dict[str, list[str]]:
-    """Names of the graphs' outputs; they sort in the order of the model's scales."""
-    return {
-        AUDIO_ENCODER: [f"maps_{kernel:02d}" for kernel in model.config.audio_kernels],
-        HEAD: ["logits"],
-    }
-
-
 @dataclass(frozen=True)
 class Exported:
     """A graph as ONNX, and what torch computes for an example: what every later form must give."""
 
     path: Path
-    example: Float32
+    examples: list[Float32]
+    """One for each input, in the order of their names."""
     expected: list[Float32]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A graph to be exported. Names sort in the order of the model's scales."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: list[str]
 
 
 def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Exported]:
@@ -105,31 +127,58 @@ def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Exported]:
     Raises ConversionError when ONNX Runtime differs from torch by more than `TOLERANCE`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    encoder = AudioEncoder(model).eval()
-    width = CHUNK_FRAMES + 2 * encoder.context
-    examples = {
-        AUDIO_ENCODER: (encoder, torch.randn(1, 1, width, model.config.features), "frames"),
-        HEAD: (HeadGraph(model).eval(), torch.randn(1, model.width), "pooled"),
-    }
     exported = {}
-    for role, (module, example, input_name) in examples.items():
+    for role, part in _parts(model).items():
         path = folder / f"{role}.onnx"
+        examples = tuple(part.inputs.values())
+        part.module.eval()
         with torch.no_grad(), _quiet():
             torch.onnx.export(
-                module,
-                (example,),
+                part.module,
+                examples,
                 str(path),
-                input_names=[input_name],
-                output_names=output_names(model)[role],
+                input_names=list(part.inputs),
+                output_names=part.outputs,
                 opset_version=_OPSET,
                 dynamo=False,
             )
-            expected = module(example)
+            expected = part.module(*examples)
         tensors = expected if isinstance(expected, tuple) else (expected,)
-        reference = Exported(path, example.numpy(), [tensor.numpy() for tensor in tensors])
+        reference = Exported(
+            path, [e.numpy() for e in examples], [tensor.numpy() for tensor in tensors]
+        )
         _compare(f"{role}: ONNX Runtime against torch", reference, Graph(path))
         exported[role] = reference
     return exported
+
+
+def _parts(model: MscnnSpu) -> dict[str, _Part]:
+    """The graphs of a model by role, with examples of their inputs."""
+    config, parts = model.config, {}
+    if config.parts.audio:
+        encoder = Encoder(model.audio)
+        width = CHUNK_FRAMES + encoder.before + encoder.after
+        frames = {"frames": torch.randn(1, 1, width, config.features)}
+        names = [f"maps_{kernel:02d}" for kernel in config.audio_kernels]
+        parts[AUDIO_ENCODER] = _Part(encoder, frames, names)
+    if config.parts.text:
+        encoder = Encoder(model.text)
+        width = config.tokens + encoder.before + encoder.after
+        rows = {"rows": torch.randn(1, 1, width, config.embedding)}
+        names = [f"maps_{kernel:02d}" for kernel in config.text_kernels]
+        parts[TEXT_ENCODER] = _Part(encoder, rows, names)
+    if config.parts.att:
+        maps = (1, config.tokens, config.filters)
+        inputs = {f"keys_{kernel:02d}": torch.rand(maps) for kernel in config.text_kernels}
+        inputs["mask"] = torch.full((1, 1, config.tokens), MASKED_SCORE)
+        inputs["mask"][..., : config.tokens // 2] = 0
+        queries = len(config.audio_kernels) * len(STATISTICS)
+        inputs["queries"] = torch.rand(1, queries, config.filters) * config.filters**-0.5
+        names = [f"found_{kernel:02d}" for kernel in config.text_kernels]
+        graph = AttentionGraph(config.attention_pairs == "matched")
+        parts[ATTENTION] = _Part(graph, inputs, names)
+    parts[HEAD] = _Part(HeadGraph(model), {"pooled": torch.randn(1, model.width)}, ["logits"])
+    return parts
 
 
 def to_tflite(exported: Exported, folder: Path) -> Path:
@@ -148,7 +197,7 @@ def to_tflite(exported: Exported, folder: Path) -> Path:
                 input_onnx_file_path=str(onnx_path),
                 output_folder_path=str(folder),
                 copy_onnx_input_output_names_to_tflite=True,
-                keep_shape_absolutely_input_names=[Graph(onnx_path).inputs[0].name],
+                keep_shape_absolutely_input_names=[i.name for i in Graph(onnx_path).inputs],
                 non_verbose=True,
             )
     except SystemExit as error:
@@ -161,7 +210,7 @@ def to_tflite(exported: Exported, folder: Path) -> Path:
 
 
 def _compare(what: str, reference: Exported, graph: Graph) -> None:
-    expected, found = reference.expected, graph(reference.example)
+    expected, found = reference.expected, graph(*reference.examples)
     shapes = [e.shape for e in expected], [f.shape for f in found]
     if shapes[0] != shapes[1]:
         raise ConversionError(f"{what}: outputs of shape {shapes[1]}, expected {shapes[0]}")

@@ -8,23 +8,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from rich.console import Console
+from rich.progress import track
 
-from conversion.export import export_onnx
-from edge_runtime import EmotionStream
+from conversion.bundle import build
+from conversion.targets import target_named
+from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
-from edge_runtime.bundle import AUDIO_ENCODER, HEAD, Bundle
-from edge_runtime.graph import Graph
+from edge_runtime.bundle import AUDIO, Bundle
+from edge_runtime.fusion import softmax
 from edge_runtime.mfcc import mfcc
-from edge_runtime.recognizer import softmax
 from edge_runtime.segment import speech_of
-from edge_runtime.spu import RunningStatistics
 from edge_runtime.stream import classify
+from edge_runtime.text.tokenizer import Tokenizer
 from training.corpora import Utterance
 from training.fakequant import Phase, set_phase
+from training.fit import predict
 from training.metrics import Metrics, measure
-from training.model import MscnnSpu
 from training.run import Run
+from training.text import encode
 
 Float32 = npt.NDArray[np.float32]
 
@@ -55,57 +57,38 @@ class Parity:
 
 
 def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) -> Parity:
-    """Run every form of `run`'s model, and its bundle, over the clips.
+    """Run every form of `run`'s model, and its bundle, over the clips, with words where it reads.
 
     The float forms carry the quantization-aware weights without rounding: what is compared is the
-    arithmetic. ONNX graphs go into the folder `work`. Raises ConversionError or AudioError, and
-    TrainingError for an utterance that is text only.
+    arithmetic. The float bundle goes into the folder `work`. Raises ConversionError or AudioError,
+    and TrainingError for an utterance that is text only.
     """
-    model = run.model()
-    graphs = {role: Graph(e.path) for role, e in export_onnx(model, work).items()}
-    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
-    temperature = bundle.manifest.calibration.temperature
+    build(run, work / "float", target_named(bundle.manifest.target), "float", form="float")
+    streams = {INT8: _stream(bundle), ONNX: _stream(load_bundle(work / "float"))}
+    models = {TORCH: run.model(), FAKE_QUANT: run.model()}
+    set_phase(models[TORCH], Phase.FLOAT)
+    reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
     rows: dict[str, list[Any]] = {form: [] for form in FORMS}
-    for utterance in utterances:
+    for utterance in track(utterances, "comparing", console=Console(stderr=True), transient=True):
         samples = read_file(utterance.audio, utterance.start, utterance.end)
-        rows[INT8].append(list(classify(stream, samples).scores.values()))
-        features = mfcc(speech_of(samples, bundle.manifest.segment), bundle.manifest.mfcc)
-        rows[ONNX].append(_onnx_logits(features, model, graphs))
-        for form, phase in ((TORCH, Phase.FLOAT), (FAKE_QUANT, Phase.INT8)):
-            set_phase(model, phase)
-            with torch.no_grad():
-                logits = model(torch.from_numpy(features)[None], torch.tensor([len(features)]))
-            rows[form].append(logits[0].numpy())
+        for form, stream in streams.items():
+            event = classify(stream, samples, utterance.text)
+            rows[form].append(list(event.scores.values()))
+        temperature = bundle.manifest.calibration[event.modality].temperature
+        features = tokens = None
+        if run.config.parts.audio:
+            features = [mfcc(speech_of(samples, bundle.manifest.segment), bundle.manifest.mfcc)]
+        if event.modality != AUDIO:
+            tokens = encode([utterance], reader)
+        for form, model in models.items():
+            rows[form].append(softmax(predict(model, features, tokens)[0], temperature))
     labels = list(bundle.manifest.labels)
     return Parity(
-        scores={
-            form: np.asarray(values, np.float32)
-            if form == INT8
-            else softmax(np.asarray(values), temperature)
-            for form, values in rows.items()
-        },
+        scores={form: np.asarray(values, np.float32) for form, values in rows.items()},
         truth=np.array([labels.index(u.label) for u in utterances]),
         labels=labels,
     )
 
 
-def _onnx_logits(features: Float32, model: MscnnSpu, graphs: dict[str, Graph]) -> Float32:
-    """The float graphs with the device's chunking and pooling."""
-    encoder, head = graphs[AUDIO_ENCODER], graphs[HEAD]
-    window = encoder.inputs[0].shape[2]
-    context = max(model.config.audio_kernels) // 2
-    step = window - 2 * context
-    normal = (features - model.feature_mean.numpy()) / model.feature_std.numpy()
-    count = -(-len(normal) // step)
-    padded = np.zeros((count * step + 2 * context, normal.shape[1]), np.float32)
-    padded[context : context + len(normal)] = normal
-    statistics = [RunningStatistics(model.config.filters) for _ in encoder.outputs]
-    for start in range(0, len(normal), step):
-        outputs = encoder(padded[None, None, start : start + window])
-        for running, maps in zip(statistics, outputs, strict=True):
-            running.update(maps[0, 0, : len(normal) - start])
-    pooled = np.concatenate([s.result().reshape(-1) for s in statistics])
-    mean, std = model.pooled_statistics()
-    standard = (pooled - mean.numpy()) / std.numpy()
-    (logits,) = head(standard[None].astype(np.float32))
-    return np.asarray(logits[0], np.float32)
+def _stream(bundle: Bundle) -> EmotionStream:
+    return EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)

@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 
 from conversion.errors import ConversionError
-from edge_runtime.bundle import AUDIO_ENCODER
+from edge_runtime.bundle import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
+from edge_runtime.fusion import MASKED_SCORE
 from training.fakequant import ActivationQuantizer
 from training.model import MscnnSpu
 
@@ -26,34 +27,71 @@ _WEIGHTED = ("Conv", "Gemm")
 
 
 def learned_ranges(model: MscnnSpu, onnx_path: Path, role: str) -> Ranges:
-    """The range of every activation of one exported graph, by the name the converter keeps.
-
-    A convolution or dense layer takes the range of the activation quantizer behind it, before its
-    ReLU as well: with its low end at zero, saturation does the work of the ReLU. Every other
-    operation moves values without changing them.
-    """
-    if role == AUDIO_ENCODER:
-        entry, outputs = model.audio_input, list(model.audio.outputs)
-    else:
-        entry, outputs = model.head.input, list(model.head.outputs)
+    """The range of every activation of one exported graph, by the name the converter keeps."""
     graph = onnx.load(str(onnx_path)).graph
+    if role == ATTENTION:
+        return _attention_ranges(model, graph)
+    entry, outputs = {
+        AUDIO_ENCODER: lambda: (model.audio_input, model.audio.outputs),
+        TEXT_ENCODER: lambda: (model.text_input, model.text.outputs),
+        HEAD: lambda: (model.head.input, model.head.outputs),
+    }[role]()
+    return _layer_ranges(graph, entry, [cast(ActivationQuantizer, q) for q in outputs])
+
+
+def _layer_ranges(
+    graph: Any, entry: ActivationQuantizer, outputs: list[ActivationQuantizer]
+) -> Ranges:
+    """Ranges of a graph of convolutions or dense layers.
+
+    A layer takes the range of the activation quantizer behind it, before its ReLU as well: with
+    its low end at zero, saturation does the work of the ReLU. Every other operation moves values
+    without changing them.
+    """
     ranges = {graph.input[0].name: entry.range()}
     # The exporter reorders the nodes, but names each layer's weight after its place in the model.
     weights = natural_order(n.input[1] for n in graph.node if n.op_type in _WEIGHTED)
     if len(weights) != len(outputs):
-        raise ConversionError(f"{onnx_path.name} has {len(weights)} layers, not {len(outputs)}")
-    learned = dict(
-        zip(
-            weights,
-            [cast(ActivationQuantizer, quantizer).range() for quantizer in outputs],
-            strict=True,
-        )
-    )
+        raise ConversionError(f"the graph has {len(weights)} layers, not {len(outputs)}")
+    learned = dict(zip(weights, [quantizer.range() for quantizer in outputs], strict=True))
     for node in graph.node:
         if node.op_type in _WEIGHTED:
             ranges[node.output[0]] = learned[node.input[1]]
         elif node.op_type != "Constant":
             ranges[node.output[0]] = ranges[node.input[0]]
+    return ranges
+
+
+def _attention_ranges(model: MscnnSpu, graph: Any) -> Ranges:
+    """Ranges of the attention graph: per text scale scores, their softmax, and what is found.
+
+    The scores have one range before and after the mask is added, which leaves the addition exact.
+    """
+    attention, scale_of = model.attention, {}
+    ranges: Ranges = {"queries": attention.queries.range()}
+    maps = [cast(ActivationQuantizer, quantizer) for quantizer in model.text.outputs]
+    for index, kernel in enumerate(model.config.text_kernels):
+        ranges[f"keys_{kernel:02d}"] = maps[index].range()
+        scale_of[f"keys_{kernel:02d}"] = index
+    scores = [cast(ActivationQuantizer, quantizer).range() for quantizer in attention.scores]
+    found = [cast(ActivationQuantizer, quantizer).range() for quantizer in attention.outputs]
+    weights: set[str] = set()
+    for node in graph.node:
+        output, scale = node.output[0], next((scale_of[i] for i in node.input if i in scale_of), 0)
+        if node.op_type == "Constant":
+            continue
+        scale_of[output] = scale
+        if node.op_type == "MatMul":
+            ranges[output] = (found if node.input[0] in weights else scores)[scale]
+        elif node.op_type == "Softmax":
+            weights.add(output)
+            ranges[output] = attention.weights.range()
+        else:  # the mask's addition, a transposition, a slice
+            ranges[output] = ranges[node.input[0]]
+            if node.op_type == "Slice":
+                del scale_of[output]
+    # All scales share one mask: a range that holds 0 and the masked score in one step each.
+    ranges["mask"] = (MASKED_SCORE, 0.0)
     return ranges
 
 
@@ -74,8 +112,8 @@ def quantize(float_path: Path, ranges: Ranges, out: Path) -> None:
 
     table = {
         name: {
-            "min": np.array([[low]], np.float32),
-            "max": np.array([[high]], np.float32),
+            "min": np.array(low, np.float32).reshape(1, 1),
+            "max": np.array(high, np.float32).reshape(1, 1),
         }
         for name, (low, high) in ranges.items()
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, is_dataclass
 from math import isfinite
 from pathlib import Path, PurePosixPath
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -18,14 +20,21 @@ from edge_runtime.errors import BundleError, EngineError
 from edge_runtime.graph import Graph, TensorSpec
 from edge_runtime.mfcc import SAMPLE_RATE, MfccParams
 from edge_runtime.segment import SegmentParams
+from edge_runtime.text.embedding import EmbeddingTable
+from edge_runtime.text.tokenizer import FIRST_WORD
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 MODEL_CARD = "MODEL_CARD.md"
 DEFAULT = "default"
 MODELS = Path(__file__).parent / "models"
 AUDIO_ENCODER = "audio_encoder"
+TEXT_ENCODER = "text_encoder"
+ATTENTION = "attention"
 HEAD = "head"
+VOCABULARY, EMBEDDINGS = "vocabulary", "embeddings"
+STATISTICS = 3  # max, mean and standard deviation of each filter
+AUDIO, TEXT, BOTH = "audio", "text", "audio+text"  # what a verdict can rest on
 _INTEGER_BOUND = 1 << 31  # beyond it no field means anything
 
 
@@ -44,6 +53,16 @@ class GraphSpec:
 
 
 @dataclass(frozen=True)
+class FileSpec:
+    """A file of a bundle that is no graph."""
+
+    file: str
+    """Name inside the bundle."""
+    sha256: str
+    """Hash of the file, hexadecimal."""
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How logits become trustworthy probabilities."""
 
@@ -54,13 +73,68 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class AudioPart:
+    """The audio encoder: a step graph over frames of features."""
+
+    kernels: tuple[int, ...]
+    """Kernel lengths of the encoder's outputs, frames."""
+    chunk_frames: int
+    """Frames that one run of the encoder advances."""
+    context_frames: int
+    """Frames of context it needs on each side."""
+    feature_mean: npt.NDArray[np.float32]
+    """Corpus mean of each feature, shape (features,)."""
+    feature_std: npt.NDArray[np.float32]
+    """Corpus standard deviation of each feature, shape (features,)."""
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """The text encoder: a window of embedding rows, and where the rows come from."""
+
+    kernels: tuple[int, ...]
+    """Kernel lengths of the encoder's outputs, words."""
+    tokens: int
+    """Words that are read; the rest of a text is cut."""
+    punctuation: bool
+    """Whether marks are words."""
+    swem: bool
+    """Whether max and mean of the word embeddings join the head."""
+    width: int
+    """Width of an embedding."""
+    scale: float
+    """Real value of one step of the table, and of the encoder's input; 0 where both are float."""
+    zero_point: int
+    """Step that stands for zero."""
+    vocabulary: FileSpec
+    """The words, one a line, UTF-8; line n is row n + 2 of the table."""
+    embeddings: FileSpec
+    """The table: int8, or float32, (rows, width), NumPy's .npy."""
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Rows before the first and after the last word that the encoder's window holds."""
+        return (max(self.kernels) - 1) // 2, max(self.kernels) // 2
+
+
+@dataclass(frozen=True)
+class AttentionPart:
+    """The attention of the audio statistics over the words."""
+
+    scale: float
+    """Factor of the audio statistics when they become queries."""
+    pairs: str
+    """Scale pairs that are joined: all, or matched (first with first, and so on)."""
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The parsed manifest.json; `load_bundle` has checked it."""
 
     name: str
     """What the bundle calls itself."""
     variant: str
-    """Model variant, such as "audio"."""
+    """Model variant, such as "audio+text+att"."""
     labels: tuple[str, ...]
     """Classes in the order of the logits."""
     target: str
@@ -69,24 +143,22 @@ class Manifest:
     """Every feature parameter, the sample rate among them."""
     segment: SegmentParams
     """Utterance boundaries the model was trained with."""
-    audio_kernels: tuple[int, ...]
-    """Kernel lengths of the audio encoder's outputs, frames."""
     filters: int
     """Filters per kernel length."""
-    chunk_frames: int
-    """Frames that one run of the audio encoder advances."""
-    context_frames: int
-    """Frames of context it needs on each side."""
-    feature_mean: npt.NDArray[np.float32]
-    """Corpus mean of each feature, shape (features,)."""
-    feature_std: npt.NDArray[np.float32]
-    """Corpus standard deviation of each feature, shape (features,)."""
+    audio: AudioPart | None
+    """None for a model that hears nothing."""
+    text: TextPart | None
+    """None for a model that reads nothing."""
+    attention: AttentionPart | None
+    """None for a model without attention."""
+    speaker: int
+    """Width of the speaker embedding that joins the head; 0 for none."""
     pooled_mean: npt.NDArray[np.float32]
-    """Corpus mean of each pooled statistic, shape (scales x 3 x filters,)."""
+    """Corpus mean of each value that the head reads, shape (sum of the branches,)."""
     pooled_std: npt.NDArray[np.float32]
-    """Corpus standard deviation of each pooled statistic, same shape."""
-    calibration: Calibration
-    """Temperature and threshold."""
+    """Corpus standard deviation of each, same shape."""
+    calibration: dict[str, Calibration]
+    """Temperature and threshold, by what the verdict rests on: audio, text, audio+text."""
     graphs: dict[str, GraphSpec]
     """Graphs by role."""
     metrics: dict[str, Any]
@@ -96,10 +168,36 @@ class Manifest:
     versions: dict[str, str]
     """Versions of the tools that made the bundle."""
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What a verdict of this bundle can rest on."""
+        one = ((AUDIO,) if self.audio else ()) + ((TEXT,) if self.text else ())
+        return (*one, BOTH) if len(one) > 1 else one
+
+    @property
+    def branches(self) -> dict[str, int]:
+        """What the head reads, in order: name to width."""
+        audio, text, attention = self.audio, self.text, self.attention
+        pooled = STATISTICS * self.filters
+        widths = {"audio": len(audio.kernels) * pooled if audio else 0}
+        widths["text"] = len(text.kernels) * pooled if text else 0
+        if audio and text and attention:
+            widths["attention"] = len(text.kernels) * self.queries * self.filters
+        widths["swem"] = 2 * text.width if text and text.swem else 0
+        widths["speaker"] = self.speaker
+        return {name: width for name, width in widths.items() if width}
+
+    @property
+    def queries(self) -> int:
+        """Audio vectors that attend to each text scale; 0 without attention."""
+        if not self.audio or not self.attention:
+            return 0
+        return STATISTICS * (len(self.audio.kernels) if self.attention.pairs == "all" else 1)
+
 
 @dataclass(frozen=True)
 class Bundle:
-    """A verified bundle: the manifest, and the graphs' bytes by role."""
+    """A verified bundle: the manifest, and the bytes of its files by role."""
 
     manifest: Manifest
     contents: dict[str, bytes]
@@ -113,7 +211,8 @@ class Bundle:
         """
         spec = self.manifest.graphs[role]
         try:
-            graph = Graph(self.contents[role], threads=threads, engine=engine)
+            kind = "onnx" if spec.file.endswith(".onnx") else "tflite"
+            graph = Graph(self.contents[role], kind, threads, engine)
         except EngineError as error:
             raise EngineError(f"bundle {self.source}: {spec.file}: {error}") from error
         for what, expected, found in (
@@ -127,8 +226,38 @@ class Bundle:
                 )
         return graph
 
+    def vocabulary(self) -> list[str]:
+        """The words that the model knows, in the order of the table's rows; none without text."""
+        if VOCABULARY not in self.contents:
+            return []
+        try:
+            return self.contents[VOCABULARY].decode("utf-8").split("\n")[:-1]
+        except UnicodeDecodeError as error:
+            raise BundleError(
+                f"bundle {self.source}: the vocabulary is not UTF-8: {error}"
+            ) from None
+
+    def embeddings(self) -> EmbeddingTable:
+        """The embedding table. Raises BundleError when it does not fit the manifest."""
+        text = self.manifest.text
+        if text is None:
+            raise BundleError(f"bundle {self.source}: its model reads no words")
+        name = text.embeddings.file
+        try:
+            values = np.load(io.BytesIO(self.contents[EMBEDDINGS]), allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise BundleError(f"bundle {self.source}: {name} is not a table: {error}") from None
+        rows = FIRST_WORD + len(self.vocabulary())
+        dtype = np.int8 if text.scale else np.float32
+        if values.dtype != dtype or values.shape != (rows, text.width):
+            raise BundleError(
+                f"bundle {self.source}: {name} is {values.dtype} {values.shape}, "
+                f"expected {np.dtype(dtype)} {(rows, text.width)}"
+            )
+        return EmbeddingTable(values, np.asarray(text.scale or 1, np.float32), text.zero_point)
+
     def file_bytes(self) -> int:
-        """Bytes of all graphs."""
+        """Bytes of graphs, vocabulary and embeddings."""
         return sum(len(content) for content in self.contents.values())
 
 
@@ -146,7 +275,10 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
         raise BundleError(f"bundle {path}: {MANIFEST} is not JSON: {error}") from error
     manifest = _parse(raw, path)
     contents = {}
-    for role, spec in manifest.graphs.items():
+    files: dict[str, GraphSpec | FileSpec] = {**manifest.graphs}
+    if manifest.text:
+        files |= {VOCABULARY: manifest.text.vocabulary, EMBEDDINGS: manifest.text.embeddings}
+    for role, spec in files.items():
         content = read(spec.file)
         digest = hashlib.sha256(content).hexdigest()
         if digest != spec.sha256:
@@ -156,7 +288,10 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
             )
         contents[role] = content
     _check_shapes(manifest, path)
-    return Bundle(manifest, contents, str(path))
+    bundle = Bundle(manifest, contents, str(path))
+    if manifest.text:
+        bundle.embeddings()  # refuses a table that does not fit
+    return bundle
 
 
 def manifest_to_json(manifest: Manifest) -> str:
@@ -240,6 +375,8 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
     origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if raw is None else _from_json(parts[0], raw, where)
     if kind == npt.NDArray[np.float32]:
         return np.asarray(_from_json(tuple[float, ...], raw, where), np.float32)
     if origin is tuple and isinstance(raw, list):
@@ -250,7 +387,7 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         return float(raw)
     if kind is int and type(raw) is int and abs(raw) < _INTEGER_BOUND:
         return raw
-    if kind is Any or (kind is str and type(raw) is str):
+    if kind is Any or (kind in (str, bool) and type(raw) is kind):
         return raw
     name = getattr(origin or kind, "__name__", kind)
     raise ValueError(f"{where}: {json.dumps(raw)[:40]} is not of type {name}")
@@ -263,32 +400,86 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
             f"bundle {path}: sample_rate {manifest.mfcc.sample_rate} is not the {SAMPLE_RATE} Hz "
             "that this version hears"
         )
-    features = manifest.mfcc.features
-    pooled = len(manifest.audio_kernels) * 3 * manifest.filters
-    window = manifest.chunk_frames + 2 * manifest.context_frames
-    for role in (AUDIO_ENCODER, HEAD):
+    parts = (manifest.audio, AUDIO_ENCODER), (manifest.text, TEXT_ENCODER)
+    wanted = [role for part, role in (*parts, (manifest.attention, ATTENTION)) if part]
+    if not manifest.modalities:
+        raise BundleError(f"bundle {path}: {MANIFEST} describes neither an audio nor a text model")
+    if manifest.attention and (not manifest.audio or not manifest.text):
+        raise BundleError(f"bundle {path}: attention needs an audio and a text model")
+    for role in (*wanted, HEAD):
         if role not in manifest.graphs:
-            raise BundleError(f"bundle {path}: {MANIFEST} lists no {role} graph")
-    encoder, head = manifest.graphs[AUDIO_ENCODER], manifest.graphs[HEAD]
-    maps = (1, 1, manifest.chunk_frames, manifest.filters)
+            raise BundleError(f"bundle {path}: {MANIFEST} lacks the {role} graph")
+    head, width = manifest.graphs[HEAD], sum(manifest.branches.values())
     expectations: list[tuple[str, Any, Any]] = [
-        ("feature_mean", (features,), manifest.feature_mean.shape),
-        ("feature_std", (features,), manifest.feature_std.shape),
-        ("pooled_mean", (pooled,), manifest.pooled_mean.shape),
-        ("pooled_std", (pooled,), manifest.pooled_std.shape),
-        (f"{encoder.file} input", [(1, 1, window, features)], _shapes(encoder.inputs)),
-        (f"{encoder.file} outputs", [maps] * len(manifest.audio_kernels), _shapes(encoder.outputs)),
-        (f"{head.file} input", [(1, pooled)], _shapes(head.inputs)),
+        ("pooled_mean", (width,), manifest.pooled_mean.shape),
+        ("pooled_std", (width,), manifest.pooled_std.shape),
+        (f"{head.file} input", [(1, width)], _shapes(head.inputs)),
         (f"{head.file} output", [(1, len(manifest.labels))], _shapes(head.outputs)),
+        *_expected_of_audio(manifest),
+        *_expected_of_text(manifest),
     ]
     for what, expected, found in expectations:
         if expected != found:
             raise BundleError(f"bundle {path}: {what} has shape {found}, expected {expected}")
-    for name in ("feature_std", "pooled_std"):
-        if not (getattr(manifest, name) > 0).all():
+    positive = {"pooled_std": manifest.pooled_std}
+    if manifest.audio:
+        positive["feature_std"] = manifest.audio.feature_std
+    for name, values in positive.items():
+        if not (values > 0).all():
             raise BundleError(f"bundle {path}: {name} must be positive")
-    if not manifest.calibration.temperature > 0:
-        raise BundleError(f"bundle {path}: the calibration temperature must be positive")
+    for modality in manifest.modalities:
+        if modality not in manifest.calibration:
+            raise BundleError(f"bundle {path}: {MANIFEST} lacks the calibration of {modality!r}")
+        if not manifest.calibration[modality].temperature > 0:
+            raise BundleError(f"bundle {path}: the calibration temperature must be positive")
+
+
+def _expected_of_audio(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    audio, features = manifest.audio, manifest.mfcc.features
+    if audio is None:
+        return []
+    encoder = manifest.graphs[AUDIO_ENCODER]
+    window = audio.chunk_frames + 2 * audio.context_frames
+    maps = (1, 1, audio.chunk_frames, manifest.filters)
+    return [
+        ("feature_mean", (features,), audio.feature_mean.shape),
+        ("feature_std", (features,), audio.feature_std.shape),
+        (f"{encoder.file} input", [(1, 1, window, features)], _shapes(encoder.inputs)),
+        (f"{encoder.file} outputs", [maps] * len(audio.kernels), _shapes(encoder.outputs)),
+    ]
+
+
+def _expected_of_text(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    text, filters = manifest.text, manifest.filters
+    if text is None:
+        return []
+    encoder = manifest.graphs[TEXT_ENCODER]
+    window, scales = text.tokens + sum(text.context), len(text.kernels)
+    maps = (1, 1, text.tokens, filters)
+    expected: list[tuple[str, Any, Any]] = [
+        (f"{encoder.file} input", [(1, 1, window, text.width)], _shapes(encoder.inputs)),
+        (f"{encoder.file} outputs", [maps] * scales, _shapes(encoder.outputs)),
+        (f"{encoder.file} input scale", (text.scale, text.zero_point), _steps(encoder.inputs[0])),
+    ]
+    if manifest.attention and manifest.audio:
+        attention = manifest.graphs[ATTENTION]
+        queries = STATISTICS * len(manifest.audio.kernels)
+        inputs = [*[(1, text.tokens, filters)] * scales, (1, 1, text.tokens), (1, queries, filters)]
+        outputs = [(1, manifest.queries, filters)] * scales
+        expected += [
+            (f"{attention.file} inputs", inputs, _shapes(attention.inputs)),
+            (f"{attention.file} outputs", outputs, _shapes(attention.outputs)),
+            *(
+                (f"{attention.file} scale of {keys.name}", _steps(maps), _steps(keys))
+                for maps, keys in zip(encoder.outputs, attention.inputs, strict=False)
+            ),
+        ]
+    return expected
+
+
+def _steps(spec: TensorSpec) -> tuple[float, int]:
+    """Scale and zero point, the scale to float32 precision."""
+    return float(np.float32(spec.scale)), spec.zero_point
 
 
 def _shapes(specs: tuple[TensorSpec, ...]) -> list[tuple[int, ...]]:

@@ -106,7 +106,9 @@ class Graph:
             raise EngineError(f"{self.engine} refuses the graph: {error}") from error
 
     def __call__(self, *inputs: Array) -> list[Array]:
-        """Run once. Outputs are copies, in the order of `outputs`.
+        """Run once. Inputs and outputs go in the order of `inputs` and `outputs`, by name.
+
+        Outputs are copies.
 
         Raises ValueError when an input's count, shape or type is not that of `inputs`.
         """
@@ -125,10 +127,11 @@ class Graph:
         with native_stderr_silenced():
             interpreter = module.Interpreter(model_content=content, num_threads=threads)
             interpreter.allocate_tensors()
-        self.inputs = tuple(_tflite_spec(d) for d in interpreter.get_input_details())
+        entries = sorted(interpreter.get_input_details(), key=lambda d: d["name"])
+        self.inputs = tuple(_tflite_spec(d) for d in entries)
         details = sorted(interpreter.get_output_details(), key=lambda d: d["name"])
         self.outputs = tuple(_tflite_spec(d) for d in details)
-        input_indices = [d["index"] for d in interpreter.get_input_details()]
+        input_indices = [d["index"] for d in entries]
         output_indices = [d["index"] for d in details]
 
         def run(inputs: tuple[Array, ...]) -> list[Array]:
@@ -144,7 +147,8 @@ class Graph:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self.inputs = tuple(_onnx_spec(d) for d in session.get_inputs())
+        inputs = sorted(session.get_inputs(), key=lambda d: str(d.name))
+        self.inputs = tuple(_onnx_spec(d) for d in inputs)
         outputs = sorted(session.get_outputs(), key=lambda d: str(d.name))
         self.outputs = tuple(_onnx_spec(d) for d in outputs)
         names_in = [spec.name for spec in self.inputs]

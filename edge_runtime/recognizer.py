@@ -1,7 +1,7 @@
-"""One utterance at a time: samples in, calibrated class probabilities out.
+"""One utterance at a time: samples and words in, calibrated class probabilities out.
 
 Features, int8 encoder and statistics run along with the samples, in constant memory; when the
-utterance ends, a few frames and the head are all that is left to compute.
+utterance ends, a few frames, the words and the head are all that is left to compute.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
-from edge_runtime.bundle import AUDIO_ENCODER, HEAD, Bundle
+from edge_runtime.bundle import AUDIO_ENCODER, Bundle
+from edge_runtime.errors import BundleError
+from edge_runtime.fusion import Fusion, modality
 from edge_runtime.graph import Array
 from edge_runtime.mfcc import Float32, Int16, MfccStream
 from edge_runtime.spu import RunningStatistics
+from edge_runtime.text.encoder import TextEncoder
 
 
 @dataclass
@@ -26,40 +28,102 @@ class StageTimes:
     """Voice activity and end-pointing."""
     features: float = 0.0
     """MFCC and deltas."""
+    text: float = 0.0
+    """Tokens, embeddings and the text encoder."""
     graph: float = 0.0
-    """Quantization, the int8 graphs, and pooling between them."""
+    """Quantization, the other int8 graphs, and pooling between them."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model says of an utterance."""
+
+    scores: Float32
+    """Class probabilities, (classes,)."""
+    modality: str
+    """What they rest on: audio, text or audio+text."""
 
 
 class Recognizer:
     """The model of a bundle, running.
 
-    `feed` samples, ask for `scores` at any time, `finish` at the end of the utterance; it is then
-    ready for the next one. Raises EngineError or BundleError when the graphs cannot be opened.
+    `feed` samples, ask for a `verdict` at any time, `finish` at the end of the utterance; it is
+    then ready for the next one. Raises EngineError or BundleError when the graphs cannot be
+    opened.
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1, engine: str | None = None) -> None:
         manifest = bundle.manifest
         self.manifest = manifest
         self.times = StageTimes()
-        self._encoder = bundle.open_graph(AUDIO_ENCODER, threads, engine)
-        self._head = bundle.open_graph(HEAD, threads, engine)
-        self._mfcc = MfccStream(manifest.mfcc)
-        # Normalization and quantization are one multiplication and one addition per feature.
-        frames, pooled = self._encoder.inputs[0], self._head.inputs[0]
-        self._frame_gain = np.float32(1) / (manifest.feature_std * np.float32(frames.scale or 1))
-        self._frame_offset = frames.zero_point - manifest.feature_mean * self._frame_gain
-        self._pooled_gain = np.float32(1) / manifest.pooled_std
-        self._pooled = pooled
-        # Silence beyond the edges of an utterance is zero after normalization.
-        context = (manifest.context_frames, manifest.mfcc.features)
-        self._edge = np.full(context, frames.zero_point, frames.dtype)
-        self._window = manifest.chunk_frames + 2 * manifest.context_frames
-        self._reset()
+        self._fusion = Fusion(bundle, threads, engine)
+        self._audio = AudioBranch(bundle, self.times, threads, engine) if manifest.audio else None
+        self._text = TextEncoder(bundle, threads, engine) if manifest.text else None
+        self._last: Float32 | None = None
 
     @property
     def engine(self) -> str:
         """The interpreter in use."""
-        return self._encoder.engine
+        return self._fusion.engine
+
+    def feed(self, samples: Int16) -> None:
+        """Take the next samples of the utterance, int16 or float, shape (n,)."""
+        if self._audio:
+            self._audio.feed(samples)
+
+    def verdict(self, text: str = "") -> Verdict | None:
+        """What is pooled so far, with the words so far; None while there is nothing of either."""
+        return self._judge(self._audio.pooled() if self._audio else None, text)
+
+    def finish(self, text: str = "") -> Verdict | None:
+        """Close the utterance; None if it had no sample and has no word."""
+        self._last = self._audio.finish() if self._audio else None
+        return self._judge(self._last, text)
+
+    def revise(self, text: str) -> Verdict | None:
+        """The last finished utterance again, with words that came too late for it."""
+        return self._judge(self._last, text)
+
+    def judge_text(self, text: str) -> Verdict | None:
+        """The verdict on words alone; None without a word, or without a text branch."""
+        return self._judge(None, text)
+
+    def _judge(self, audio: Float32 | None, text: str) -> Verdict | None:
+        start = perf_counter()
+        reading = self._text.read(text) if self._text else None
+        middle = perf_counter()
+        self.times.text += middle - start
+        if audio is None and reading is None:
+            return None
+        scores = self._fusion.scores(audio, reading)
+        self.times.graph += perf_counter() - middle
+        return Verdict(scores, modality(audio, reading))
+
+
+class AudioBranch:
+    """Features, int8 step encoder and pooling of one utterance, in constant memory.
+
+    Processing time is added to `times`.
+    """
+
+    def __init__(
+        self, bundle: Bundle, times: StageTimes, threads: int = 1, engine: str | None = None
+    ) -> None:
+        manifest, part = bundle.manifest, bundle.manifest.audio
+        if part is None:
+            raise BundleError(f"bundle {bundle.source}: its model hears nothing")
+        self._times, self._step, self._filters = times, part.chunk_frames, manifest.filters
+        self._encoder = bundle.open_graph(AUDIO_ENCODER, threads, engine)
+        self._mfcc = MfccStream(manifest.mfcc)
+        # Normalization and quantization are one multiplication and one addition per feature.
+        frames = self._encoder.inputs[0]
+        self._gain = np.float32(1) / (part.feature_std * np.float32(frames.scale or 1))
+        self._offset = frames.zero_point - part.feature_mean * self._gain
+        # Silence beyond the edges of an utterance is zero after normalization.
+        context = (part.context_frames, manifest.mfcc.features)
+        self._edge = np.full(context, frames.zero_point, frames.dtype)
+        self._window = part.chunk_frames + 2 * part.context_frames
+        self._reset()
 
     def feed(self, samples: Int16) -> None:
         """Take the next samples of the utterance, int16 or float, shape (n,)."""
@@ -67,63 +131,61 @@ class Recognizer:
         frames = self._mfcc.feed(samples)
         middle = perf_counter()
         self._encode(frames)
-        self.times.features += middle - start
-        self.times.graph += perf_counter() - middle
+        self._times.features += middle - start
+        self._times.graph += perf_counter() - middle
 
-    def scores(self) -> Float32 | None:
-        """Class probabilities of what is pooled so far, shape (classes,); None before that."""
+    def pooled(self) -> Float32 | None:
+        """Statistics so far, (scales, 3, filters); None before the first chunk is complete."""
         if self._statistics[0].count == 0:
             return None
-        start = perf_counter()
-        result = self._classify()
-        self.times.graph += perf_counter() - start
-        return result
+        return np.stack(
+            [
+                statistics.result(spec.scale or 1.0)
+                for statistics, spec in zip(self._statistics, self._encoder.outputs, strict=True)
+            ]
+        )
 
     def finish(self) -> Float32 | None:
-        """Close the utterance: class probabilities, shape (classes,); None if it had no sample."""
+        """Close the utterance: its statistics, (scales, 3, filters); None if it had no sample."""
         start = perf_counter()
         frames = self._mfcc.flush()
         middle = perf_counter()
         self._encode(frames)
         self._encode_rest()
-        result = self._classify() if self._statistics[0].count else None
+        result = self.pooled()
         self._reset()
-        self.times.features += middle - start
-        self.times.graph += perf_counter() - middle
+        self._times.features += middle - start
+        self._times.graph += perf_counter() - middle
         return result
 
     def _reset(self) -> None:
         self._mfcc.reset()
         self._frames: Array = self._edge
-        self._statistics = [
-            RunningStatistics(self.manifest.filters) for _ in self.manifest.audio_kernels
-        ]
+        self._statistics = [RunningStatistics(self._filters) for _ in self._encoder.outputs]
 
     def _encode(self, features: Float32) -> None:
         """Pool over every chunk whose context is complete."""
         if len(features) == 0:
             return
         spec = self._encoder.inputs[0]
-        values = features * self._frame_gain + self._frame_offset
+        values = features * self._gain + self._offset
         if spec.scale:
             info = np.iinfo(spec.dtype)
             values = np.clip(np.rint(values), info.min, info.max)
         self._frames = np.concatenate([self._frames, values.astype(spec.dtype)])
-        step = self.manifest.chunk_frames
         while len(self._frames) >= self._window:
-            self._pool(self._frames[: self._window], step)
-            self._frames = self._frames[step:]
+            self._pool(self._frames[: self._window], self._step)
+            self._frames = self._frames[self._step :]
 
     def _encode_rest(self) -> None:
         """Pool over what is left, with silence after the end."""
-        step = self.manifest.chunk_frames
         left = len(self._frames) - len(self._edge)
         while left > 0:
             window = self._frames[: self._window]
             padding = np.resize(self._edge, (self._window - len(window), window.shape[1]))
-            self._pool(np.concatenate([window, padding]), min(left, step))
-            self._frames = self._frames[step:]
-            left -= step
+            self._pool(np.concatenate([window, padding]), min(left, self._step))
+            self._frames = self._frames[self._step :]
+            left -= self._step
 
     def _pool(self, window: Array, valid: int) -> None:
         outputs = self._encoder(window[None, None])
@@ -131,24 +193,3 @@ class Recognizer:
             self._statistics, self._encoder.outputs, outputs, strict=True
         ):
             statistics.update(maps[0, 0, :valid], spec.zero_point)
-
-    def _classify(self) -> Float32:
-        pooled = np.concatenate(
-            [
-                statistics.result(spec.scale or 1.0).reshape(-1)
-                for statistics, spec in zip(self._statistics, self._encoder.outputs, strict=True)
-            ]
-        )
-        standardized = (pooled - self.manifest.pooled_mean) * self._pooled_gain
-        (logits,) = self._head(self._pooled.quantize(standardized[None]))
-        return softmax(
-            self._head.outputs[0].dequantize(logits)[0], self.manifest.calibration.temperature
-        )
-
-
-def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Float32:
-    """Probabilities of logits (..., classes) divided by `temperature`, over the last axis."""
-    scaled = logits.astype(np.float64) / temperature
-    exponentials = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    total = exponentials.sum(axis=-1, keepdims=True)
-    return np.asarray(exponentials / total, np.float32)

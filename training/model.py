@@ -26,6 +26,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from edge_runtime.fusion import MASKED_SCORE
 from training.fakequant import (
     ActivationQuantizer,
     QuantizedConv1d,
@@ -36,7 +37,6 @@ from training.fakequant import (
 STATISTICS = ("max", "mean", "std")
 SWEM = ("max", "mean")
 AUDIO, TEXT, SPEAKER = MODALITIES = ("audio", "text", "speaker")
-MASKED_SCORE = -16.0  # what a padding position's score becomes in int8: a weight of 1e-7
 _STD_EPSILON = 1e-5  # added to the variance: d sqrt(v)/dv is infinite at 0
 _BASES = ("audio", "text", "audio+text", "audio+text+att")
 _RESIDUALS = ("swem", "speaker")
@@ -167,12 +167,14 @@ class ModelConfig:
 class MSCNN(nn.Module):
     """Parallel one-layer convolutions over time with ReLU, one per kernel length, length kept."""
 
-    def __init__(self, features: int, kernels: tuple[int, ...], filters: int) -> None:
+    def __init__(
+        self, features: int, kernels: tuple[int, ...], filters: int, centred: bool = False
+    ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             QuantizedConv1d(features, filters, kernel, padding=kernel // 2) for kernel in kernels
         )
-        self.outputs = nn.ModuleList(ActivationQuantizer(nonnegative=True) for _ in kernels)
+        self.outputs = nn.ModuleList(ActivationQuantizer(True, centred) for _ in kernels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, T, features) -> per kernel length (B, T, filters), all >= 0."""
@@ -358,7 +360,8 @@ class MscnnSpu(nn.Module):
             # The rows of the table are the device's int8 rows: they share the range of this input.
             self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=0)
             self.text_input = ActivationQuantizer()
-            self.text = MSCNN(config.embedding, config.text_kernels, config.filters)
+            # Attention multiplies by these maps.
+            self.text = MSCNN(config.embedding, config.text_kernels, config.filters, centred=True)
         if parts.att:
             scale = config.attention_scale or config.filters**-0.5
             matched = config.attention_pairs == "matched"

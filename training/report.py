@@ -9,6 +9,8 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -96,6 +98,28 @@ def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
     axes[0].legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
+    """The figures of a run as a table: a line for each corpus, modality and form."""
+    if not metrics.get("corpora"):
+        return
+    table = Table("corpus", "from", "form", "n", "UA %", "WA %", "recall %")
+    for corpus, modalities in metrics["corpora"].items():
+        for modality, forms in modalities.items():
+            for form, values in forms.items():
+                recalls = values["per_class_recall"]
+                table.add_row(
+                    corpus,
+                    modality,
+                    form,
+                    str(values["n"]),
+                    f"{100 * values['ua']:.1f}",
+                    f"{100 * values['wa']:.1f}",
+                    "  ".join(f"{label} {100 * recall:.0f}" for label, recall in recalls.items()),
+                )
+    console.print(table)
+    console.print(metrics["protocol"])
 
 
 def _curve(run: Path, name: str) -> np.ndarray[Any, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from edge_runtime.bundle import DEFAULT
+from edge_runtime.bundle import DEFAULT, Calibration
 from edge_runtime.mfcc import MfccParams
 from edge_runtime.segment import SegmentParams
 from training.data import FeatureSettings
@@ -28,7 +28,7 @@ RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"
 VOCABULARY_FILE = "vocabulary.txt"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass
@@ -39,10 +39,8 @@ class Run:
     features: FeatureSettings
     weights: dict[str, torch.Tensor]
     float_weights: dict[str, torch.Tensor]
-    temperature: float = 1.0
-    """Divides the logits before the softmax."""
-    threshold: float = 0.0
-    """Confidence below which the verdict is "unsure"."""
+    calibration: dict[str, Calibration] = field(default_factory=dict)
+    """Temperature and threshold, by what the verdict rests on: audio, text, audio+text."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """Accuracy, with what it was measured on."""
     training: dict[str, Any] = field(default_factory=dict)
@@ -69,8 +67,7 @@ class Run:
             "version": _VERSION,
             "config": asdict(self.config),
             "features": asdict(self.features),
-            "temperature": self.temperature,
-            "threshold": self.threshold,
+            "calibration": {name: asdict(chosen) for name, chosen in self.calibration.items()},
             "metrics": self.metrics,
             "training": self.training,
         }
@@ -104,8 +101,7 @@ def load(folder: Path) -> Run:
             ),
             weights=torch.load(folder / WEIGHTS_FILE, weights_only=True),
             float_weights=torch.load(folder / FLOAT_FILE, weights_only=True),
-            temperature=raw["temperature"],
-            threshold=raw["threshold"],
+            calibration={name: Calibration(**c) for name, c in raw["calibration"].items()},
             metrics=raw["metrics"],
             training=raw["training"],
             vocabulary=vocabulary,

@@ -52,6 +52,11 @@ def tokenize(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> TextSet:
     return result
 
 
+def encode(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> list[Ids]:
+    """Tokens of every utterance, empty where it has no word."""
+    return [tokenizer.encode(utterance.text).ids for utterance in utterances]
+
+
 class TextDataset(Dataset[tuple[Tensor, int, int]]):
     """(tokens (words,), label index, corpus index) of each text."""
 
@@ -68,11 +73,15 @@ class TextDataset(Dataset[tuple[Tensor, int, int]]):
 
 
 def collate_text(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
-    """Pad texts to the longest."""
+    """Pad texts to the longest, which may be empty."""
     texts = [tokens for tokens, _, _ in items]
+    longest = max(1, *(len(text) for text in texts), 0)
+    padded = torch.full((len(texts), longest), PADDING)
+    for row, text in enumerate(texts):
+        padded[row, : len(text)] = text
     return Batch(
         labels=torch.tensor([label for _, label, _ in items]),
         corpora=torch.tensor([corpus for _, _, corpus in items]),
-        tokens=torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=PADDING),
+        tokens=padded,
         words=torch.tensor([len(text) for text in texts]),
     )

@@ -13,7 +13,7 @@ from benchmarks.errors import BenchmarkError
 from edge_runtime.text.tokenizer import Tokenizer
 from training.corpora import Utterance, load_corpora
 from training.fakequant import Phase
-from training.fit import predict_text
+from training.fit import predict
 from training.folds import official_split
 from training.metrics import Metrics, measure
 from training.run import Run
@@ -68,6 +68,7 @@ def _judge(run: Run | None, form: str, judged: Sequence[Utterance]) -> Metrics:
     config = run.config
     labels = list(config.labels)
     texts = tokenize(judged, Tokenizer(run.vocabulary, config.tokens, config.punctuation))
-    logits = predict_text(run.model(Phase.FLOAT if form == "float" else Phase.INT8), texts.tokens)
+    model = run.model(Phase.FLOAT if form == "float" else Phase.INT8)
+    logits = predict(model, tokens=texts.tokens)
     truth = np.array([labels.index(u.label) for u in texts.utterances])
     return measure(truth, logits.argmax(axis=1), labels)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Rows in int8; row 0 is padding and zero."""
+    """Rows in int8, or float32 with scale 1; row 0 is padding and zero."""
 
-    values: npt.NDArray[np.int8]
+    values: npt.NDArray[np.int8] | npt.NDArray[np.float32]
     """(rows, width)."""
     scale: npt.NDArray[np.float32]
     """Value of one step: shape () for the whole table, (rows,) for each row its own."""

@@ -14,7 +14,7 @@ from training.corpora import Utterance
 from training.data import FeatureSettings
 from training.embeddings import Vectors, Vocabulary, build_vocabulary
 from training.fakequant import Phase
-from training.fit import FitData, FitSettings, fit, predict_text, run_of
+from training.fit import FitData, FitSettings, fit, predict, run_of
 from training.folds import official_split
 from training.metrics import measure
 from training.model import ModelConfig, MscnnSpu, variants
@@ -69,7 +69,7 @@ def config(vocabulary: Vocabulary) -> ModelConfig:
 def accuracy(model: MscnnSpu, texts: TextSet) -> float:
     labels = list(model.config.labels)
     truth = np.array([labels.index(u.label) for u in texts.utterances])
-    return measure(truth, predict_text(model, texts.tokens).argmax(axis=1), labels).ua
+    return measure(truth, predict(model, tokens=texts.tokens).argmax(axis=1), labels).ua
 
 
 def test_a_model_learns_from_words_and_is_read_back_as_it_was_saved(
@@ -90,8 +90,8 @@ def test_a_model_learns_from_words_and_is_read_back_as_it_was_saved(
     assert again.vocabulary == vocabulary.words
     assert again.config == config
     np.testing.assert_array_equal(
-        predict_text(again.model(), test.tokens),
-        predict_text(module.final(Phase.INT8), test.tokens),
+        predict(again.model(), tokens=test.tokens),
+        predict(module.final(Phase.INT8), tokens=test.tokens),
     )
 
 

@@ -1,0 +1,128 @@
+"""From utterances and settings to what one model is trained on, whatever its variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from edge_runtime.text.tokenizer import Tokenizer
+from training.corpora import Utterance
+from training.data import FeatureSettings, extract
+from training.embeddings import WordSettings, config_with, vocabulary_of
+from training.errors import TrainingError
+from training.fit import Examples, FitData, FitSettings, augmentations
+from training.folds import official_split
+from training.model import ModelConfig
+from training.pairs import with_drawn_words, with_own_words
+from training.text import encode, tokenize
+from training.warmstart import Branches
+
+
+@dataclass(frozen=True)
+class WordPlan:
+    """Where the words of a model that reads come from."""
+
+    settings: WordSettings = field(default_factory=WordSettings)
+    train: tuple[Utterance, ...] = ()
+    """Texts to pair the training clips with; none: the clips have words of their own."""
+    test: tuple[Utterance, ...] = ()
+    """Texts, in none of the above, to pair the test clips with."""
+    seed: int = 0
+    """Seed of the pairs that are tested."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What `fit` takes."""
+
+    data: FitData
+    config: ModelConfig
+    vocabulary: list[str]
+    """The words of a model that reads, in the order of its table."""
+
+
+def word_plan(
+    utterances: Sequence[Utterance], config: ModelConfig, settings: WordSettings, pair: bool
+) -> tuple[list[Utterance], WordPlan]:
+    """The utterances that a model of `config` is trained on, and the plan for its words.
+
+    Utterances that are text only become the texts to pair with, if `pair` asks for that.
+    Raises TrainingError where a model needs what the corpora do not have.
+    """
+    spoken = [u for u in utterances if u.path is not None]
+    texts = [u for u in utterances if u.path is None]
+    parts = config.parts
+    if pair and not (parts.text and spoken and texts):
+        raise TrainingError(
+            "--pair puts texts to clips: it needs a corpus with audio, one that is text only, and "
+            "a variant that reads"
+        )
+    if parts.audio and not spoken:
+        raise TrainingError(f"variant {config.variant} needs audio; the corpora are text only")
+    if not parts.text or (parts.audio and not pair and not texts) or (not pair and not spoken):
+        return (spoken if parts.audio else texts), WordPlan(settings)
+    if not pair:
+        if not parts.audio:
+            return [u for u in utterances if u.text], WordPlan(settings)
+        names = ", ".join(sorted({u.corpus for u in texts}))
+        raise TrainingError(
+            f"{names} is text only; to draw words from it for the clips of the same class, ask "
+            "for it: --pair"
+        )
+    split = official_split(texts)
+    if split is None or not all(split):
+        raise TrainingError("texts to pair with need an official training and development split")
+    return spoken, WordPlan(settings, tuple(split[0]), tuple(split[1]))
+
+
+def prepare(
+    train: list[Utterance],
+    watched: list[Utterance],
+    config: ModelConfig,
+    settings: FitSettings,
+    features: FeatureSettings,
+    words: WordPlan,
+    branches: Branches,
+    workers: int | None = None,
+) -> Prepared:
+    """Features, tokens, pairs and the final shape of the model.
+
+    Parameters
+    ----------
+    train, watched : utterances to train on, and others to watch.
+    config : the model, before vocabulary and branches are known.
+    settings, features, words, branches : see their types.
+    workers : processes that extract features; 1: in this one, without a progress bar.
+    """
+    labels = list(config.labels)
+    vocabulary, known = None, []
+    texts = list(words.train) or train
+    if branches.text:
+        known = branches.text.vocabulary
+    elif config.parts.text:
+        vocabulary = vocabulary_of(texts, words.settings)
+        known = vocabulary.words
+        config = config_with(config, vocabulary, words.settings)
+    if branches:
+        config = branches.fit_to(config)
+    tokenizer = Tokenizer(known, config.tokens, config.punctuation)
+    watch: Examples | None = None
+    if not config.parts.audio:
+        examples: Examples = tokenize(texts, tokenizer)
+        watch = tokenize(watched, tokenizer)
+    else:
+        show = workers != 1
+        clips = extract(train, features, augmentations(settings), workers=workers, progress=show)
+        examples = clips
+        others = extract(watched, features, workers=workers, progress=show) if watched else None
+        watch = others
+        if config.parts.text:
+            if words.train:
+                examples = with_drawn_words(clips, texts, encode(texts, tokenizer))
+            else:
+                examples = with_own_words(clips, encode(clips.utterances, tokenizer))
+            if others:
+                watch = with_own_words(others, encode(others.utterances, tokenizer))
+    if watch and not watch.utterances:
+        watch = None
+    return Prepared(FitData(examples, watch, labels, vocabulary, branches), config, known)
