@@ -10,7 +10,7 @@ from pathlib import Path
 
 from conversion.card import model_card
 from conversion.errors import ConversionError
-from conversion.export import CHUNK_FRAMES, export_onnx, to_tflite
+from conversion.export import chunk_frames, export_onnx, to_tflite
 from conversion.quantize import learned_ranges, quantize
 from conversion.targets import Target
 from edge_runtime import __version__
@@ -67,8 +67,9 @@ def build(run: Run, out: Path, target: Target, name: str, keep_float: Path | Non
             segment=run.features.segment,
             audio_kernels=run.config.audio_kernels,
             filters=run.config.filters,
-            chunk_frames=CHUNK_FRAMES,
-            context_frames=max(run.config.audio_kernels) // 2,
+            stride=run.config.audio_stride,
+            chunk_frames=chunk_frames(run.config.audio_stride),
+            context_frames=run.config.audio_context,
             feature_mean=model.feature_mean.numpy(),
             feature_std=model.feature_std.numpy(),
             pooled_mean=pooled_mean.numpy(),

@@ -24,42 +24,61 @@ from torch import Tensor, nn
 from conversion.errors import ConversionError
 from edge_runtime.bundle import AUDIO_ENCODER, HEAD
 from edge_runtime.graph import Graph
-from training.model import MscnnSpu
+from training.model import MscnnSpu, crop
 
 Float32 = npt.NDArray[np.float32]
 
-CHUNK_FRAMES = 25  # frames an encoder run advances: 250 ms, one partial verdict
+CHUNK_FRAMES = 25  # frames an encoder run advances, about: 250 ms, one partial verdict
 TOLERANCE = 1e-4  # largest difference that float graphs may have from torch
 _OPSET = 17
 
 
 class AudioEncoder(nn.Module):
-    """The audio MSCNN over a chunk with context, one 2-d convolution per scale."""
+    """The audio MSCNN over a chunk with context, one 2-d convolution per scale and layer."""
 
     def __init__(self, model: MscnnSpu) -> None:
         super().__init__()
-        self.context = max(model.config.audio_kernels) // 2
         self.kernels = model.config.audio_kernels
-        self.convs = nn.ModuleList()
-        for layer in model.audio.convs:
-            source = cast(nn.Conv1d, layer)
-            conv = nn.Conv2d(source.in_channels, source.out_channels, (1, source.kernel_size[0]))
-            conv.weight.data = source.weight.data.unsqueeze(2)
-            assert conv.bias is not None
-            assert source.bias is not None
-            conv.bias.data = source.bias.data
-            self.convs.append(conv)
+        self.convs = nn.ModuleList(_as_image(layer) for layer in model.audio.convs)
+        self.deep = nn.ModuleList(
+            nn.ModuleList(_as_image(layer) for layer in cast(nn.ModuleList, layers))
+            for layers in model.audio.deep
+        )
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Normalized frames (1, 1, chunk + 2 context, F) -> per scale (1, 1, chunk, C)."""
-        outputs = []
-        width = frames.shape[2]
-        for kernel, conv in zip(self.kernels, self.convs, strict=True):
-            spare = self.context - kernel // 2
-            needed = frames[:, :, spare : width - spare] if spare else frames
-            # The converter lays images out as TFLite does, which undoes both permutations.
-            outputs.append(torch.relu(conv(needed.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
-        return tuple(outputs)
+        """Normalized frames (1, 1, chunk + 2 context, F) -> per scale (1, 1, chunk / stride, C)."""
+        # The converter lays images out as TFLite does, which undoes both permutations.
+        image = frames.permute(0, 3, 1, 2)
+        maps = [
+            torch.relu(conv(crop(image, (max(self.kernels) - kernel) // 2)))
+            for kernel, conv in zip(self.kernels, self.convs, strict=True)
+        ]
+        for layer in self.deep:
+            joined = torch.cat(maps, dim=1)
+            maps = [torch.relu(conv(joined)) for conv in cast(nn.ModuleList, layer)]
+        return tuple(scale.permute(0, 2, 3, 1) for scale in maps)
+
+
+def _as_image(layer: nn.Module) -> nn.Conv2d:
+    """The convolution over time as one over an image of height one."""
+    source = cast(nn.Conv1d, layer)
+    conv = nn.Conv2d(
+        source.in_channels,
+        source.out_channels,
+        (1, source.kernel_size[0]),
+        stride=(1, source.stride[0]),
+        dilation=(1, source.dilation[0]),
+    )
+    conv.weight.data = source.weight.data.unsqueeze(2)
+    assert conv.bias is not None
+    assert source.bias is not None
+    conv.bias.data = source.bias.data
+    return conv
+
+
+def chunk_frames(stride: int) -> int:
+    """Frames that an encoder run advances: a whole number of maps, close to `CHUNK_FRAMES`."""
+    return stride * max(1, round(CHUNK_FRAMES / stride))
 
 
 class HeadGraph(nn.Module):
@@ -106,9 +125,10 @@ def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Exported]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoder = AudioEncoder(model).eval()
-    width = CHUNK_FRAMES + 2 * encoder.context
+    config = model.config
+    width = chunk_frames(config.audio_stride) + 2 * config.audio_context
     examples = {
-        AUDIO_ENCODER: (encoder, torch.randn(1, 1, width, model.config.features), "frames"),
+        AUDIO_ENCODER: (encoder, torch.randn(1, 1, width, config.features), "frames"),
         HEAD: (HeadGraph(model).eval(), torch.randn(1, model.width), "pooled"),
     }
     exported = {}

@@ -93,8 +93,8 @@ def _onnx_logits(features: Float32, model: MscnnSpu, graphs: dict[str, Graph]) -
     """The float graphs with the device's chunking and pooling."""
     encoder, head = graphs[AUDIO_ENCODER], graphs[HEAD]
     window = encoder.inputs[0].shape[2]
-    context = max(model.config.audio_kernels) // 2
-    step = window - 2 * context
+    context, stride = model.config.audio_context, model.config.audio_stride
+    step = window - 2 * context  # a whole number of maps
     normal = (features - model.feature_mean.numpy()) / model.feature_std.numpy()
     count = -(-len(normal) // step)
     padded = np.zeros((count * step + 2 * context, normal.shape[1]), np.float32)
@@ -103,7 +103,7 @@ def _onnx_logits(features: Float32, model: MscnnSpu, graphs: dict[str, Graph]) -
     for start in range(0, len(normal), step):
         outputs = encoder(padded[None, None, start : start + window])
         for running, maps in zip(statistics, outputs, strict=True):
-            running.update(maps[0, 0, : len(normal) - start])
+            running.update(maps[0, 0, : -(-(len(normal) - start) // stride)])
     pooled = np.concatenate([s.result().reshape(-1) for s in statistics])
     mean, std = model.pooled_statistics()
     standard = (pooled - mean.numpy()) / std.numpy()

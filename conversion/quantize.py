@@ -33,7 +33,7 @@ def learned_ranges(model: MscnnSpu, onnx_path: Path, role: str) -> Ranges:
     operation moves values without changing them.
     """
     if role == AUDIO_ENCODER:
-        entry, outputs = model.audio_input, list(model.audio.outputs)
+        entry, outputs = model.audio_input, model.audio.quantizers()
     else:
         entry, outputs = model.head.input, list(model.head.outputs)
     graph = onnx.load(str(onnx_path)).graph

@@ -73,8 +73,10 @@ class Manifest:
     """Kernel lengths of the audio encoder's outputs, frames."""
     filters: int
     """Filters per kernel length."""
+    stride: int
+    """Frames from one map of the audio encoder to the next."""
     chunk_frames: int
-    """Frames that one run of the audio encoder advances."""
+    """Frames that one run of the audio encoder advances, a multiple of `stride`."""
     context_frames: int
     """Frames of context it needs on each side."""
     feature_mean: npt.NDArray[np.float32]
@@ -269,8 +271,13 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
     for role in (AUDIO_ENCODER, HEAD):
         if role not in manifest.graphs:
             raise BundleError(f"bundle {path}: {MANIFEST} lists no {role} graph")
+    if manifest.stride < 1 or manifest.chunk_frames % manifest.stride:
+        raise BundleError(
+            f"bundle {path}: chunk_frames {manifest.chunk_frames} is not a multiple of stride "
+            f"{manifest.stride}"
+        )
     encoder, head = manifest.graphs[AUDIO_ENCODER], manifest.graphs[HEAD]
-    maps = (1, 1, manifest.chunk_frames, manifest.filters)
+    maps = (1, 1, manifest.chunk_frames // manifest.stride, manifest.filters)
     expectations: list[tuple[str, Any, Any]] = [
         ("feature_mean", (features,), manifest.feature_mean.shape),
         ("feature_std", (features,), manifest.feature_std.shape),

@@ -126,11 +126,13 @@ class Recognizer:
             left -= step
 
     def _pool(self, window: Array, valid: int) -> None:
+        """Pool the maps of a window's first `valid` frames behind the context."""
+        maps_there = -(-valid // self.manifest.stride)
         outputs = self._encoder(window[None, None])
         for statistics, spec, maps in zip(
             self._statistics, self._encoder.outputs, outputs, strict=True
         ):
-            statistics.update(maps[0, 0, :valid], spec.zero_point)
+            statistics.update(maps[0, 0, :maps_there], spec.zero_point)
 
     def _classify(self) -> Float32:
         pooled = np.concatenate(
