@@ -13,7 +13,7 @@ import numpy as np
 
 from conversion.card import model_card
 from conversion.errors import ConversionError
-from conversion.export import CHUNK_FRAMES, export_onnx, to_tflite
+from conversion.export import chunk_frames, export_onnx, to_tflite
 from conversion.quantize import learned_ranges, quantize
 from conversion.targets import Target
 from edge_runtime import __version__
@@ -136,8 +136,9 @@ def _manifest(
     if config.parts.audio:
         audio = AudioPart(
             kernels=config.audio_kernels,
-            chunk_frames=CHUNK_FRAMES,
-            context_frames=max(config.audio_kernels) // 2,
+            stride=config.audio_stride,
+            chunk_frames=chunk_frames(config.audio_stride),
+            context_frames=config.audio_context,
             feature_mean=model.feature_mean.numpy(),
             feature_std=model.feature_std.numpy(),
         )

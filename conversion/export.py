@@ -25,42 +25,81 @@ from conversion.errors import ConversionError
 from edge_runtime.bundle import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
 from edge_runtime.fusion import MASKED_SCORE
 from edge_runtime.graph import Graph
-from training.model import MSCNN, STATISTICS, MscnnSpu
+from training.model import STATISTICS, MscnnSpu, crop
 
 Float32 = npt.NDArray[np.float32]
 
-CHUNK_FRAMES = 25  # frames an encoder run advances: 250 ms, one partial verdict
+CHUNK_FRAMES = 25  # frames an encoder run advances, about: 250 ms, one partial verdict
 TOLERANCE = 1e-4  # largest difference that float graphs may have from torch
 _OPSET = 17
 
 
-class Encoder(nn.Module):
-    """An MSCNN over a window of steps with context, one 2-d convolution per scale."""
+class AudioEncoder(nn.Module):
+    """The audio MSCNN over a chunk with context, one 2-d convolution per scale and layer."""
 
-    def __init__(self, mscnn: MSCNN) -> None:
+    def __init__(self, model: MscnnSpu) -> None:
         super().__init__()
-        self.convs = nn.ModuleList()
-        for layer in mscnn.convs:
-            source = cast(nn.Conv1d, layer)
-            conv = nn.Conv2d(source.in_channels, source.out_channels, (1, source.kernel_size[0]))
-            conv.weight.data = source.weight.data.unsqueeze(2)
-            assert conv.bias is not None
-            assert source.bias is not None
-            conv.bias.data = source.bias.data
-            self.convs.append(conv)
-        self.kernels = [cast(nn.Conv2d, conv).kernel_size[1] for conv in self.convs]
-        self.before, self.after = (max(self.kernels) - 1) // 2, max(self.kernels) // 2
+        self.kernels = model.config.audio_kernels
+        self.convs = nn.ModuleList(_as_image(layer) for layer in model.audio.convs)
+        self.deep = nn.ModuleList(
+            nn.ModuleList(_as_image(layer) for layer in cast(nn.ModuleList, layers))
+            for layers in model.audio.deep
+        )
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Normalized frames (1, 1, chunk + 2 context, F) -> per scale (1, 1, chunk / stride, C)."""
+        # The converter lays images out as TFLite does, which undoes both permutations.
+        image = frames.permute(0, 3, 1, 2)
+        maps = [
+            torch.relu(conv(crop(image, (max(self.kernels) - kernel) // 2)))
+            for kernel, conv in zip(self.kernels, self.convs, strict=True)
+        ]
+        for layer in self.deep:
+            joined = torch.cat(maps, dim=1)
+            maps = [torch.relu(conv(joined)) for conv in cast(nn.ModuleList, layer)]
+        return tuple(scale.permute(0, 2, 3, 1) for scale in maps)
+
+
+class TextEncoder(nn.Module):
+    """The text MSCNN over a window of embedding rows, one 2-d convolution per scale."""
+
+    def __init__(self, model: MscnnSpu) -> None:
+        super().__init__()
+        self.kernels = model.config.text_kernels
+        self.convs = nn.ModuleList(_as_image(layer) for layer in model.text.convs)
 
     def forward(self, window: Tensor) -> tuple[Tensor, ...]:
-        """Steps (1, 1, before + n + after, F) -> per scale (1, 1, n, C)."""
-        outputs = []
-        width = window.shape[2]
+        """Rows (1, 1, before + n + after, F) -> per scale (1, 1, n, C)."""
+        before, after = (max(self.kernels) - 1) // 2, max(self.kernels) // 2
+        image = window.permute(0, 3, 1, 2)
+        width, outputs = image.shape[3], []
         for kernel, conv in zip(self.kernels, self.convs, strict=True):
-            start, end = self.before - (kernel - 1) // 2, width - self.after + kernel // 2
-            needed = window if (start, end) == (0, width) else window[:, :, start:end]
-            # The converter lays images out as TFLite does, which undoes both permutations.
-            outputs.append(torch.relu(conv(needed.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
+            start, end = before - (kernel - 1) // 2, width - after + kernel // 2
+            needed = image if (start, end) == (0, width) else image[..., start:end]
+            outputs.append(torch.relu(conv(needed)).permute(0, 2, 3, 1))
         return tuple(outputs)
+
+
+def _as_image(layer: nn.Module) -> nn.Conv2d:
+    """The convolution over time as one over an image of height one, without padding."""
+    source = cast(nn.Conv1d, layer)
+    conv = nn.Conv2d(
+        source.in_channels,
+        source.out_channels,
+        (1, source.kernel_size[0]),
+        stride=(1, source.stride[0]),
+        dilation=(1, source.dilation[0]),
+    )
+    conv.weight.data = source.weight.data.unsqueeze(2)
+    assert conv.bias is not None
+    assert source.bias is not None
+    conv.bias.data = source.bias.data
+    return conv
+
+
+def chunk_frames(stride: int) -> int:
+    """Frames that an encoder run advances: a whole number of maps, close to `CHUNK_FRAMES`."""
+    return stride * max(1, round(CHUNK_FRAMES / stride))
 
 
 class AttentionGraph(nn.Module):
@@ -156,17 +195,15 @@ def _parts(model: MscnnSpu) -> dict[str, _Part]:
     """The graphs of a model by role, with examples of their inputs."""
     config, parts = model.config, {}
     if config.parts.audio:
-        encoder = Encoder(model.audio)
-        width = CHUNK_FRAMES + encoder.before + encoder.after
+        width = chunk_frames(config.audio_stride) + 2 * config.audio_context
         frames = {"frames": torch.randn(1, 1, width, config.features)}
         names = [f"maps_{kernel:02d}" for kernel in config.audio_kernels]
-        parts[AUDIO_ENCODER] = _Part(encoder, frames, names)
+        parts[AUDIO_ENCODER] = _Part(AudioEncoder(model), frames, names)
     if config.parts.text:
-        encoder = Encoder(model.text)
-        width = config.tokens + encoder.before + encoder.after
+        width = config.tokens + max(config.text_kernels) - 1
         rows = {"rows": torch.randn(1, 1, width, config.embedding)}
         names = [f"maps_{kernel:02d}" for kernel in config.text_kernels]
-        parts[TEXT_ENCODER] = _Part(encoder, rows, names)
+        parts[TEXT_ENCODER] = _Part(TextEncoder(model), rows, names)
     if config.parts.att:
         maps = (1, config.tokens, config.filters)
         inputs = {f"keys_{kernel:02d}": torch.rand(maps) for kernel in config.text_kernels}

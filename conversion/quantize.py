@@ -32,7 +32,7 @@ def learned_ranges(model: MscnnSpu, onnx_path: Path, role: str) -> Ranges:
     if role == ATTENTION:
         return _attention_ranges(model, graph)
     entry, outputs = {
-        AUDIO_ENCODER: lambda: (model.audio_input, model.audio.outputs),
+        AUDIO_ENCODER: lambda: (model.audio_input, model.audio.quantizers()),
         TEXT_ENCODER: lambda: (model.text_input, model.text.outputs),
         HEAD: lambda: (model.head.input, model.head.outputs),
     }[role]()

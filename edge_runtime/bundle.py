@@ -78,8 +78,10 @@ class AudioPart:
 
     kernels: tuple[int, ...]
     """Kernel lengths of the encoder's outputs, frames."""
+    stride: int
+    """Frames from one map of the encoder to the next."""
     chunk_frames: int
-    """Frames that one run of the encoder advances."""
+    """Frames that one run of the encoder advances, a multiple of `stride`."""
     context_frames: int
     """Frames of context it needs on each side."""
     feature_mean: npt.NDArray[np.float32]
@@ -404,6 +406,13 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
     wanted = [role for part, role in (*parts, (manifest.attention, ATTENTION)) if part]
     if not manifest.modalities:
         raise BundleError(f"bundle {path}: {MANIFEST} describes neither an audio nor a text model")
+    if manifest.audio and (
+        manifest.audio.stride < 1 or manifest.audio.chunk_frames % manifest.audio.stride
+    ):
+        raise BundleError(
+            f"bundle {path}: chunk_frames {manifest.audio.chunk_frames} is not a multiple of "
+            f"stride {manifest.audio.stride}"
+        )
     if manifest.attention and (not manifest.audio or not manifest.text):
         raise BundleError(f"bundle {path}: attention needs an audio and a text model")
     for role in (*wanted, HEAD):
@@ -440,7 +449,7 @@ def _expected_of_audio(manifest: Manifest) -> list[tuple[str, Any, Any]]:
         return []
     encoder = manifest.graphs[AUDIO_ENCODER]
     window = audio.chunk_frames + 2 * audio.context_frames
-    maps = (1, 1, audio.chunk_frames, manifest.filters)
+    maps = (1, 1, audio.chunk_frames // audio.stride, manifest.filters)
     return [
         ("feature_mean", (features,), audio.feature_mean.shape),
         ("feature_std", (features,), audio.feature_std.shape),

@@ -113,6 +113,7 @@ class AudioBranch:
         if part is None:
             raise BundleError(f"bundle {bundle.source}: its model hears nothing")
         self._times, self._step, self._filters = times, part.chunk_frames, manifest.filters
+        self._stride = part.stride
         self._encoder = bundle.open_graph(AUDIO_ENCODER, threads, engine)
         self._mfcc = MfccStream(manifest.mfcc)
         # Normalization and quantization are one multiplication and one addition per feature.
@@ -192,4 +193,4 @@ class AudioBranch:
         for statistics, spec, maps in zip(
             self._statistics, self._encoder.outputs, outputs, strict=True
         ):
-            statistics.update(maps[0, 0, :valid], spec.zero_point)
+            statistics.update(maps[0, 0, : -(-valid // self._stride)], spec.zero_point)

@@ -1,9 +1,9 @@
 """Statistical pooling that runs along with the audio: max, mean and standard deviation over time.
 
-The audio MSCNN is one convolution deep, so its outputs can be pooled as they appear. Count,
-maximum, sum and sum of squares of two stretches of time merge exactly, which makes the pooled
-statistics of an utterance independent of how it was cut into chunks (Peng et al. 2021, section 2.2,
-gives the statistics; the merging is elementary).
+The audio MSCNN sees a fixed number of frames around each map, so its outputs can be pooled as they
+appear. Count, maximum, sum and sum of squares of two stretches of time merge exactly, which makes
+the pooled statistics of an utterance independent of how it was cut into chunks (Peng et al. 2021,
+section 2.2, gives the statistics; the merging is elementary).
 """
 
 from __future__ import annotations

@@ -44,6 +44,10 @@ class ModelSettings:
     """audio, text, audio+text or audio+text+att; then +swem, +speaker or both."""
     filters: int = 128
     """Filters per kernel length."""
+    stride: int = 1
+    """Frames of 10 ms from one audio map to the next."""
+    dilations: str = ""
+    """Dilation of each audio layer of kernel 3 behind the first, in maps, such as 1 or 1,2."""
     hidden: int = 128
     """Width of the hidden dense layer."""
     dropout: float = 0.5
@@ -389,6 +393,8 @@ def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
             labels=tuple(labels),
             variant=shape.variant,
             filters=shape.filters,
+            audio_stride=shape.stride,
+            audio_dilations=tuple(int(d) for d in shape.dilations.split(",") if d),
             hidden=(shape.hidden,),
             dropout=shape.dropout,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from training.model import ModelConfig
+from training.model import DEEP_KERNEL, ModelConfig
 
 PAPER_FRAMES = 750  # 7.5 s, the paper's window
 
@@ -33,21 +33,30 @@ class Cost:
 
 
 def cost(config: ModelConfig, frames: int = PAPER_FRAMES, words: int | None = None) -> Cost:
-    """The cost of one utterance of `frames` frames and `words` words (by default all tokens)."""
+    """The cost of one utterance of `frames` frames and `words` words (by default all tokens).
+
+    Audio windows that overlap on the device, and what the last one is filled up with, are left out.
+    """
     words = config.tokens if words is None else words
     parts, width = config.parts, sum(config.branches.values())
     parameters: dict[str, int] = {}
     macs: dict[str, int] = {}
     if parts.text:
         parameters["embedding"] = config.vocabulary * config.embedding
+    maps = -(-frames // config.audio_stride)
     for name, kernels, inputs, steps in (
-        ("audio", config.audio_kernels, config.features, frames),
+        ("audio", config.audio_kernels, config.features, maps),
         ("text", config.text_kernels, config.embedding, words),
     ):
         if getattr(parts, name):
             weights = sum(kernels) * inputs * config.filters
             parameters[name] = weights + len(kernels) * config.filters
             macs[name] = weights * steps
+    if parts.audio:
+        joined = len(config.audio_kernels) * config.filters
+        deep = len(config.audio_dilations)
+        parameters["audio"] += deep * (DEEP_KERNEL * joined * joined + joined)
+        macs["audio"] += deep * DEEP_KERNEL * joined * joined * maps
     if parts.att:
         # Scores, and the sum that they weigh.
         macs["attention"] = 2 * len(config.text_kernels) * config.queries * words * config.filters

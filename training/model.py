@@ -14,6 +14,11 @@ Where the paper leaves room, or int8 asks for it, this is what is built:
 - A convolution keeps the length of the signal: kernel k sees (k - 1) // 2 steps before a position
   and k // 2 after it, with zeros beyond both ends (TensorFlow's SAME). So an even kernel leans to
   the right: kernel 2 at position i sees words i and i + 1.
+- The audio MSCNN may keep one map in `audio_stride` frames, and may be deeper: each entry of
+  `audio_dilations` is a further layer of kernel 3 per scale, which reads the maps of all scales.
+  Only the frames are padded, by the whole context at once: beyond both ends of an utterance every
+  layer sees what silence gives, so a device that runs the layers over windows of frames, with as
+  much context, computes the very same maps.
 - The pooled vectors are standardized before the head. A modality that is missing is a vector of
   zeros there, the average utterance, and counts in no statistic; attention is missing with either.
 """
@@ -22,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +44,7 @@ STATISTICS = ("max", "mean", "std")
 SWEM = ("max", "mean")
 AUDIO, TEXT, SPEAKER = MODALITIES = ("audio", "text", "speaker")
 _STD_EPSILON = 1e-5  # added to the variance: d sqrt(v)/dv is infinite at 0
+DEEP_KERNEL = 3  # steps that a further audio layer sees
 _BASES = ("audio", "text", "audio+text", "audio+text+att")
 _RESIDUALS = ("swem", "speaker")
 
@@ -104,6 +111,10 @@ class ModelConfig:
     """Width of an audio frame."""
     audio_kernels: tuple[int, ...] = (5, 7, 9, 11)
     """Kernel lengths of the audio MSCNN, in frames; odd."""
+    audio_stride: int = 1
+    """Frames from one audio map to the next."""
+    audio_dilations: tuple[int, ...] = ()
+    """Dilation of each audio layer behind the first, in maps."""
     filters: int = 128
     """Filters per kernel length, audio and text alike."""
     hidden: tuple[int, ...] = (128,)
@@ -133,6 +144,8 @@ class ModelConfig:
             raise ValueError(f"attention_pairs {self.attention_pairs!r} is not all or matched")
         if self.attention_pairs == "matched" and len(self.audio_kernels) != len(self.text_kernels):
             raise ValueError("matched attention needs as many text kernels as audio kernels")
+        if self.audio_stride < 1 or any(dilation < 1 for dilation in self.audio_dilations):
+            raise ValueError("audio_stride and audio_dilations are positive")
 
     @property
     def parts(self) -> Variant:
@@ -143,6 +156,12 @@ class ModelConfig:
     def audio_statistics(self) -> int:
         """Width of the audio SPU output: scales x statistics x filters."""
         return len(self.audio_kernels) * len(STATISTICS) * self.filters
+
+    @property
+    def audio_context(self) -> int:
+        """Frames before and after a map's own frame that it depends on."""
+        deep = sum(dilation * (DEEP_KERNEL // 2) for dilation in self.audio_dilations)
+        return max(self.audio_kernels) // 2 + self.audio_stride * deep
 
     @property
     def queries(self) -> int:
@@ -185,6 +204,61 @@ class MSCNN(nn.Module):
             quantize(torch.relu(conv(channels_first)[:, :, -steps:])).transpose(1, 2)
             for conv, quantize in zip(self.convs, self.outputs, strict=True)
         ]
+
+
+class AudioMSCNN(nn.Module):
+    """The audio MSCNN: strided convolutions in parallel, then layers that join the scales.
+
+    Names sort in the order of the data, on which the converter relies: convs, deep, outputs.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.kernels, self.stride = config.audio_kernels, config.audio_stride
+        self.context = config.audio_context
+        scales, filters = len(config.audio_kernels), config.filters
+        self.convs = nn.ModuleList(
+            QuantizedConv1d(config.features, filters, kernel, stride=config.audio_stride)
+            for kernel in config.audio_kernels
+        )
+        self.deep = nn.ModuleList(
+            nn.ModuleList(
+                QuantizedConv1d(scales * filters, filters, DEEP_KERNEL, dilation=dilation)
+                for _ in range(scales)
+            )
+            for dilation in config.audio_dilations
+        )
+        # The maps of all scales are joined for the next layer: they share a range.
+        self.hidden = nn.ModuleList(
+            ActivationQuantizer(nonnegative=True) for _ in config.audio_dilations
+        )
+        self.outputs = nn.ModuleList(ActivationQuantizer(nonnegative=True) for _ in range(scales))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, T, features) -> per scale (B, ceil(T / stride), filters), all >= 0."""
+        channels_first = x.transpose(1, 2)
+        padded = nn.functional.pad(channels_first, (self.context, self.context))
+        maps = [
+            torch.relu(conv(crop(padded, (max(self.kernels) - kernel) // 2)))
+            for kernel, conv in zip(self.kernels, self.convs, strict=True)
+        ]
+        for layer, quantize in zip(self.deep, self.hidden, strict=True):
+            joined = quantize(torch.cat(maps, dim=1))
+            maps = [torch.relu(conv(joined)) for conv in cast(nn.ModuleList, layer)]
+        return [
+            quantize(scale).transpose(1, 2)
+            for scale, quantize in zip(maps, self.outputs, strict=True)
+        ]
+
+    def quantizers(self) -> list[ActivationQuantizer]:
+        """The range behind each convolution, in the order of `convs`, then of `deep`."""
+        hidden = [quantizer for quantizer in self.hidden for _ in self.kernels]
+        return [cast(ActivationQuantizer, q) for q in (*hidden, *self.outputs)]
+
+
+def crop(sequence: Tensor, edge: int) -> Tensor:
+    """(..., T) without `edge` steps at both ends."""
+    return sequence[..., edge : sequence.shape[-1] - edge] if edge else sequence
 
 
 class SPU(nn.Module):
@@ -355,7 +429,7 @@ class MscnnSpu(nn.Module):
             self.register_buffer("feature_mean", torch.zeros(config.features))
             self.register_buffer("feature_std", torch.ones(config.features))
             self.audio_input = ActivationQuantizer()
-            self.audio = MSCNN(config.features, config.audio_kernels, config.filters)
+            self.audio = AudioMSCNN(config)
         if parts.text:
             # The rows of the table are the device's int8 rows: they share the range of this input.
             self.embedding = nn.Embedding(config.vocabulary, config.embedding, padding_idx=0)
@@ -378,7 +452,8 @@ class MscnnSpu(nn.Module):
         mask = _mask(features, lengths)
         x = (features - self.feature_mean) / self.feature_std
         x = self.audio_input(x) * mask.unsqueeze(2)
-        pooled = [self.spu(maps, mask) for maps in self.audio(x)]
+        stride = self.config.audio_stride
+        pooled = [self.spu(maps, mask[:, ::stride]) for maps in self.audio(x)]
         return torch.cat(pooled, dim=1).flatten(1)
 
     def pooled(

@@ -86,7 +86,7 @@ def load(folder: Path) -> Run:
         config = raw["config"]
         if not config.get("extra", True):
             del config["extra"]  # runs of audio models from before there was a variant
-        for name in ("labels", "audio_kernels", "text_kernels", "hidden"):
+        for name in ("labels", "audio_kernels", "audio_dilations", "text_kernels", "hidden"):
             if name in config:
                 config[name] = tuple(config[name])
         features = raw["features"]

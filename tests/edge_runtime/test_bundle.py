@@ -93,6 +93,7 @@ DAMAGES: list[tuple[str, Damage, tuple[str, ...]]] = [
     ("wrong type", edit(mfcc__window="400"), ("window", '"400" is not of type int')),
     ("a class too many", edit(labels=list("abcde")), ("head.tflite output", "(1, 5)")),
     ("fewer kernels", edit(audio_kernels=[5, 7]), ("pooled_mean", "expected (768,)")),
+    ("stride beside the chunk", edit(stride=2), ("chunk_frames 25", "stride 2")),
     ("short statistics", edit(feature_mean=[0.0] * 95), ("feature_mean", "(95,)", "(96,)")),
     ("zero deviation", edit(feature_std=[0.0] * 96), ("feature_std must be positive",)),
     ("NaN statistics", edit(feature_mean=[float("nan")] * 96), ("feature_mean", "NaN")),

@@ -30,7 +30,7 @@ def whole_array_scores(bundle: Bundle, samples: Int16) -> Float64:
     """The same graphs over the whole utterance, with nothing of the runtime's streaming.
 
     Features by python_speech_features; all frames quantized at once; the encoder run on windows
-    that lie otherwise than the runtime's (7 frames further left), zero point where there is no
+    that lie otherwise than the runtime's (7 maps further left), zero point where there is no
     audio; float64 statistics over all maps; the head once.
     """
     manifest = bundle.manifest
@@ -40,7 +40,9 @@ def whole_array_scores(bundle: Bundle, samples: Int16) -> Float64:
     steps = np.rint((features - manifest.feature_mean) / manifest.feature_std / spec.scale)
     frames = np.clip(steps + spec.zero_point, -128, 127).astype(np.int8)
 
-    count, chunk, context, shift = len(frames), manifest.chunk_frames, manifest.context_frames, 7
+    count, chunk, context = len(frames), manifest.chunk_frames, manifest.context_frames
+    stride, skipped = manifest.stride, 7
+    shift = stride * skipped
     silence = np.full((context + shift, frames.shape[1]), spec.zero_point, np.int8)
     after = np.full((2 * chunk + context, frames.shape[1]), spec.zero_point, np.int8)
     padded = np.concatenate([silence, frames, after])
@@ -51,7 +53,7 @@ def whole_array_scores(bundle: Bundle, samples: Int16) -> Float64:
             kernel.append(output[0, 0])
     pooled = []
     for kernel, output_spec in zip(maps, encoder.outputs, strict=True):
-        valid = np.concatenate(kernel)[shift : shift + count].astype(np.float64)
+        valid = np.concatenate(kernel)[skipped : skipped - (-count // stride)].astype(np.float64)
         real = (valid - output_spec.zero_point) * output_spec.scale
         pooled += [real.max(axis=0), real.mean(axis=0), np.sqrt(real.var(axis=0) + STD_EPSILON)]
     standardized = (np.concatenate(pooled) - manifest.pooled_mean) / manifest.pooled_std

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from edge_runtime.spu import RunningStatistics
+from training.cost import cost
 from training.fakequant import ActivationQuantizer, Phase, fake_quantize_weight, set_phase
-from training.model import MSCNN, SPU, ModelConfig, MscnnSpu
+from training.model import MSCNN, SPU, AudioMSCNN, ModelConfig, MscnnSpu
 
 CONFIG = ModelConfig(features=6, audio_kernels=(3, 5), filters=4, hidden=(5,))
 
@@ -149,3 +152,50 @@ def test_maps_keep_the_length_of_the_signal() -> None:
     maps = MSCNN(96, (5, 7, 9, 11), 8)(torch.randn(2, 33, 96))
     assert [m.shape for m in maps] == [torch.Size([2, 33, 8])] * 4
     assert all(float(m.min()) >= 0 for m in maps)
+
+
+DEEP = replace(CONFIG, audio_stride=3, audio_dilations=(1, 2))
+
+
+def test_strided_maps_are_those_of_every_third_frame() -> None:
+    torch.manual_seed(0)
+    strided = AudioMSCNN(replace(CONFIG, audio_stride=3))
+    dense = AudioMSCNN(CONFIG)
+    dense.load_state_dict(strided.state_dict())
+    for frames in (1, 2, 3, 4, 32, 33):
+        x = torch.randn(2, frames, CONFIG.features)
+        for few, every in zip(strided(x), dense(x), strict=True):
+            torch.testing.assert_close(few, every[:, ::3])
+
+
+def test_deep_maps_are_nonnegative_and_depend_on_their_context_alone() -> None:
+    torch.manual_seed(0)
+    mscnn, context, stride = AudioMSCNN(DEEP), DEEP.audio_context, DEEP.audio_stride
+    x = torch.randn(1, 90, DEEP.features)
+    before = mscnn(x)
+    assert [m.shape for m in before] == [torch.Size([1, 30, 4])] * 2
+    assert all(float(m.min()) >= 0 for m in before)
+    x[:, 45] += 5.0
+    changed = torch.stack([(a != b).any(dim=2)[0] for a, b in zip(mscnn(x), before, strict=True)])
+    reached = changed.any(dim=0).nonzero().flatten() * stride
+    assert int(reached.min()) >= 45 - context
+    assert int(reached.max()) <= 45 + context
+    assert len(reached) > 1
+
+
+def test_a_deep_model_does_not_hear_the_padding_of_its_batch() -> None:
+    torch.manual_seed(0)
+    model = MscnnSpu(DEEP).eval()
+    clip = torch.randn(1, 40, DEEP.features)
+    longer = torch.cat([clip, torch.randn(1, 30, DEEP.features)], dim=1)
+    torch.testing.assert_close(
+        model(longer, torch.tensor([40])), model(clip, torch.tensor([40])), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_the_cost_of_a_deep_model_is_that_of_its_weights() -> None:
+    model = MscnnSpu(DEEP)
+    weights = [p for n, p in model.audio.named_parameters() if not n.endswith((".low", ".high"))]
+    found = cost(DEEP, frames=90)
+    assert found.parameters["audio"] == sum(p.numel() for p in weights)
+    assert found.macs["audio"] == 30 * sum(p.numel() for p in weights if p.dim() > 1)
