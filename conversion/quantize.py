@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from conversion.errors import ConversionError
-from edge_runtime.bundle import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
+from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER
 from edge_runtime.fusion import MASKED_SCORE
 from training.fakequant import ActivationQuantizer
 from training.model import MscnnSpu
@@ -31,11 +31,12 @@ def learned_ranges(model: MscnnSpu, onnx_path: Path, role: str) -> Ranges:
     graph = onnx.load(str(onnx_path)).graph
     if role == ATTENTION:
         return _attention_ranges(model, graph)
-    entry, outputs = {
-        AUDIO_ENCODER: lambda: (model.audio_input, model.audio.quantizers()),
-        TEXT_ENCODER: lambda: (model.text_input, model.text.outputs),
-        HEAD: lambda: (model.head.input, model.head.outputs),
-    }[role]()
+    if role == HEAD:
+        entry, outputs = model.head.input, list(model.head.outputs)
+    elif role == TEXT_ENCODER:
+        entry, outputs = model.text_input, list(model.text.outputs)
+    else:
+        entry, outputs = model.audio_input, list(model.audio.quantizers())
     return _layer_ranges(graph, entry, [cast(ActivationQuantizer, q) for q in outputs])
 
 

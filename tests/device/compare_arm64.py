@@ -90,7 +90,7 @@ def tolerance() -> float:
     largest score takes what the others' rounding leaves over.
     """
     manifest = load_bundle().manifest
-    step = manifest.graphs[HEAD].outputs[0].scale / manifest.calibration.temperature
+    step = manifest.graphs[HEAD].outputs[0].scale / manifest.calibration["audio"].temperature
     rounding = 2 * (len(manifest.labels) - 1) * 0.5 * 10**-DECIMALS
     return math.tanh(step / 2) + rounding
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.peers.speech_features import reference as reference_features
 from edge_runtime.bundle import AUDIO_ENCODER, HEAD, Bundle
-from edge_runtime.recognizer import Recognizer, softmax
+from edge_runtime.fusion import softmax
+from edge_runtime.recognizer import Recognizer
 from edge_runtime.segment import speech_of
 from edge_runtime.spu import STD_EPSILON
 
@@ -21,9 +22,10 @@ Float64 = npt.NDArray[np.float64]
 def recognize(recognizer: Recognizer, samples: Int16, block: int) -> npt.NDArray[np.float32]:
     for start in range(0, samples.size, block):
         recognizer.feed(samples[start : start + block])
-    scores = recognizer.finish()
-    assert scores is not None
-    return scores
+    verdict = recognizer.finish()
+    assert verdict is not None
+    assert verdict.modality == "audio"
+    return verdict.scores
 
 
 def whole_array_scores(bundle: Bundle, samples: Int16) -> Float64:
@@ -36,17 +38,19 @@ def whole_array_scores(bundle: Bundle, samples: Int16) -> Float64:
     manifest = bundle.manifest
     encoder, head = bundle.open_graph(AUDIO_ENCODER), bundle.open_graph(HEAD)
     (spec,) = encoder.inputs
+    audio = manifest.audio
+    assert audio is not None
     features = reference_features(samples, manifest.mfcc)
-    steps = np.rint((features - manifest.feature_mean) / manifest.feature_std / spec.scale)
+    steps = np.rint((features - audio.feature_mean) / audio.feature_std / spec.scale)
     frames = np.clip(steps + spec.zero_point, -128, 127).astype(np.int8)
 
-    count, chunk, context = len(frames), manifest.chunk_frames, manifest.context_frames
-    stride, skipped = manifest.stride, 7
+    count, chunk, context = len(frames), audio.chunk_frames, audio.context_frames
+    stride, skipped = audio.stride, 7
     shift = stride * skipped
     silence = np.full((context + shift, frames.shape[1]), spec.zero_point, np.int8)
     after = np.full((2 * chunk + context, frames.shape[1]), spec.zero_point, np.int8)
     padded = np.concatenate([silence, frames, after])
-    maps: list[list[npt.NDArray[np.int8]]] = [[] for _ in manifest.audio_kernels]
+    maps: list[list[npt.NDArray[np.int8]]] = [[] for _ in audio.kernels]
     for start in range(0, count + shift, chunk):
         outputs = encoder(padded[None, None, start : start + chunk + 2 * context])
         for kernel, output in zip(maps, outputs, strict=True):
@@ -56,17 +60,22 @@ def whole_array_scores(bundle: Bundle, samples: Int16) -> Float64:
         valid = np.concatenate(kernel)[skipped : skipped - (-count // stride)].astype(np.float64)
         real = (valid - output_spec.zero_point) * output_spec.scale
         pooled += [real.max(axis=0), real.mean(axis=0), np.sqrt(real.var(axis=0) + STD_EPSILON)]
-    standardized = (np.concatenate(pooled) - manifest.pooled_mean) / manifest.pooled_std
+    heard = np.concatenate(pooled)
+    # What is not there of the other modality is zero.
+    standardized = np.zeros(head.inputs[0].shape[1])
+    standardized[: len(heard)] = (heard - manifest.pooled_mean[: len(heard)]) / manifest.pooled_std[
+        : len(heard)
+    ]
     (logits,) = head(head.inputs[0].quantize(standardized[None]))
     real_logits = head.outputs[0].dequantize(logits)[0].astype(np.float64)
-    exponentials = np.exp(real_logits / manifest.calibration.temperature)
+    exponentials = np.exp(real_logits / manifest.calibration["audio"].temperature)
     return np.asarray(exponentials / exponentials.sum())
 
 
 def step_of_a_score(bundle: Bundle) -> float:
     """What one int8 step of the logits can move a probability by: p(1-p) <= 1/4 of it."""
     scale = bundle.open_graph(HEAD).outputs[0].scale
-    return scale / bundle.manifest.calibration.temperature / 4
+    return scale / bundle.manifest.calibration["audio"].temperature / 4
 
 
 def test_streaming_gives_the_verdict_of_a_whole_array_computation(

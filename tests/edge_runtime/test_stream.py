@@ -43,7 +43,10 @@ def verdicts(events: Sequence[Event]) -> list[tuple[object, ...]]:
 
 
 def with_threshold(bundle: Bundle, threshold: float) -> Bundle:
-    calibration = replace(bundle.manifest.calibration, threshold=threshold)
+    calibration = {
+        name: replace(chosen, threshold=threshold)
+        for name, chosen in bundle.manifest.calibration.items()
+    }
     return replace(bundle, manifest=replace(bundle.manifest, calibration=calibration))
 
 
