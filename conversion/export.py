@@ -25,7 +25,7 @@ from conversion.errors import ConversionError
 from edge_runtime.bundle import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
 from edge_runtime.fusion import MASKED_SCORE
 from edge_runtime.graph import Graph
-from training.model import STATISTICS, MscnnSpu, crop
+from training.model import STATISTICS, MscnnSpu
 
 Float32 = npt.NDArray[np.float32]
 
@@ -48,12 +48,13 @@ class AudioEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Normalized frames (1, 1, chunk + 2 context, F) -> per scale (1, 1, chunk / stride, C)."""
-        # The converter lays images out as TFLite does, which undoes both permutations.
-        image = frames.permute(0, 3, 1, 2)
-        maps = [
-            torch.relu(conv(crop(image, (max(self.kernels) - kernel) // 2)))
-            for kernel, conv in zip(self.kernels, self.convs, strict=True)
-        ]
+        maps = []
+        for kernel, conv in zip(self.kernels, self.convs, strict=True):
+            edge, width = (max(self.kernels) - kernel) // 2, frames.shape[2]
+            needed = frames[:, :, edge : width - edge] if edge else frames
+            # The converter lays images out as TFLite does, which undoes both permutations: a
+            # common one before the cuts would stay.
+            maps.append(torch.relu(conv(needed.permute(0, 3, 1, 2))))
         for layer in self.deep:
             joined = torch.cat(maps, dim=1)
             maps = [torch.relu(conv(joined)) for conv in cast(nn.ModuleList, layer)]

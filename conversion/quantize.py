@@ -58,6 +58,8 @@ def _layer_ranges(
     for node in graph.node:
         if node.op_type in _WEIGHTED:
             ranges[node.output[0]] = learned[node.input[1]]
+            # What onnx2tf calls joined maps: after the first convolution that reads them.
+            ranges[f"{node.name}_input_nhwc"] = ranges[node.input[0]]
         elif node.op_type != "Constant":
             ranges[node.output[0]] = ranges[node.input[0]]
     return ranges
