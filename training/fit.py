@@ -211,10 +211,11 @@ class EmotionModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; one cycle over the float epochs, then a cosine from `qat_lr` to zero."""
         settings = self.settings
+        decay = 0.0 if self.branches else settings.weight_decay  # what is kept must not shrink
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
         rest = [p for n, p in named if n != EMBEDDING]
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in rest if p.dim() > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in rest if p.dim() > 1], "weight_decay": decay},
             {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
         ]
         if len(rest) < len(named):
@@ -261,6 +262,7 @@ class EmotionModule(lightning.LightningModule):
         if self.branches:
             # Their int8 forms are finished: the head learns to read what the device will compute.
             self.branches.put_encoders(self.model, Phase.INT8)
+            self.branches.put_head(self.model, Phase.INT8)
             self._measure_statistics()
         phase_of_rest(self.model, self.branches, Phase.OBSERVE)
         self.model.eval()
@@ -287,6 +289,7 @@ class EmotionModule(lightning.LightningModule):
         norm.train()
         self._pass_clean_clips()
         norm.momentum = momentum
+        self.branches.put_statistics(self.model)
 
     def _pass_clean_clips(self) -> None:
         with torch.no_grad():
@@ -488,7 +491,8 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
         model.embedding.weight.requires_grad_(settings.embedding_lr > 0)
     if data.branches:
         data.branches.put_encoders(model, Phase.FLOAT)
-        data.branches.put_head(model)
+        data.branches.put_head(model, Phase.FLOAT)
+        data.branches.silence_rest(model)
 
 
 def _dataset(

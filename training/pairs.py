@@ -36,7 +36,7 @@ class PairSet:
     tokens: list[Ids]
     """Rows of the embedding table of every text; empty where a clip has no words."""
     choices: list[npt.NDArray[np.int64]]
-    """Per clip, indices into `tokens`: training draws one each time it sees the clip."""
+    """Per clip, indices into `tokens`: one is drawn each time the clip is seen."""
 
     @property
     def utterances(self) -> list[Utterance]:
@@ -78,22 +78,21 @@ def draw_words(
 class PairDataset(Dataset[Item]):
     """((features (frames, F), label, corpus), tokens (words,)) of each clip.
 
-    In training, clips vary as in `ClipDataset`, and each access draws one of the clip's texts;
-    otherwise it is the first.
+    In training, clips vary as in `ClipDataset`. Each access draws one of the clip's texts.
     """
 
     def __init__(
         self, pairs: PairSet, labels: Sequence[str], corpora: Sequence[str], training: bool
     ) -> None:
         self._clips = ClipDataset(pairs.clips, labels, corpora, training)
-        self._tokens, self._choices, self._training = pairs.tokens, pairs.choices, training
+        self._tokens, self._choices = pairs.tokens, pairs.choices
 
     def __len__(self) -> int:
         return len(self._clips)
 
     def __getitem__(self, index: int) -> Item:
         choices = self._choices[index]
-        pick = int(torch.randint(len(choices), ())) if self._training else 0
+        pick = int(torch.randint(len(choices), ()))
         return self._clips[index], torch.from_numpy(self._tokens[choices[pick]])
 
 
