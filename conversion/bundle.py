@@ -21,6 +21,7 @@ from edge_runtime.bundle import (
     EMBEDDINGS,
     MANIFEST,
     MODEL_CARD,
+    TEXT_ENCODER,
     VOCABULARY,
     AttentionPart,
     AudioPart,
@@ -32,7 +33,7 @@ from edge_runtime.bundle import (
     load_bundle,
     manifest_to_json,
 )
-from edge_runtime.graph import Graph
+from edge_runtime.graph import Graph, TensorSpec
 from edge_runtime.text.embedding import EmbeddingTable
 from edge_runtime.text.tokenizer import FIRST_WORD
 from training.embeddings import table_in_range
@@ -61,7 +62,7 @@ def build(run: Run, out: Path, target: Target, name: str, form: str = "int8") ->
         text = None
         if run.config.parts.text:
             table = _embeddings(run, model, form)
-            text, others = _text_part(run, table, work)
+            text, others = _text_part(run, table, graphs[TEXT_ENCODER].inputs[0], work)
             files |= others
         manifest = _manifest(run, model, name, target, graphs, text)
         out.mkdir(parents=True, exist_ok=True)
@@ -100,13 +101,18 @@ def _embeddings(run: Run, model: MscnnSpu, form: str) -> EmbeddingTable:
     return table_in_range(weight, *model.text_input.range())
 
 
-def _text_part(run: Run, table: EmbeddingTable, work: Path) -> tuple[TextPart, dict[str, Path]]:
-    """Vocabulary and table as files of a bundle."""
+def _text_part(
+    run: Run, table: EmbeddingTable, rows: TensorSpec, work: Path
+) -> tuple[TextPart, dict[str, Path]]:
+    """Vocabulary and table as files of a bundle; `rows` is what the encoder takes."""
+    if table.zero_point != rows.zero_point:
+        raise ConversionError(
+            f"the embedding table has zero point {table.zero_point}, the encoder {rows.zero_point}"
+        )
     files = {VOCABULARY: work / "vocabulary.txt", EMBEDDINGS: work / "embeddings.npy"}
     words = "".join(f"{word}\n" for word in run.vocabulary)
     files[VOCABULARY].write_text(words, encoding="utf-8")
     np.save(files[EMBEDDINGS], table.values)
-    quantized = table.values.dtype == np.int8
     config = run.config
     part = TextPart(
         kernels=config.text_kernels,
@@ -114,7 +120,7 @@ def _text_part(run: Run, table: EmbeddingTable, work: Path) -> tuple[TextPart, d
         punctuation=config.punctuation,
         swem=config.parts.swem,
         width=config.embedding,
-        scale=float(table.scale) if quantized else 0.0,
+        scale=rows.scale,  # the table's own, but for the last bit of a float32
         zero_point=table.zero_point,
         vocabulary=_file_spec(files[VOCABULARY]),
         embeddings=_file_spec(files[EMBEDDINGS]),

@@ -48,13 +48,11 @@ class AudioEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """Normalized frames (1, 1, chunk + 2 context, F) -> per scale (1, 1, chunk / stride, C)."""
-        maps = []
-        for kernel, conv in zip(self.kernels, self.convs, strict=True):
-            edge, width = (max(self.kernels) - kernel) // 2, frames.shape[2]
-            needed = frames[:, :, edge : width - edge] if edge else frames
-            # The converter lays images out as TFLite does, which undoes both permutations: a
-            # common one before the cuts would stay.
-            maps.append(torch.relu(conv(needed.permute(0, 3, 1, 2))))
+        edges = [(max(self.kernels) - kernel) // 2 for kernel in self.kernels]
+        maps = [
+            torch.relu(conv(_image(frames, edge, edge)))
+            for edge, conv in zip(edges, self.convs, strict=True)
+        ]
         for layer in self.deep:
             joined = torch.cat(maps, dim=1)
             maps = [torch.relu(conv(joined)) for conv in cast(nn.ModuleList, layer)]
@@ -72,13 +70,21 @@ class TextEncoder(nn.Module):
     def forward(self, window: Tensor) -> tuple[Tensor, ...]:
         """Rows (1, 1, before + n + after, F) -> per scale (1, 1, n, C)."""
         before, after = (max(self.kernels) - 1) // 2, max(self.kernels) // 2
-        image = window.permute(0, 3, 1, 2)
-        width, outputs = image.shape[3], []
+        outputs = []
         for kernel, conv in zip(self.kernels, self.convs, strict=True):
-            start, end = before - (kernel - 1) // 2, width - after + kernel // 2
-            needed = image if (start, end) == (0, width) else image[..., start:end]
-            outputs.append(torch.relu(conv(needed)).permute(0, 2, 3, 1))
+            image = _image(window, before - (kernel - 1) // 2, after - kernel // 2)
+            outputs.append(torch.relu(conv(image)).permute(0, 2, 3, 1))
         return tuple(outputs)
+
+
+def _image(window: Tensor, left: int, right: int) -> Tensor:
+    """Steps (1, 1, n, F) without `left` and `right` of them, as torch lays images out.
+
+    The converter lays them out as TFLite does, which undoes the permutation, unless it is made
+    once before several cuts.
+    """
+    cut = window[:, :, left : window.shape[2] - right] if left or right else window
+    return cut.permute(0, 3, 1, 2)
 
 
 def _as_image(layer: nn.Module) -> nn.Conv2d:

@@ -89,10 +89,12 @@ class Recognizer:
         return self._judge(None, text)
 
     def _judge(self, audio: Float32 | None, text: str) -> Verdict | None:
-        start = perf_counter()
-        reading = self._text.read(text) if self._text else None
-        middle = perf_counter()
-        self.times.text += middle - start
+        start = middle = perf_counter()
+        reading = None
+        if self._text and text:
+            reading = self._text.read(text)
+            middle = perf_counter()
+            self.times.text += middle - start
         if audio is None and reading is None:
             return None
         scores = self._fusion.scores(audio, reading)

@@ -243,6 +243,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     branches = _branches(arguments.audio_run, arguments.text_run)
     prepared = prepare(train, watched, config, settings, features, words, branches)
     data = prepared.data
+    for note in prepared.notes:
+        print(note)
     _report_skipped([*data.train.skipped, *(data.watch.skipped if data.watch else [])])
     module = fit(data, prepared.config, settings, out, arguments.resume)
     run = run_of(module, features)

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from edge_runtime.text.tokenizer import Tokenizer
 from training.corpora import Utterance
 from training.data import FeatureSettings, extract
-from training.embeddings import WordSettings, config_with, vocabulary_of
+from training.embeddings import (
+    WordSettings,
+    config_with,
+    quantize_table,
+    table_error,
+    vocabulary_of,
+)
 from training.errors import TrainingError
 from training.fit import Examples, FitData, FitSettings, augmentations
 from training.folds import official_split
@@ -39,6 +45,8 @@ class Prepared:
     config: ModelConfig
     vocabulary: list[str]
     """The words of a model that reads, in the order of its table."""
+    notes: list[str]
+    """What a user should know about the words, a sentence each."""
 
 
 def word_plan(
@@ -95,6 +103,7 @@ def prepare(
     workers : processes that extract features; 1: in this one, without a progress bar.
     """
     labels = list(config.labels)
+    notes: list[str] = []
     vocabulary, known = None, []
     texts = list(words.train) or train
     if branches.text:
@@ -103,6 +112,11 @@ def prepare(
         vocabulary = vocabulary_of(texts, words.settings)
         known = vocabulary.words
         config = config_with(config, vocabulary, words.settings)
+        error = table_error(vocabulary.table, quantize_table(vocabulary.table))
+        notes.append(
+            f"{len(known)} words of {vocabulary.source} known; in int8 they are off by "
+            f"{100 * error.relative:.1f} %"
+        )
     if branches:
         config = branches.fit_to(config)
     tokenizer = Tokenizer(known, config.tokens, config.punctuation)
@@ -125,4 +139,19 @@ def prepare(
                 watch = with_own_words(others, encode(others.utterances, tokenizer))
     if watch and not watch.utterances:
         watch = None
-    return Prepared(FitData(examples, watch, labels, vocabulary, branches), config, known)
+    if config.parts.text:
+        notes += [
+            _count(name, part, tokenizer)
+            for name, part in (("training", texts), ("watched", watched))
+        ]
+    data = FitData(examples, watch, labels, vocabulary, branches)
+    return Prepared(data, config, known, notes)
+
+
+def _count(name: str, texts: Sequence[Utterance], tokenizer: Tokenizer) -> str:
+    """How many words of `texts` a tokenizer knows, as a sentence."""
+    found = tokenize(texts, tokenizer)
+    return (
+        f"{name}: {len(found.utterances)} texts, {found.words} words, {found.unknown} of them "
+        f"unknown, {found.cut} beyond the longest text read"
+    )

@@ -307,8 +307,12 @@ def test_a_manifest_survives_being_written_and_read(bundle: Bundle, bundle_copy:
     (bundle_copy / "manifest.json").write_text(manifest_to_json(bundle.manifest))
     again = load_bundle(bundle_copy).manifest
     assert manifest_to_json(again) == manifest_to_json(bundle.manifest)
-    for name in ("feature_mean", "feature_std", "pooled_mean", "pooled_std"):
+    for name in ("pooled_mean", "pooled_std"):
         assert np.array_equal(getattr(again, name), getattr(bundle.manifest, name))
+    assert again.audio is not None
+    assert bundle.manifest.audio is not None
+    for name in ("feature_mean", "feature_std"):
+        assert np.array_equal(getattr(again.audio, name), getattr(bundle.manifest.audio, name))
 
 
 def test_the_bundle_in_the_box_is_small_and_says_where_it_comes_from(

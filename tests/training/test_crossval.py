@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def crossval_out(few_clips: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 def test_crossval_judges_every_clip_in_every_form_and_draws(crossval_out: Path) -> None:
     summary = json.loads((crossval_out / "crossval.json").read_text())
-    forms = summary["metrics"]["corpora"]["manifest"]
+    forms = summary["metrics"]["corpora"]["manifest"]["audio"]
     assert set(forms) == {"float", "fake-quant", "int8"}
     assert all(form["n"] == 32 for form in forms.values())
     for name in ("confusion_manifest.png", "curves.png"):
@@ -74,7 +75,7 @@ def test_fit_takes_calibration_and_figures_from_a_crossval(
     arguments = ["fit", f"manifest={few_clips}", "--out", str(out), *SMALL]
     assert main([*arguments, "--crossval", str(crossval_out)]) == 0
     summary, run = json.loads((crossval_out / "crossval.json").read_text()), load(out)
-    assert run.temperature == summary["temperature"]
+    assert asdict(run.calibration["audio"]) == summary["calibration"]["audio"]
     assert run.metrics == summary["metrics"]
     assert run.training["corpora"]["manifest"]["clips"] == 32
     assert run.training["corpora"]["manifest"]["speakers"] == 4

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from edge_runtime.bundle import Calibration
 from training.__main__ import main
 from training.corpora import Utterance
 from training.data import FeatureSet, FeatureSettings
@@ -94,11 +95,11 @@ def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
     short = replace(SETTINGS, epochs=1, qat_epochs=1)
     module = fit(data, CONFIG, short, tmp_path / "fit", progress=lambda *_: None)
     run = run_of(module, FeatureSettings())
-    run.temperature, run.threshold = 1.7, 0.4
+    run.calibration = {"audio": Calibration(1.7, 0.4)}
     run.save(tmp_path / "run")
     again = load(tmp_path / "run")
     assert again.config == CONFIG
-    assert (again.temperature, again.threshold) == (1.7, 0.4)
+    assert again.calibration == run.calibration
     features = [v[0] for v in clips(10, 2).variants]
     for phase in (Phase.FLOAT, Phase.INT8):
         np.testing.assert_array_equal(

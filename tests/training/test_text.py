@@ -165,7 +165,7 @@ def test_the_command_trains_on_words(tmp_path: Path, capsys: pytest.CaptureFixtu
     run = load(out)
     assert run.config.variant == "text+swem"
     assert run.config.vocabulary == 2 + len(run.vocabulary)
-    assert set(run.metrics["corpora"]["manifest"]) == {"float", "fake-quant"}
+    assert set(run.metrics["corpora"]["manifest"]["text"]) == {"float", "fake-quant", "int8"}
 
     wrong = [*arguments[:3], str(tmp_path / "no"), "--variant", "text+video"]
     assert main(wrong) == 2

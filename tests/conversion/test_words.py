@@ -1,0 +1,208 @@
+"""Models that read: their int8 and float bundles against torch, in every variant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from conversion.bundle import build
+from conversion.export import AttentionGraph
+from conversion.quantize import float_tensors, tensor_details
+from conversion.targets import target_named
+from edge_runtime import EmotionStream, load_bundle
+from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER, Bundle
+from edge_runtime.errors import BundleError
+from edge_runtime.fusion import softmax
+from edge_runtime.mfcc import mfcc
+from edge_runtime.recognizer import Recognizer
+from edge_runtime.stream import classify
+from edge_runtime.text.tokenizer import FIRST_WORD, Tokenizer
+from training.data import FeatureSettings
+from training.fakequant import Phase, set_phase
+from training.fit import predict
+from training.model import ModelConfig, MscnnSpu
+from training.run import Run
+
+VOCABULARY = [f"w{a}{b}" for a in "abcdefgh" for b in "abcdefgh"]
+SHAPES = {
+    "text": ModelConfig(variant="text"),
+    "text+swem": ModelConfig(variant="text+swem"),
+    "audio+text": ModelConfig(variant="audio+text"),
+    "all pairs": ModelConfig(variant="audio+text+att+swem", audio_stride=2),
+    "matched": ModelConfig(variant="audio+text+att", attention_pairs="matched"),
+}
+
+
+@dataclass
+class Case:
+    """A model with random weights, its bundle, and what it is shown."""
+
+    run: Run
+    bundle: Bundle
+    path: Path
+    sounds: list[npt.NDArray[np.int16]]
+    texts: list[str]
+
+    def inputs(self, hear: bool = True, read: bool = True) -> tuple[object, object]:
+        """Features and tokens of all examples; None for what the model does not take."""
+        config = self.run.config
+        tokenizer = Tokenizer(VOCABULARY, config.tokens, config.punctuation)
+        features = [mfcc(sound) for sound in self.sounds]
+        tokens = [tokenizer.encode(text).ids for text in self.texts]
+        return (
+            features if hear and config.parts.audio else None,
+            tokens if read and config.parts.text else None,
+        )
+
+    def logits(self, phase: Phase, hear: bool = True, read: bool = True) -> npt.NDArray[np.float32]:
+        """What torch computes, (n, classes)."""
+        return predict(self.run.model(phase), *self.inputs(hear, read))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    torch.manual_seed(1)
+    rng = np.random.default_rng(0)
+    config = replace(
+        SHAPES[request.param],
+        filters=24,
+        hidden=(16,),
+        vocabulary=FIRST_WORD + len(VOCABULARY),
+        embedding=10,
+    )
+    envelope = np.abs(np.sin(np.arange(24_000) / 2500))
+    sounds = [(3000 * envelope * rng.standard_normal(24_000)).astype(np.int16) for _ in range(8)]
+    counts = [1, 2, 5, 9, 14, 25, 60, 140]  # the last is cut
+    texts = [" ".join(rng.choice([*VOCABULARY, "unheardof"], count)) for count in counts]
+    model = MscnnSpu(config)
+    if config.parts.audio:
+        frames = np.concatenate([mfcc(sound) for sound in sounds])
+        model.feature_mean.copy_(torch.from_numpy(frames.mean(axis=0)))
+        model.feature_std.copy_(torch.from_numpy(frames.std(axis=0)))
+    run = Run(config, FeatureSettings(), {}, {}, vocabulary=VOCABULARY)
+    examples = Case(run, None, Path(), sounds, texts)  # type: ignore[arg-type]
+    given = examples.inputs()
+    model.standardize.momentum = None
+    model.train()
+    predict(model, *given)  # type: ignore[arg-type]
+    model.eval()
+    set_phase(model, Phase.OBSERVE)
+    predict(model, *given)  # type: ignore[arg-type]
+    run.weights = run.float_weights = model.state_dict()
+    examples.path = tmp_path_factory.mktemp("words") / "bundle"
+    build(run, examples.path, target_named("raspberry-pi"), "words")
+    examples.bundle = load_bundle(examples.path)
+    return examples
+
+
+def test_every_tensor_is_an_integer_and_nothing_moves_data(case: Case) -> None:
+    for graph in case.path.glob("*.tflite"):
+        assert float_tensors(graph) == []
+        names = [str(d["name"]).lower() for d in tensor_details(graph)]
+        assert not [n for n in names if "perm" in n or "transpose" in n]
+
+
+def test_the_device_computes_what_the_fake_quantized_model_computes(case: Case) -> None:
+    """With both, and with each alone: the same graphs, what is missing is zero."""
+    scale = case.bundle.manifest.graphs[HEAD].outputs[0].scale
+    recognizer = Recognizer(case.bundle)
+    for modality in case.bundle.manifest.modalities:
+        hear, read = "audio" in modality, "text" in modality
+        expected = case.logits(Phase.INT8, hear, read)
+        for sound, text, logits in zip(case.sounds, case.texts, expected, strict=True):
+            if hear:
+                recognizer.feed(sound)
+                verdict = recognizer.finish(text if read else "")
+            else:
+                verdict = recognizer.judge_text(text)
+            assert verdict is not None
+            assert verdict.modality == modality
+            found = np.log(verdict.scores) - np.log(verdict.scores).mean()
+            # A value next to the edge between two steps may fall to either side.
+            np.testing.assert_allclose(found, logits - logits.mean(), atol=3 * scale)
+
+
+def test_the_float_bundle_computes_what_torch_computes(case: Case, tmp_path: Path) -> None:
+    out = tmp_path / "float"
+    build(case.run, out, target_named("raspberry-pi"), "float", form="float")
+    recognizer = Recognizer(load_bundle(out))
+    assert recognizer.engine == "onnxruntime"
+    expected = softmax(case.logits(Phase.FLOAT))
+    for sound, text, scores in zip(case.sounds, case.texts, expected, strict=True):
+        recognizer.feed(sound)
+        verdict = recognizer.finish(text)
+        assert verdict is not None
+        np.testing.assert_allclose(verdict.scores, scores, atol=1e-4)
+
+
+def test_the_second_factor_of_a_product_has_zero_point_zero(case: Case) -> None:
+    """XNNPACK takes it for zero whatever it is."""
+    manifest = case.bundle.manifest
+    if manifest.text:
+        assert {t.zero_point for t in manifest.graphs[TEXT_ENCODER].outputs} == {0}
+    if manifest.attention:
+        *keys, _, _ = manifest.graphs[ATTENTION].inputs
+        assert {t.zero_point for t in keys} == {0}
+
+
+def test_a_text_without_words_is_no_text(case: Case) -> None:
+    stream = EmotionStream(case.bundle, segment=case.bundle.manifest.segment.whole())
+    assert stream.judge_text("... !") is None
+    if case.bundle.manifest.audio:
+        event = classify(stream, case.sounds[0], " ... ")
+        assert event.modality == "audio"
+        assert event.scores == classify(stream, case.sounds[0]).scores
+
+
+def test_words_count_for_one_utterance(case: Case) -> None:
+    if not case.bundle.manifest.audio:
+        pytest.skip("it hears nothing")
+    stream = EmotionStream(case.bundle, segment=case.bundle.manifest.segment.whole())
+    silent = classify(stream, case.sounds[0])
+    both = classify(stream, case.sounds[0], case.texts[3])
+    again = classify(stream, case.sounds[0])
+    assert (silent.modality, both.modality, again.modality) == ("audio", "audio+text", "audio")
+    assert both.text == case.texts[3]
+    assert silent.scores == again.scores != both.scores
+
+
+def test_a_damaged_table_or_vocabulary_is_refused(case: Case, tmp_path: Path) -> None:
+    import hashlib
+    import json
+    import shutil
+
+    def refused(name: str, content: bytes, part: str) -> str:
+        copy = tmp_path / name
+        shutil.copytree(case.path, copy)
+        (copy / name).write_bytes(content)
+        with pytest.raises(BundleError, match="is damaged") as first:
+            load_bundle(copy)
+        assert name in str(first.value)
+        manifest = json.loads((copy / "manifest.json").read_text())
+        manifest["text"][part]["sha256"] = hashlib.sha256(content).hexdigest()
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(BundleError) as second:
+            load_bundle(copy)
+        return str(second.value)
+
+    assert "not a table" in refused("embeddings.npy", b"no table", "embeddings")
+    assert "expected int8 (65, 10)" in refused("vocabulary.txt", b"one\n" * 63, "vocabulary")
+
+
+def test_attention_on_the_device_is_the_equation() -> None:
+    """softmax(e . h) h over the words alone, in the graph's own form."""
+    rng = np.random.default_rng(5)
+    maps, queries = rng.random((1, 9, 6)), rng.random((1, 12, 6))
+    maps[:, 4:] = 0
+    mask = np.where(np.arange(9) < 4, 0.0, -16.0)[None, None]
+    graph = AttentionGraph(matched=False)
+    (found,) = graph(*(torch.from_numpy(x) for x in (maps, mask, queries)))
+    for query, result in zip(queries[0], found[0].numpy(), strict=True):
+        weights = np.exp([query @ h for h in maps[0, :4]])
+        expected = sum(w * h for w, h in zip(weights / weights.sum(), maps[0, :4], strict=True))
+        np.testing.assert_allclose(result, expected, atol=1e-5)
