@@ -23,6 +23,7 @@ _EPILOG = """examples:
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
   python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
   python -m training fit      meld=data/meld --variant text+swem --out runs/meld
+  python -m training fit      ravdess=data/ravdess --variant audio+speaker --speaker xvector.scp
   python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
@@ -58,6 +59,17 @@ class WordSettings:
     """Most frequent words that are known beside those of the training texts."""
     punctuation: bool = False
     """Take . , ! ? and ... for words: for written text, not for what an ASR returns."""
+
+
+@dataclass(frozen=True)
+class SpeakerSettings:
+    """Speaker embeddings, for a variant with +speaker."""
+
+    speaker: str = ""
+    """Where they are from: resemblyzer (computed here), FILE.scp, FILE.ark, FILE.npy with its ids
+    in FILE.txt, or a folder of ID.npy."""
+    utt2spk: Path | None = None
+    """Kaldi's utt2spk, where the embeddings are those of speakers it names."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         add_arguments(command.add_argument_group("schedule"), FitSettings)
         add_arguments(command.add_argument_group("model"), ModelSettings)
+        add_arguments(command.add_argument_group("speaker embedding"), SpeakerSettings)
     add_arguments(fit.add_argument_group("words"), WordSettings)
     fit.add_argument("--resume", action="store_true", help="go on where RUN was interrupted")
     fit.add_argument(
@@ -207,7 +220,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     if not 0 <= share < 1:
         raise TrainingError(f"--watch {share} is not a share from 0 to 1")
     borrowed = _crossval_summary(arguments.crossval, labels) if arguments.crossval else None
-    config = _config(arguments, labels)
+    config, speakers = _with_speakers(arguments, _config(arguments, labels), utterances)
     features = FeatureSettings()
     train_set: FeatureSet | TextSet
     watch_set: FeatureSet | TextSet | None
@@ -228,17 +241,19 @@ def _fit(arguments: argparse.Namespace) -> int:
         train_set = extract(train, features, augmentations(settings))
         watch_set = extract(watched, features) if watched else None
     _report_skipped([*train_set.skipped, *(watch_set.skipped if watch_set else [])])
-    data = FitData(train_set, watch_set, labels, vocabulary)
+    data = FitData(train_set, watch_set, labels, vocabulary, speakers)
     module = fit(data, config, settings, out, arguments.resume)
     run = run_of(module, features)
     if vocabulary:
         run.vocabulary = vocabulary.words
     run.training = _training_record(found, settings, train_set.utterances, train_set)
+    if speakers:
+        run.training["speaker_embedding"] = speakers.source
     if borrowed:
         run.temperature, run.threshold = borrowed["temperature"], borrowed["threshold"]
         run.metrics = borrowed["metrics"]
     elif watch_set:
-        _measure_on_watched(run, watch_set)
+        _measure_on_watched(run, watch_set, speakers)
     run.save(out)
     if watch_set:
         write_manifest(out / WATCHED, watch_set.utterances)
@@ -268,14 +283,16 @@ def _crossval(arguments: argparse.Namespace) -> int:
     found = load_corpora(arguments.corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
+    config, speakers = _with_speakers(arguments, _config(arguments, labels), utterances)
     result = crossval(
         utterances,
-        _config(arguments, labels),
+        config,
         settings,
         FeatureSettings(),
         folds,
         out,
         arguments.jobs or default_jobs(),
+        speakers,
     )
     metrics = result.metrics()
     temperature, threshold, error = result.calibration()
@@ -298,7 +315,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
     }
     (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
     for corpus, forms in metrics.items():
-        panels = [(f"{corpus}, {form}", forms[form]) for form in ("float", "int8")]
+        panels = [(f"{corpus}, {form}", forms[form]) for form in ("float", "int8") if form in forms]
         plot_confusion(panels, out / f"confusion_{corpus}.png")
     plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.epochs)
     console = Console()
@@ -365,6 +382,30 @@ def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
         raise TrainingError(str(error)) from None
 
 
+def _with_speakers(
+    arguments: argparse.Namespace, config: Any, utterances: list[Any]
+) -> tuple[Any, Any]:
+    """`config` at the width of the speaker embeddings, and those; as it is and None without."""
+    from training.errors import TrainingError
+    from training.speaker import load_speakers
+
+    chosen = from_arguments(SpeakerSettings, arguments)
+    if config.parts.speaker != bool(chosen.speaker):
+        raise TrainingError(
+            f"variant {config.variant} needs --speaker: resemblyzer, or a file of embeddings"
+            if config.parts.speaker
+            else f"variant {config.variant} takes no speaker embedding; add +speaker to it"
+        )
+    if not chosen.speaker:
+        return config, None
+    speakers = load_speakers(chosen.speaker, utterances, chosen.utt2spk)
+    print(
+        f"{len(speakers.vectors)} of {len(utterances)} utterances have a speaker embedding of "
+        f"{speakers.source}, {speakers.width} wide"
+    )
+    return replace(config, speaker=speakers.width), speakers
+
+
 def _texts(
     arguments: argparse.Namespace, train: list[Any], watched: list[Any]
 ) -> tuple[Any, Any, Any]:
@@ -415,7 +456,7 @@ def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
     return summary
 
 
-def _measure_on_watched(run: Any, watched: Any) -> None:
+def _measure_on_watched(run: Any, watched: Any, speakers: Any = None) -> None:
     """Calibrate and measure on the speakers that did not train; fake-quant stands for int8."""
     import numpy as np
 
@@ -428,13 +469,14 @@ def _measure_on_watched(run: Any, watched: Any) -> None:
     labels = list(run.config.labels)
     truth = np.array([labels.index(u.label) for u in watched.utterances])
     corpora = np.array([u.corpus for u in watched.utterances])
+    known = speakers.of(watched.utterances) if speakers else None
     logits = {}
     for form, phase in (("float", Phase.FLOAT), ("fake-quant", Phase.INT8)):
         if isinstance(watched, TextSet):
-            logits[form] = predict_text(run.model(phase), watched.tokens)
+            logits[form] = predict_text(run.model(phase), watched.tokens, known)
         else:
             clean = [variants[0] for variants in watched.variants]
-            logits[form] = predict(run.model(phase), clean)
+            logits[form] = predict(run.model(phase), clean, known)
     run.temperature, run.threshold, error = calibrate(logits["fake-quant"], truth)
     speakers = len({u.speaker for u in watched.utterances})
     run.metrics = {

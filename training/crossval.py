@@ -34,6 +34,7 @@ from training.folds import Fold, session_folds, speaker_folds
 from training.metrics import Metrics, calibration_error, fit_temperature, measure, unsure_threshold
 from training.model import ModelConfig
 from training.progress import FoldProgress
+from training.speaker import SpeakerVectors
 
 FORMS = ("float", "fake-quant", "int8")
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
@@ -47,7 +48,7 @@ class CrossvalResult:
     utterances: list[Utterance]
     labels: list[str]
     logits: dict[str, Logits]
-    """Form to (n, classes)."""
+    """Form to (n, classes); without int8 where the variant has no converter."""
     folds: int
 
     def truth(self) -> npt.NDArray[np.int64]:
@@ -67,12 +68,12 @@ class CrossvalResult:
         }
 
     def calibration(self) -> tuple[float, float, float]:
-        """Temperature, threshold, and expected calibration error, of the int8 predictions.
+        """Temperature, threshold, and expected calibration error, of the last form's predictions.
 
         The error is cross-fitted: each half of the clips is judged at the temperature that fits
         the other half.
         """
-        return calibrate(self.logits["int8"], self.truth())
+        return calibrate(list(self.logits.values())[-1], self.truth())
 
 
 def crossval(
@@ -83,10 +84,13 @@ def crossval(
     folds: int | None,
     out: Path,
     jobs: int,
+    speakers: SpeakerVectors | None = None,
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
-    Folds are cut by speaker; with None, each recording session is a fold.
+    Folds are cut by speaker; with None, each recording session is a fold. `speakers` are the
+    embeddings for a variant that takes them; it is judged in float and fake-quantized, as it is
+    not converted.
     A fold that is finished in `out` is not trained again.
     Raises TrainingError when the data does not fold, or the converter fails.
     """
@@ -110,6 +114,7 @@ def crossval(
                     features,
                     out / f"fold{number}",
                     progress.queue,
+                    speakers,
                 ),
             )
             for number, fold in enumerate(plan, 1)
@@ -117,9 +122,10 @@ def crossval(
         progress.follow(futures)
         results = [future.result() for future in futures]
     labels = list(config.labels)
-    logits: dict[str, Logits] = {f: np.zeros((len(usable), len(labels)), np.float32) for f in FORMS}
+    forms = [form for form in FORMS if form in results[0]]
+    logits: dict[str, Logits] = {f: np.zeros((len(usable), len(labels)), np.float32) for f in forms}
     for fold, result in zip(plan, results, strict=True):
-        for form in FORMS:
+        for form in forms:
             logits[form][fold.test] = result[form]
     return CrossvalResult(list(usable), labels, logits, len(plan))
 
@@ -147,6 +153,7 @@ class _FoldTask:
     features: FeatureSettings
     folder: Path
     queue: Any
+    speakers: SpeakerVectors | None
 
 
 def _run_fold(task: _FoldTask) -> dict[str, Logits]:
@@ -161,7 +168,7 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     train_set = _quietly(train, task, len(augmentations(task.settings)))
     test_set = _quietly(test, task, 1)
     module = fit(
-        FitData(train_set, test_set, list(task.config.labels)),
+        FitData(train_set, test_set, list(task.config.labels), speakers=task.speakers),
         task.config,
         task.settings,
         task.folder,
@@ -173,11 +180,13 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     run.training = {"fold": task.number}
     run.save(task.folder)
     clean = [variants[0] for variants in test_set.variants]
+    known = None if task.speakers is None else task.speakers.of(test)
     result = {
-        "float": predict(run.model(Phase.FLOAT), clean),
-        "fake-quant": predict(run.model(Phase.INT8), clean),
-        "int8": int8_logits(convert(task.folder, task.folder / "bundle"), test),
+        "float": predict(run.model(Phase.FLOAT), clean, known),
+        "fake-quant": predict(run.model(Phase.INT8), clean, known),
     }
+    if task.speakers is None:
+        result["int8"] = int8_logits(convert(task.folder, task.folder / "bundle"), test)
     np.savez(done, **result)  # type: ignore[arg-type]
     task.queue.put((task.number, "done", 0))
     return result

@@ -40,6 +40,7 @@ from training.fakequant import Phase, set_phase
 from training.folds import check_classes
 from training.model import MODALITIES, ModelConfig, MscnnSpu
 from training.run import LOG_FOLDER, Run
+from training.speaker import SpeakerVectors, attach, with_speakers
 from training.text import Ids, TextDataset, TextSet, collate_text
 
 EMBEDDING = "embedding.weight"
@@ -108,6 +109,8 @@ class FitData:
     labels: list[str]
     vocabulary: Vocabulary | None = None
     """What the tokens mean, for a model that reads."""
+    speakers: SpeakerVectors | None = None
+    """Speaker embeddings, for a model that takes them."""
     corpora: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -291,7 +294,7 @@ class EmotionModule(lightning.LightningModule):
             inputs["tokens"] = inputs["tokens"].masked_fill(lost, UNKNOWN)
         if "features" in inputs and "tokens" in inputs:
             rows = len(batch.labels)
-            modalities = torch.ones(rows, len(MODALITIES), dtype=torch.bool)
+            modalities = inputs.get("modalities", torch.ones(rows, len(MODALITIES))).bool()
             draw = torch.rand(rows)
             modalities[:, 0] = draw >= settings.modality_dropout / 2
             modalities[:, 1] = draw < 1 - settings.modality_dropout / 2
@@ -423,14 +426,21 @@ def class_weights(utterances: Sequence[Utterance], labels: Sequence[str]) -> Ten
     return len(utterances) / (len(labels) * counts.clamp_min(1).float())
 
 
-def predict(model: MscnnSpu, features: Sequence[Float32]) -> Float32:
-    """Logits (n, classes) of raw feature arrays, in batches of similar length."""
-    return _predict(model, features, collate)
+def predict(
+    model: MscnnSpu, features: Sequence[Float32], speakers: Float32 | None = None
+) -> Float32:
+    """Logits (n, classes) of raw feature arrays, in batches of similar length.
+
+    `speakers` are embeddings (n, width), for a model that takes them; NaN where there is none.
+    """
+    return _predict(model, features, collate, speakers)
 
 
-def predict_text(model: MscnnSpu, tokens: Sequence[Ids]) -> Float32:
-    """Logits (n, classes) of token arrays, in batches of similar length."""
-    return _predict(model, tokens, collate_text)
+def predict_text(
+    model: MscnnSpu, tokens: Sequence[Ids], speakers: Float32 | None = None
+) -> Float32:
+    """Logits (n, classes) of token arrays, with `speakers` as in `predict`."""
+    return _predict(model, tokens, collate_text, speakers)
 
 
 @torch.no_grad()
@@ -438,12 +448,15 @@ def _predict(
     model: MscnnSpu,
     sequences: Sequence[Float32] | Sequence[Ids],
     collate_fn: Callable[[list[tuple[Tensor, int, int]]], Batch],
+    speakers: Float32 | None = None,
 ) -> Float32:
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     logits = np.empty((len(sequences), len(model.config.labels)), np.float32)
     for start in range(0, len(order), 32):
         indices = order[start : start + 32]
         batch = collate_fn([(torch.from_numpy(sequences[i]), 0, 0) for i in indices])
+        if speakers is not None:
+            attach(batch, torch.from_numpy(speakers[indices]))
         logits[indices] = model(**batch.inputs()).numpy()
     return logits
 
@@ -457,6 +470,8 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
         mean, std = feature_statistics([variants[0] for variants in data.train.variants])
         model.feature_mean.copy_(torch.from_numpy(mean))
         model.feature_std.copy_(torch.from_numpy(std))
+    if parts.speaker and data.speakers is None:
+        raise TrainingError(f"variant {model.config.variant} needs speaker embeddings")
     if parts.text:
         if not isinstance(data.train, TextSet) or data.vocabulary is None:
             raise TrainingError(f"variant {model.config.variant} needs words")
@@ -466,8 +481,18 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
 
 def _dataset(
     data: FitData, examples: FeatureSet | TextSet, training: FitSettings | None
-) -> tuple[Dataset[tuple[Tensor, int, int]], Callable[[Any], Batch]]:
+) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
     """A dataset of `examples`, and what makes its batches; augmented with `training`."""
+    dataset, collate_fn = _modalities_dataset(data, examples, training)
+    if data.speakers is not None:
+        return with_speakers(dataset, collate_fn, data.speakers.of(examples.utterances))
+    return dataset, collate_fn
+
+
+def _modalities_dataset(
+    data: FitData, examples: FeatureSet | TextSet, training: FitSettings | None
+) -> tuple[Dataset[tuple[Tensor, int, int]], Callable[[Any], Batch]]:
+    """What `_dataset` makes of sound and words."""
     if isinstance(examples, TextSet):
         return TextDataset(examples, data.labels, data.corpora), collate_text
     clips = ClipDataset(examples, data.labels, data.corpora, training is not None)
