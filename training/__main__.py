@@ -9,7 +9,7 @@ import logging
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ _EPILOG = """examples:
   python -m training fit      meld=data/meld --variant text+swem --out runs/words
   python -m training fit      ravdess=data/ravdess meld=data/meld --variant audio+text+att+swem \
       --pair --audio-run runs/mine --text-run runs/words --modality-dropout 0.5
+  python -m training fit      ravdess=data/ravdess --variant audio+speaker --speaker xvector.scp
   python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
@@ -52,6 +53,17 @@ class ModelSettings:
     """Width of the hidden dense layer."""
     dropout: float = 0.5
     """Dropout before each dense layer."""
+
+
+@dataclass(frozen=True)
+class SpeakerSettings:
+    """Speaker embeddings, for a variant with +speaker."""
+
+    speaker: str = ""
+    """Where they are from: resemblyzer (computed here), FILE.scp, FILE.ark, FILE.npy with its ids
+    in FILE.txt, or a folder of ID.npy."""
+    utt2spk: Path | None = None
+    """Kaldi's utt2spk, where the embeddings are those of speakers it names."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
         add_arguments(command.add_argument_group("schedule"), FitSettings)
         add_arguments(command.add_argument_group("model"), ModelSettings)
         add_word_arguments(command.add_argument_group("words"))
+        add_arguments(command.add_argument_group("speaker embedding"), SpeakerSettings)
     fit.add_argument(
         "--audio-run",
         type=Path,
@@ -234,7 +247,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     if not 0 <= share < 1:
         raise TrainingError(f"--watch {share} is not a share from 0 to 1")
     borrowed = _crossval_summary(arguments.crossval, labels) if arguments.crossval else None
-    config, features = _config(arguments, labels), FeatureSettings()
+    config, known = _with_speakers(arguments, _config(arguments, labels), utterances)
+    features = FeatureSettings()
     usable, words = _word_plan(arguments, utterances, config)
     split = None if config.parts.audio else official_split(usable)
     train, watched = split or watch_split(usable, share)
@@ -242,7 +256,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         watched = draw_words(watched, words.test, words.seed)
     branches = _branches(arguments.audio_run, arguments.text_run)
     prepared = prepare(train, watched, config, settings, features, words, branches)
-    data = prepared.data
+    data = replace(prepared.data, speakers=known)
     for note in prepared.notes:
         print(note)
     _report_skipped([*data.train.skipped, *(data.watch.skipped if data.watch else [])])
@@ -250,6 +264,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     run = run_of(module, features)
     run.vocabulary = prepared.vocabulary
     run.training = _training_record(found, settings, [*data.train.utterances, *words.train], data)
+    if known:
+        run.training["speaker_embedding"] = known.source
     if branches:
         run.training["branches"] = {
             name: branch.training.get("settings", {})
@@ -260,7 +276,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         run.calibration = _calibration_of(borrowed)
         run.metrics = borrowed["metrics"]
     run.save(out)
-    _measure(run, out, data.watch, words, bool(borrowed), bool(split))
+    _measure(run, out, data, words, bool(borrowed), bool(split))
     if data.watch:
         write_manifest(out / WATCHED, data.watch.utterances)
     plot_curves([out], out / "curves.png", settings.epochs)
@@ -291,7 +307,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
     found = load_corpora(arguments.corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
-    config = _config(arguments, labels)
+    config, known = _with_speakers(arguments, _config(arguments, labels), utterances)
     usable, words = _word_plan(arguments, utterances, config)
     for path in (arguments.audio_runs, arguments.text_run):
         if path and not path.exists():
@@ -307,6 +323,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
         words,
         arguments.audio_runs,
         arguments.text_run,
+        known,
     )
     found_out = summarize(result.verdicts, result.utterances, labels)
     metrics = found_out.metrics
@@ -404,6 +421,30 @@ def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
         raise TrainingError(str(error)) from None
 
 
+def _with_speakers(
+    arguments: argparse.Namespace, config: Any, utterances: list[Any]
+) -> tuple[Any, Any]:
+    """`config` at the width of the speaker embeddings, and those; as it is and None without."""
+    from training.errors import TrainingError
+    from training.speaker import load_speakers
+
+    chosen = from_arguments(SpeakerSettings, arguments)
+    if config.parts.speaker != bool(chosen.speaker):
+        raise TrainingError(
+            f"variant {config.variant} needs --speaker: resemblyzer, or a file of embeddings"
+            if config.parts.speaker
+            else f"variant {config.variant} takes no speaker embedding; add +speaker to it"
+        )
+    if not chosen.speaker:
+        return config, None
+    speakers = load_speakers(chosen.speaker, utterances, chosen.utt2spk)
+    print(
+        f"{len(speakers.vectors)} of {len(utterances)} utterances have a speaker embedding of "
+        f"{speakers.source}, {speakers.width} wide"
+    )
+    return replace(config, speaker=speakers.width), speakers
+
+
 def _word_plan(
     arguments: argparse.Namespace, utterances: list[Any], config: Any
 ) -> tuple[list[Any], Any]:
@@ -450,7 +491,7 @@ def _calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: Calibration(**chosen) for name, chosen in summary["calibration"].items()}
 
 
-def _measure(run: Any, out: Path, watched: Any, words: Any, borrowed: bool, official: bool) -> None:
+def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, official: bool) -> None:
     """Measure and calibrate on what did not train, in every form; write the run again.
 
     Spoken clips, unless the figures are borrowed; and the development texts by themselves.
@@ -459,7 +500,7 @@ def _measure(run: Any, out: Path, watched: Any, words: Any, borrowed: bool, offi
     from training.data import FeatureSet
     from training.pairs import PAIRING, PairSet
 
-    metrics = run.metrics
+    metrics, watched = run.metrics, data.watch
     metrics.setdefault("corpora", {})
     metrics.setdefault("calibration_error", {})
     parts: list[tuple[list[Any], Any, str]] = []
@@ -480,7 +521,9 @@ def _measure(run: Any, out: Path, watched: Any, words: Any, borrowed: bool, offi
         return
     bundle = convert(out, out / "bundle")
     for utterances, features, protocol in parts:
-        summary = summarize(judge(run, bundle, utterances, features), utterances, run.config.labels)
+        summary = summarize(
+            judge(run, bundle, utterances, features, data.speakers), utterances, run.config.labels
+        )
         metrics["protocol"] = "; ".join(filter(None, [metrics.get("protocol"), protocol]))
         for corpus, modalities in summary.metrics.items():
             metrics["corpora"].setdefault(corpus, {}).update(modalities)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from training.pairs import draw_words
 from training.prepare import WordPlan, prepare
 from training.progress import FoldProgress
 from training.run import Run, load
+from training.speaker import SpeakerVectors
 from training.text import encode
 from training.warmstart import Branches
 
@@ -106,6 +107,7 @@ def crossval(
     words: WordPlan | None = None,
     audio_runs: Path | None = None,
     text_run: Path | None = None,
+    speakers: SpeakerVectors | None = None,
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
@@ -122,13 +124,14 @@ def crossval(
     audio_runs : a finished crossval of an audio model over the same folds, whose encoders the
         folds start from and keep (`training.warmstart`).
     text_run : a run of a text model, likewise; it must not have trained on the words tested.
+    speakers : speaker embeddings, for a variant that takes them.
     """
     usable = extract(utterances, features, augmentations(settings)).utterances
     plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
     words = words or WordPlan()
     if config.parts.text and words.test:
         usable = draw_words(usable, words.test, words.seed)
-    _refuse_other_plan(out, plan, usable, settings, config)
+    _refuse_other_plan(out, plan, usable, settings, config, speakers)
     context = multiprocessing.get_context("spawn")
     with (
         FoldProgress(len(plan), settings.epochs + settings.qat_epochs) as progress,
@@ -149,6 +152,7 @@ def crossval(
                     text_run,
                     out / f"fold{number}",
                     progress.queue,
+                    speakers,
                 ),
             )
             for number, fold in enumerate(plan, 1)
@@ -190,6 +194,7 @@ class _FoldTask:
     text_run: Path | None
     folder: Path
     queue: Any
+    speakers: SpeakerVectors | None
 
 
 def _run_fold(task: _FoldTask) -> dict[str, Logits]:
@@ -217,7 +222,7 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     )
     config = prepared.config
     module = fit(
-        prepared.data,
+        replace(prepared.data, speakers=task.speakers),
         config,
         task.settings,
         task.folder,
@@ -233,7 +238,8 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     if config.parts.audio:
         known = extract(test, task.features, workers=1, progress=False)
         clean = [variants[0] for variants in known.variants]
-    result = judge(run, convert(task.folder, task.folder / "bundle"), test, clean)
+    bundle = convert(task.folder, task.folder / "bundle")
+    result = judge(run, bundle, test, clean, task.speakers)
     np.savez(done, **result)  # type: ignore[arg-type]
     task.queue.put((task.number, "done", 0))
     return result
@@ -244,7 +250,8 @@ def judge(
     bundle_path: Path,
     utterances: Sequence[Utterance],
     features: Sequence[Float32] | None,
-) -> dict[str, Logits]:
+    speakers: SpeakerVectors | None = None,
+) -> Verdicts:
     """Logits (n, classes) of every modality there is and every form of a model.
 
     Parameters
@@ -252,12 +259,14 @@ def judge(
     run, bundle_path : the model, and the bundle made of it.
     utterances : what is judged; their `text` is what is read.
     features : their raw features; None for words alone.
+    speakers : their speaker embeddings, for a model that takes them.
     """
     parts, tokens = run.config.parts, None
     if parts.text:
         reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
         tokens = encode(utterances, reader)
     bundle = load_bundle(bundle_path)
+    vectors = speakers.of(utterances) if speakers else None
     result = {}
     for modality in bundle.manifest.modalities:
         if modality != TEXT and features is None:
@@ -265,8 +274,8 @@ def judge(
         heard = features if modality != TEXT else None
         read = tokens if modality != AUDIO else None
         for form, phase in (("float", Phase.FLOAT), ("fake-quant", Phase.INT8)):
-            result[f"{modality}/{form}"] = predict(run.model(phase), heard, read)
-        result[f"{modality}/int8"] = int8_logits(bundle, utterances, modality)
+            result[f"{modality}/{form}"] = predict(run.model(phase), heard, read, vectors)
+        result[f"{modality}/int8"] = int8_logits(bundle, utterances, modality, vectors)
     return result
 
 
@@ -280,11 +289,21 @@ def convert(run: Path, out: Path) -> Path:
     return out
 
 
-def int8_logits(bundle: Bundle, utterances: Sequence[Utterance], modality: str = AUDIO) -> Logits:
-    """Logits, up to a constant, of utterances through the device's code, (n, classes)."""
+def int8_logits(
+    bundle: Bundle,
+    utterances: Sequence[Utterance],
+    modality: str = AUDIO,
+    speakers: Float32 | None = None,
+) -> Logits:
+    """Logits, up to a constant, of utterances through the device's code, (n, classes).
+
+    `speakers` are embeddings (n, width), NaN where there is none.
+    """
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     rows = []
-    for utterance in utterances:
+    for row, utterance in enumerate(utterances):
+        if speakers is not None:
+            stream.speaker = None if np.isnan(speakers[row]).any() else speakers[row]
         samples: Int16 = np.zeros(0, np.int16)
         if modality != TEXT:
             samples = read_file(utterance.audio, utterance.start, utterance.end)
@@ -302,18 +321,20 @@ def _refuse_other_plan(
     utterances: Sequence[Utterance],
     settings: FitSettings,
     config: ModelConfig,
+    speakers: SpeakerVectors | None,
 ) -> None:
     """Finished folds are only good for the same data, folds and settings."""
-    identity = json.dumps(
-        {
-            "settings": repr(settings),
-            "config": repr(config),
-            "test": [
-                [f"{u.corpus}/{u.audio.name}/{u.start}/{u.text}" for u in _take(utterances, f.test)]
-                for f in plan
-            ],
-        }
-    )
+    parts = {
+        "settings": repr(settings),
+        "config": repr(config),
+        "test": [
+            [f"{u.corpus}/{u.audio.name}/{u.start}/{u.text}" for u in _take(utterances, f.test)]
+            for f in plan
+        ],
+    }
+    if speakers:
+        parts["speakers"] = speakers.digest(utterances)
+    identity = json.dumps(parts)
     path = out / "plan.json"
     if path.exists() and path.read_text() != identity:
         raise TrainingError(

@@ -41,6 +41,7 @@ from training.folds import check_classes
 from training.model import MODALITIES, ModelConfig, MscnnSpu
 from training.pairs import PairDataset, PairSet, collate_pairs
 from training.run import LOG_FOLDER, Run
+from training.speaker import SpeakerVectors, attach, with_speakers
 from training.text import Ids, TextDataset, TextSet, collate_text
 from training.warmstart import Branches, phase_of_rest
 
@@ -115,6 +116,8 @@ class FitData:
     """What the tokens mean, for a model that reads."""
     branches: Branches = field(default_factory=Branches)
     """Runs whose encoders a bimodal model starts from, and keeps."""
+    speakers: SpeakerVectors | None = None
+    """Speaker embeddings, for a model that takes them."""
     corpora: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -311,7 +314,7 @@ class EmotionModule(lightning.LightningModule):
             inputs["tokens"] = inputs["tokens"].masked_fill(lost, UNKNOWN)
         if "features" in inputs and "tokens" in inputs:
             rows = len(batch.labels)
-            modalities = torch.ones(rows, len(MODALITIES), dtype=torch.bool)
+            modalities = inputs.get("modalities", torch.ones(rows, len(MODALITIES))).bool()
             draw = torch.rand(rows)
             modalities[:, 0] = draw >= settings.modality_dropout / 2
             modalities[:, 1] = draw < 1 - settings.modality_dropout / 2
@@ -450,6 +453,7 @@ def predict(
     model: MscnnSpu,
     features: Sequence[Float32] | None = None,
     tokens: Sequence[Ids] | None = None,
+    speakers: Float32 | None = None,
 ) -> Float32:
     """Logits (n, classes) of n utterances, in batches of similar length.
 
@@ -457,6 +461,7 @@ def predict(
     ----------
     features : raw features (frames, F) of each; None for words alone.
     tokens : rows of the embedding table of each; None for audio alone.
+    speakers : speaker embeddings (n, width), for a model that takes them; NaN where there is none.
     """
     given = features if features is not None else tokens
     assert given is not None
@@ -468,6 +473,8 @@ def predict(
         for sequences, collate_fn in ((features, collate), (tokens, collate_text)):
             if sequences is not None:
                 batch = collate_fn([(torch.from_numpy(sequences[i]), 0, 0) for i in rows])
+                if speakers is not None:
+                    attach(batch, torch.from_numpy(speakers[rows]))
                 inputs |= batch.inputs()
         logits[rows] = model(**inputs).numpy()
     return logits
@@ -483,6 +490,8 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
         mean, std = feature_statistics([variants[0] for variants in clips.variants])
         model.feature_mean.copy_(torch.from_numpy(mean))
         model.feature_std.copy_(torch.from_numpy(std))
+    if parts.speaker and data.speakers is None:
+        raise TrainingError(f"variant {model.config.variant} needs speaker embeddings")
     if parts.text:
         if isinstance(data.train, FeatureSet) or not (data.vocabulary or data.branches.text):
             raise TrainingError(f"variant {model.config.variant} needs words")
@@ -499,6 +508,16 @@ def _dataset(
     data: FitData, examples: Examples, training: FitSettings | None
 ) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
     """A dataset of `examples`, and what makes its batches; augmented with `training`."""
+    dataset, collate_fn = _modalities_dataset(data, examples, training)
+    if data.speakers is not None:
+        return with_speakers(dataset, collate_fn, data.speakers.of(examples.utterances))
+    return dataset, collate_fn
+
+
+def _modalities_dataset(
+    data: FitData, examples: Examples, training: FitSettings | None
+) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
+    """What `_dataset` makes of sound and words."""
     if isinstance(examples, TextSet):
         return TextDataset(examples, data.labels, data.corpora), collate_text
     crop = (training.min_frames, training.max_frames) if training else None
