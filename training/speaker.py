@@ -388,8 +388,10 @@ def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
             if known is None:
                 return "no voice in it"
             write_cache(path, known)
-    except (AudioError, OSError) as error:
+    except AudioError as error:
         return str(error)
+    except OSError as error:
+        return str(error.strerror)
     return known
 
 
