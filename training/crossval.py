@@ -96,7 +96,7 @@ def crossval(
     """
     usable = extract(utterances, features, augmentations(settings)).utterances
     plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
-    _refuse_other_plan(out, plan, usable, settings, config)
+    _refuse_other_plan(out, plan, usable, settings, config, speakers)
     context = multiprocessing.get_context("spawn")
     with (
         FoldProgress(len(plan), settings.epochs + settings.qat_epochs) as progress,
@@ -226,18 +226,20 @@ def _refuse_other_plan(
     utterances: Sequence[Utterance],
     settings: FitSettings,
     config: ModelConfig,
+    speakers: SpeakerVectors | None,
 ) -> None:
     """Finished folds are only good for the same data, folds and settings."""
-    identity = json.dumps(
-        {
-            "settings": repr(settings),
-            "config": repr(config),
-            "test": [
-                [f"{u.corpus}/{u.audio.name}/{u.start}" for u in _take(utterances, f.test)]
-                for f in plan
-            ],
-        }
-    )
+    parts = {
+        "settings": repr(settings),
+        "config": repr(config),
+        "test": [
+            [f"{u.corpus}/{u.audio.name}/{u.start}" for u in _take(utterances, f.test)]
+            for f in plan
+        ],
+    }
+    if speakers:
+        parts["speakers"] = speakers.digest(utterances)
+    identity = json.dumps(parts)
     path = out / "plan.json"
     if path.exists() and path.read_text() != identity:
         raise TrainingError(

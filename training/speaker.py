@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import multiprocessing
 import struct
 import warnings
 from collections import Counter
@@ -60,6 +61,10 @@ class SpeakerVectors:
             if utterance in self.vectors:
                 rows[index] = self.vectors[utterance]
         return rows
+
+    def digest(self, utterances: Sequence[Utterance]) -> str:
+        """What tells these embeddings of `utterances` from others, in hexadecimal."""
+        return hashlib.sha256(self.of(utterances).tobytes()).hexdigest()
 
 
 def load_speakers(
@@ -375,6 +380,8 @@ def _text(path: Path) -> str:
 def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
     """The embedding of one clip, or why it has none."""
     utterance, version, folder = task
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # there is a process a core
     try:
         content = hashlib.sha256(utterance.audio.read_bytes()).hexdigest()
         part = [utterance.start, utterance.end]
@@ -397,8 +404,7 @@ def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
 
 @remember
 def _encoder() -> Any:
-    """The pre-trained encoder, on the CPU; one a process, and one thread each."""
-    torch.set_num_threads(1)
+    """The pre-trained encoder, on the CPU; one a process."""
     return _resemblyzer().VoiceEncoder("cpu", verbose=False)
 
 
