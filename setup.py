@@ -40,7 +40,12 @@ WORKSTATION = {
     "speaker": ["librosa>=0.10", "scipy>=1.12,<2"],
     # onnx2tf pins onnx and others; whatever it chooses is what it was tested with.
     "convert": ["onnx2tf>=2.6.9", "ai-edge-quantizer>=0.5.1", "onnxruntime>=1.20"],
-    "bench": ["python_speech_features>=0.6", "scikit-learn>=1.5", "scipy>=1.12"],
+    "bench": [
+        "python_speech_features>=0.6",
+        "scikit-learn>=1.5",
+        "scipy>=1.12",
+        "opensmile>=2.5",  # eGeMAPS and ComParE; free for research and private use only
+    ],
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.6",

@@ -1,4 +1,4 @@
-"""Accuracy of a bundle on labelled clips, through the code that runs on the device."""
+"""Accuracy of a bundle on labelled utterances, through the code that runs on the device."""
 
 from __future__ import annotations
 
@@ -17,76 +17,157 @@ from edge_runtime import EmotionStream
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import AudioError
+from edge_runtime.events import EmotionEvent
+from edge_runtime.mfcc import Int16
 from edge_runtime.stream import classify
 from training.corpora import Utterance
 from training.metrics import Metrics, measure
 
 log = logging.getLogger(__name__)
 
+TRANSCRIPT, ASR, OFF = "transcript", "asr", "off"
+TEXTS = (TRANSCRIPT, ASR, OFF)
+"""Whose words a bundle reads: those of the manifest, those it hears itself, none."""
+
 
 @dataclass
 class AccuracyResult:
-    """Verdicts on the clips that could be judged."""
+    """Verdicts on the utterances that could be judged."""
 
     judged: list[Utterance]
-    scores: list[dict[str, float]]
-    """Probabilities of each judged clip."""
+    verdicts: list[EmotionEvent]
+    """The final verdict on each judged utterance."""
     skipped: int
-    """Clips whose label the bundle does not know, or without audio that can be read."""
+    """Utterances whose label the bundle does not know, or of which it can take nothing."""
     labels: list[str]
+    text: str
+    """Whose words were read: one of `TEXTS`."""
 
     def metrics(self) -> Metrics:
         """UA, WA and the rest; the label of a verdict is its most probable class."""
-        truth = np.array([self.labels.index(u.label) for u in self.judged])
-        predicted = np.array([self.labels.index(max(s, key=lambda k: s[k])) for s in self.scores])
-        return measure(truth, predicted, self.labels)
+        return self._measure(range(len(self.judged)))
+
+    def by_modality(self) -> dict[str, Metrics]:
+        """The same by what the verdicts rest on: "audio", "text", "audio+text", as they occur."""
+        modalities = [verdict.modality for verdict in self.verdicts]
+        return {
+            modality: self._measure([i for i, m in enumerate(modalities) if m == modality])
+            for modality in sorted(set(modalities))
+        }
 
     def write_predictions(self, path: Path) -> None:
-        """A CSV: path, true label, predicted label, probability of every class."""
+        """A CSV: path, text, true label, predicted label, modality, probability of every class."""
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["path", "label", "predicted", *self.labels])
-            for utterance, scores in zip(self.judged, self.scores, strict=True):
-                values = [f"{scores[label]:.4f}" for label in self.labels]
-                best = max(scores, key=lambda k: scores[k])
-                writer.writerow([utterance.path, utterance.label, best, *values])
+            writer.writerow(["path", "text", "label", "predicted", "modality", *self.labels])
+            for utterance, verdict in zip(self.judged, self.verdicts, strict=True):
+                values = [f"{verdict.scores[label]:.4f}" for label in self.labels]
+                row = [utterance.path, utterance.text, utterance.label]
+                writer.writerow([*row, _best(verdict), verdict.modality, *values])
+
+    def _measure(self, indices: Sequence[int]) -> Metrics:
+        truth = np.array([self.labels.index(self.judged[i].label) for i in indices])
+        predicted = np.array([self.labels.index(_best(self.verdicts[i])) for i in indices])
+        return measure(truth, predicted, self.labels)
 
 
-def accuracy(bundle: Bundle, utterances: Sequence[Utterance]) -> AccuracyResult:
-    """Stream every clip, as one utterance, through `bundle`.
+def accuracy(
+    bundle: Bundle, utterances: Sequence[Utterance], text: str | None = None
+) -> AccuracyResult:
+    """Judge every utterance by all that `bundle` takes of it: a clip, streamed, and words.
 
-    Clips with a label that the bundle does not know, clips that cannot be read and utterances that
-    are text only are logged and counted. Raises BenchmarkError when none is left.
+    Utterances with a label that the bundle does not know, clips that cannot be read, and utterances
+    of which the bundle can take nothing are logged and counted. Raises BenchmarkError when none is
+    left, and when words are asked for that the bundle does not read.
+
+    Parameters
+    ----------
+    bundle : what is judged.
+    utterances : clips, texts, or both in one.
+    text : one of `TEXTS`; by default transcript where the bundle reads words and `utterances` have
+        some, else off.
     """
     labels = list(bundle.manifest.labels)
+    text = choose_text(bundle, utterances, text)
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
-    result = AccuracyResult([], [], 0, labels)
-    text_only = sum(u.path is None for u in utterances)
-    if text_only:
-        log.warning("skipped %d utterances that are text only", text_only)
-    if text_only and text_only == len(utterances):
-        raise BenchmarkError(f"all {text_only} utterances of the manifest are text only")
+    result = AccuracyResult([], [], 0, labels, text)
+    why = ""
     console = Console(stderr=True)
-    for utterance in track(utterances, "streaming clips", console=console, transient=True):
-        if utterance.path is None:
-            result.skipped += 1
-            continue
-        if utterance.label not in labels:
-            result.skipped += 1
-            log.warning("skipped %s: the bundle has no class %r", utterance.path, utterance.label)
-            continue
+    for utterance in track(utterances, "judging utterances", console=console, transient=True):
         try:
-            samples = read_file(utterance.path, utterance.start, utterance.end)
-        except AudioError as error:
+            if utterance.label not in labels:
+                raise BenchmarkError(f"the bundle has no class {utterance.label!r}")
+            samples, words = inputs(bundle, utterance, text)
+            verdict = _verdict(stream, samples, words)
+        except (BenchmarkError, AudioError) as error:
             result.skipped += 1
-            log.warning("skipped %s", error)
-            continue
-        if not samples.size:
-            result.skipped += 1
-            log.warning("skipped %s: no samples between start and end", utterance.path)
-            continue
-        result.judged.append(utterance)
-        result.scores.append(classify(stream, samples).scores)
+            # Errors of audio name their file.
+            where = "" if isinstance(error, AudioError) else f"{_name(utterance)}: "
+            why = f"{where}{error}"
+            log.warning("skipped %s", why)
+        else:
+            result.judged.append(utterance)
+            result.verdicts.append(verdict)
     if not result.judged:
-        raise BenchmarkError("no clip of the manifest could be judged")
+        raise BenchmarkError(f"no utterance of the manifest could be judged; the last was {why}")
     return result
+
+
+def _verdict(stream: EmotionStream, samples: Int16 | None, words: str | None) -> EmotionEvent:
+    """The final verdict on one utterance; None stands for a modality that is not there.
+
+    The one place where the runtime is asked.
+    """
+    if samples is None or words is not None:
+        raise BenchmarkError("this version of edge_runtime judges audio alone, without words")
+    return classify(stream, samples)
+
+
+def choose_text(bundle: Bundle, utterances: Sequence[Utterance], asked: str | None) -> str:
+    """The default of `--text`, or what was asked if the bundle can do it."""
+    reads = _takes(bundle, "text")
+    if asked is None:
+        return TRANSCRIPT if reads and any(u.text for u in utterances) else OFF
+    if asked != OFF and not reads:
+        raise BenchmarkError(
+            f"--text {asked}: bundle {bundle.manifest.name} ({bundle.manifest.variant}) reads no "
+            "words; use --text off"
+        )
+    if asked == ASR:
+        raise BenchmarkError("--text asr: this version of edge_runtime hears no words")
+    return asked
+
+
+def inputs(bundle: Bundle, utterance: Utterance, text: str) -> tuple[Int16 | None, str | None]:
+    """Samples and words of an utterance as far as the bundle takes them, None for what it lacks.
+
+    Raises AudioError for a clip that cannot be read, BenchmarkError where neither is there.
+    """
+    hears, reads = _takes(bundle, "audio"), _takes(bundle, "text")
+    words = utterance.text if reads and text == TRANSCRIPT and utterance.text else None
+    samples = None
+    if utterance.path is not None and hears:
+        samples = read_file(utterance.path, utterance.start, utterance.end)
+        if not samples.size:
+            raise BenchmarkError("no samples between start and end")
+    if samples is None and words is None:
+        bundle_name = f"bundle {bundle.manifest.name}"
+        no_audio = "it has no audio" if utterance.path is None else f"{bundle_name} hears nothing"
+        no_words = "it has no words"
+        if utterance.text:
+            no_words = "--text is not transcript" if reads else f"{bundle_name} reads no words"
+        raise BenchmarkError(f"{no_audio}, and {no_words}")
+    return samples, words
+
+
+def _takes(bundle: Bundle, modality: str) -> bool:
+    """Whether the bundle's model has a branch for "audio" or "text"."""
+    return modality in bundle.manifest.variant.split("+")
+
+
+def _best(verdict: EmotionEvent) -> str:
+    return max(verdict.scores, key=lambda label: verdict.scores[label])
+
+
+def _name(utterance: Utterance) -> str:
+    return str(utterance.path) if utterance.path else repr(utterance.text[:40])

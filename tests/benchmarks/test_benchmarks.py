@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.accuracy import AccuracyResult, choose_text, inputs
+from benchmarks.errors import BenchmarkError
 from edge_runtime import EmotionStream
 from edge_runtime.audio.file import read_file
 from edge_runtime.bench import format_table, measure
 from edge_runtime.bundle import Bundle
+from edge_runtime.events import EmotionEvent
 from edge_runtime.stream import classify
+from training.corpora import Utterance
 
 SCENE = Path(__file__).parents[2] / "edge_runtime" / "demo" / "scene.flac"
+METRICS = ("n", "ua", "wa", "labels", "confusion", "per_class_recall")
 CUTS = [(0.5, 4.9), (5.0, 8.8), (9.0, 13.7), (14.0, 17.3)]
 
 
@@ -36,8 +42,9 @@ def test_accuracy_is_that_of_the_streaming_path_and_counts_what_it_skips(
     arguments = ["--manifest", str(manifest), "--json", str(out), "--predictions", str(verdicts)]
     assert main(["accuracy", *arguments, "--plot", str(plot)]) == 0
     result = json.loads(out.read_text())
-    assert set(result) >= {"n", "ua", "wa", "labels", "confusion", "per_class_recall"}
-    assert (result["n"], result["skipped"]) == (3, 2)
+    assert set(result) >= set(METRICS)
+    assert (result["n"], result["skipped"], result["text"]) == (3, 2, "off")
+    assert result["by_modality"]["audio"] == {key: result[key] for key in METRICS}
     assert sum(map(sum, result["confusion"])) == 3
     assert plot.stat().st_size > 5000
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole())
@@ -50,6 +57,65 @@ def test_accuracy_is_that_of_the_streaming_path_and_counts_what_it_skips(
             assert float(row[label]) == pytest.approx(score, abs=6e-5)  # four decimals
     right = sum(row["label"] == row["predicted"] for row in rows)
     assert result["wa"] == pytest.approx(right / 3, abs=1e-4)
+
+
+def test_texts_need_a_bundle_that_reads(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "texts.csv", tmp_path / "a.json"
+    path.write_text("path,label,text\n,sad,alas\n")
+    assert main(["accuracy", "--manifest", str(path)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "'alas': it has no audio, and bundle default reads no words" in error
+    # Beside clips they are skipped, and said to be.
+    path.write_text(f"path,label,text,start,end\n,sad,alas,,\n{SCENE},happy,hello there,5.0,8.8\n")
+    assert main(["accuracy", "--manifest", str(path), "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert (result["n"], result["skipped"], result["text"]) == (1, 1, "off")
+    assert list(result["by_modality"]) == ["audio"]
+    for asked in ("transcript", "asr"):
+        assert main(["accuracy", "--manifest", str(path), "--text", asked]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert f"--text {asked}: bundle default (audio) reads no words" in error
+
+
+@pytest.mark.parametrize(
+    ("variant", "text", "expected"),
+    [
+        ("audio+text+att", None, ["audio+text", "text", "audio"]),
+        ("audio+text", "off", ["audio", None, "audio"]),
+        ("text+swem", None, ["text", "text", None]),
+        ("audio", None, ["audio", None, "audio"]),
+    ],
+)
+def test_each_row_gives_what_the_bundle_takes_of_it(
+    bundle: Bundle, variant: str, text: str | None, expected: list[str | None]
+) -> None:
+    both = Utterance(SCENE, "sad", "a", "m", text="alas", start=0.5, end=4.9)
+    rows = [both, replace(both, path=None), replace(both, text="")]
+    wordy = replace(bundle, manifest=replace(bundle.manifest, variant=variant))
+    chosen = choose_text(wordy, rows, text)
+    for row, modality in zip(rows, expected, strict=True):
+        if modality is None:
+            with pytest.raises(BenchmarkError, match=r"(no audio|hears nothing), and"):
+                inputs(wordy, row, chosen)
+            continue
+        samples, words = inputs(wordy, row, chosen)
+        given = [n for n, v in (("audio", samples), ("text", words)) if v is not None]
+        assert "+".join(given) == modality
+
+
+def test_figures_are_told_by_modality(bundle: Bundle) -> None:
+    def verdict(label: str, modality: str) -> EmotionEvent:
+        scores = {name: 0.7 if name == label else 0.1 for name in bundle.manifest.labels}
+        return EmotionEvent(1.0, True, 0.0, 1.0, label, 0.7, scores, modality=modality)
+
+    row = Utterance(SCENE, "sad", "a", "m")
+    verdicts = [verdict("sad", "audio"), verdict("sad", "text"), verdict("happy", "text")]
+    result = AccuracyResult([row] * 3, verdicts, 0, list(bundle.manifest.labels), "transcript")
+    parts = {name: (part.n, part.wa) for name, part in result.by_modality().items()}
+    assert parts == {"audio": (1, 1.0), "text": (2, 0.5)}
+    assert result.metrics().wa == pytest.approx(2 / 3)
 
 
 def test_words_alone_are_compared_on_the_development_split(
@@ -78,7 +144,8 @@ def test_nothing_to_measure_is_one_line(
     path.write_text("path,label\ngone.wav,sad\n")
     assert main(["accuracy", "--manifest", str(path)]) == 2
     error = capsys.readouterr().err
-    assert "no clip of the manifest could be judged" in error.splitlines()[-1]
+    assert "no utterance of the manifest could be judged" in error.splitlines()[-1]
+    assert "gone.wav" in error.splitlines()[-1]
     assert main(["accuracy", "--manifest", str(tmp_path / "none.csv")]) == 2
     assert "none.csv" in capsys.readouterr().err
 
