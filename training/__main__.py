@@ -423,7 +423,7 @@ def _measure_on_watched(run: Any, watched: Any) -> None:
     from training.fakequant import Phase
     from training.fit import predict, predict_text
     from training.metrics import measure
-    from training.text import TextSet
+    from training.text import TextSet, without_any_marks
 
     labels = list(run.config.labels)
     truth = np.array([labels.index(u.label) for u in watched.utterances])
@@ -435,6 +435,9 @@ def _measure_on_watched(run: Any, watched: Any) -> None:
         else:
             clean = [variants[0] for variants in watched.variants]
             logits[form] = predict(run.model(phase), clean)
+    if isinstance(watched, TextSet) and run.config.punctuation:
+        spoken = without_any_marks(watched.tokens, run.vocabulary)
+        logits["fake-quant, no marks"] = predict_text(run.model(Phase.INT8), spoken)
     run.temperature, run.threshold, error = calibrate(logits["fake-quant"], truth)
     speakers = len({u.speaker for u in watched.utterances})
     run.metrics = {

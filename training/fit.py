@@ -40,7 +40,7 @@ from training.fakequant import Phase, set_phase
 from training.folds import check_classes
 from training.model import MODALITIES, ModelConfig, MscnnSpu
 from training.run import LOG_FOLDER, Run
-from training.text import Ids, TextDataset, TextSet, collate_text
+from training.text import Ids, TextDataset, TextSet, collate_text, mark_rows
 
 EMBEDDING = "embedding.weight"
 FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
@@ -84,6 +84,8 @@ class FitSettings:
     """Standard deviation of the noise added to normalized features."""
     word_dropout: float = 0.1
     """Share of words that are read as the unknown word."""
+    punctuation_dropout: float = 0.0
+    """Share of the texts that lose all their marks, as an ASR returns them; for --punctuation."""
     embedding_lr: float = 0.5
     """Learning rate of the word embeddings, relative to the rest; 0 keeps them as they are."""
     modality_dropout: float = 0.3
@@ -344,6 +346,9 @@ def fit(
     _begin_with(model, data, settings)
     examples = len(data.train.utterances)
     clean, clean_collate = _dataset(data, data.train, None)
+    if isinstance(data.train, TextSet):
+        # Texts without marks are no distortion: the device's statistics and ranges are for both.
+        clean_collate = _text_collate(data, settings)
     module = EmotionModule(
         model,
         settings,
@@ -469,10 +474,18 @@ def _dataset(
 ) -> tuple[Dataset[tuple[Tensor, int, int]], Callable[[Any], Batch]]:
     """A dataset of `examples`, and what makes its batches; augmented with `training`."""
     if isinstance(examples, TextSet):
-        return TextDataset(examples, data.labels, data.corpora), collate_text
+        return TextDataset(examples, data.labels, data.corpora), _text_collate(data, training)
     clips = ClipDataset(examples, data.labels, data.corpora, training is not None)
     crop = (training.min_frames, training.max_frames) if training else None
     return clips, partial(collate, crop=crop)
+
+
+def _text_collate(data: FitData, training: FitSettings | None) -> Callable[[Any], Batch]:
+    """What makes batches of texts; some lose their marks with `training`."""
+    if training is None or training.punctuation_dropout == 0 or data.vocabulary is None:
+        return collate_text
+    marks = mark_rows(data.vocabulary.words)
+    return partial(collate_text, marks=marks, punctuation_dropout=training.punctuation_dropout)
 
 
 class _Report(lightning.Callback):
