@@ -28,6 +28,7 @@ from edge_runtime.fusion import softmax
 from edge_runtime.mfcc import Float32, Int16
 from edge_runtime.stream import judge_clip
 from edge_runtime.text.tokenizer import Tokenizer
+from edge_runtime.text.tokenizer import words as words_of
 from training.corpora import Utterance
 from training.data import FeatureSettings, extract
 from training.errors import TrainingError
@@ -276,6 +277,10 @@ def judge(
         for form, phase in (("float", Phase.FLOAT), ("fake-quant", Phase.INT8)):
             result[f"{modality}/{form}"] = predict(run.model(phase), heard, read, vectors)
         result[f"{modality}/int8"] = int8_logits(bundle, utterances, modality, vectors)
+        if modality == TEXT and run.config.punctuation:
+            # What an ASR returns has no marks.
+            plain = [replace(u, text=" ".join(words_of(u.text))) for u in utterances]
+            result[f"{modality}/int8, no marks"] = int8_logits(bundle, plain, modality, vectors)
     return result
 
 

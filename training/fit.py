@@ -42,7 +42,7 @@ from training.model import MODALITIES, ModelConfig, MscnnSpu
 from training.pairs import PairDataset, PairSet, collate_pairs
 from training.run import LOG_FOLDER, Run
 from training.speaker import SpeakerVectors, attach, with_speakers
-from training.text import Ids, TextDataset, TextSet, collate_text
+from training.text import Ids, TextDataset, TextSet, collate_text, mark_rows
 from training.warmstart import Branches, phase_of_rest
 
 EMBEDDING = "embedding.weight"
@@ -87,6 +87,8 @@ class FitSettings:
     """Standard deviation of the noise added to normalized features."""
     word_dropout: float = 0.1
     """Share of words that are read as the unknown word."""
+    punctuation_dropout: float = 0.0
+    """Share of the texts that lose all their marks, as an ASR returns them; for --punctuation."""
     embedding_lr: float = 0.5
     """Learning rate of the word embeddings, relative to the rest; 0 keeps them as they are."""
     modality_dropout: float = 0.3
@@ -368,6 +370,11 @@ def fit(
     data.branches.freeze(model)
     examples = len(data.train.utterances)
     clean, clean_collate = _dataset(data, data.train, None)
+    # Texts without marks are no distortion: the device's statistics and ranges are for both.
+    if isinstance(data.train, TextSet):
+        clean_collate = _text_collate(data, settings)
+    elif isinstance(data.train, PairSet) and data.speakers is None:
+        clean_collate = partial(collate_pairs, read=_text_collate(data, settings))
     module = EmotionModule(
         model,
         settings,
@@ -519,14 +526,22 @@ def _modalities_dataset(
 ) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
     """What `_dataset` makes of sound and words."""
     if isinstance(examples, TextSet):
-        return TextDataset(examples, data.labels, data.corpora), collate_text
+        return TextDataset(examples, data.labels, data.corpora), _text_collate(data, training)
     crop = (training.min_frames, training.max_frames) if training else None
     varied = training is not None
     if isinstance(examples, PairSet):
         pairs = PairDataset(examples, data.labels, data.corpora, varied)
-        return pairs, partial(collate_pairs, crop=crop)
+        return pairs, partial(collate_pairs, crop=crop, read=_text_collate(data, training))
     clips = ClipDataset(examples, data.labels, data.corpora, varied)
     return clips, partial(collate, crop=crop)
+
+
+def _text_collate(data: FitData, training: FitSettings | None) -> Callable[[Any], Batch]:
+    """What makes batches of texts; some lose their marks with `training`."""
+    if training is None or training.punctuation_dropout == 0 or data.vocabulary is None:
+        return collate_text
+    marks = mark_rows(data.vocabulary.words)
+    return partial(collate_text, marks=marks, punctuation_dropout=training.punctuation_dropout)
 
 
 class _Report(lightning.Callback):

@@ -7,7 +7,7 @@ whatever is trained or measured that way says so (`PAIRING`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -96,11 +96,15 @@ class PairDataset(Dataset[Item]):
         return self._clips[index], torch.from_numpy(self._tokens[choices[pick]])
 
 
-def collate_pairs(items: Sequence[Item], crop: tuple[int, int] | None = None) -> Batch:
-    """Pad clips and texts to the longest; `crop` as in `collate`."""
+def collate_pairs(
+    items: Sequence[Item],
+    crop: tuple[int, int] | None = None,
+    read: Callable[[list[tuple[Tensor, int, int]]], Batch] = collate_text,
+) -> Batch:
+    """Pad clips and texts to the longest; `crop` as in `collate`, `read` as `collate_text`."""
     batch = collate([clip for clip, _ in items], crop)
-    read = collate_text([(tokens, 0, 0) for _, tokens in items])
-    batch.tokens, batch.words = read.tokens, read.words
+    texts = read([(tokens, 0, 0) for _, tokens in items])
+    batch.tokens, batch.words = texts.tokens, texts.words
     return batch
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from edge_runtime.text.tokenizer import PADDING, Tokenizer
+from edge_runtime.text.tokenizer import FIRST_WORD, PADDING, Tokenizer, is_mark
 from training.corpora import Utterance
 from training.data import Batch
 
@@ -72,9 +72,34 @@ class TextDataset(Dataset[tuple[Tensor, int, int]]):
         return torch.from_numpy(self._tokens[index]), self._labels[index], self._corpora[index]
 
 
-def collate_text(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
-    """Pad texts to the longest, which may be empty."""
+def mark_rows(vocabulary: Sequence[str]) -> Tensor:
+    """Rows of the embedding table that stand for marks, int64 (marks,)."""
+    rows = [row for row, word in enumerate(vocabulary, FIRST_WORD) if is_mark(word)]
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def without_marks(tokens: Tensor, marks: Tensor) -> Tensor:
+    """Tokens (words,) without the rows `marks`; a text of nothing else stays as it is."""
+    plain = tokens[~torch.isin(tokens, marks)]
+    return plain if len(plain) else tokens
+
+
+def collate_text(
+    items: Sequence[tuple[Tensor, int, int]],
+    marks: Tensor | None = None,
+    punctuation_dropout: float = 0.0,
+) -> Batch:
+    """Pad texts to the longest, which may be empty.
+
+    A share `punctuation_dropout` of them, 0 to 1, drawn at random, loses every row in `marks`: a
+    model so trained reads written text and what an ASR returns.
+    """
     texts = [tokens for tokens, _, _ in items]
+    if marks is not None and punctuation_dropout > 0:
+        lost = torch.rand(len(texts)) < punctuation_dropout
+        texts = [
+            without_marks(t, marks) if gone else t for t, gone in zip(texts, lost, strict=True)
+        ]
     longest = max(1, *(len(text) for text in texts), 0)
     padded = torch.full((len(texts), longest), PADDING)
     for row, text in enumerate(texts):

@@ -76,6 +76,11 @@ def words(text: str, punctuation: bool = False) -> list[str]:
     return ["..." if word.startswith("..") else word for word in marked]
 
 
+def is_mark(word: str) -> bool:
+    """Whether a word that `words` gives with `punctuation` is a mark."""
+    return _WORD.fullmatch(word) is None
+
+
 def plainer_forms(word: str) -> Iterator[str]:
     """`word`, and what it is looked up as when it is not known, best first."""
     stem = word.partition("'")[0]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.text.embedding import EmbeddingTable
-from edge_runtime.text.tokenizer import MAX_TOKENS, UNKNOWN, Tokenizer, words
+from edge_runtime.text.tokenizer import MAX_TOKENS, UNKNOWN, Tokenizer, is_mark, words
 
 VOCABULARY = ["i", "so", "soo", "mike", "don't", "happy", "o'clock", "cool"]
 
@@ -31,6 +31,7 @@ def test_words_are_lower_cased_and_keep_their_apostrophes(text: str, expected: l
 def test_punctuation_stays_where_it_is_asked_for() -> None:
     found = words("Well... no, Mike\u2019s?! (Yes) \u2026 $5.", punctuation=True)
     assert found == ["well", "...", "no", ",", "mike's", "?", "!", "yes", "...", "5", "."]
+    assert [w for w in found if is_mark(w)] == ["...", ",", "?", "!", "...", "."]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from training.folds import official_split
 from training.metrics import measure
 from training.model import ModelConfig, MscnnSpu, variants
 from training.run import load
-from training.text import TextSet, collate_text, tokenize
+from training.text import TextSet, collate_text, mark_rows, tokenize, without_marks
 
 GOOD = ["hooray", "lovely", "great", "don't worry"]
 BAD = ["alas", "awful", "never again", "can't"]
@@ -132,6 +132,49 @@ def test_a_batch_of_texts_is_padded_with_row_zero() -> None:
     assert batch.inputs()["words"].tolist() == [2, 1]
 
 
+def test_a_share_of_the_texts_loses_its_marks() -> None:
+    import torch
+
+    marks = mark_rows(["oh", "!", "don't", "...", "7"])
+    assert marks.tolist() == [3, 5]
+    text, only_marks = torch.tensor([2, 3, 4, 5, 6]), torch.tensor([3, 5])
+    assert without_marks(text, marks).tolist() == [2, 4, 6]
+    assert without_marks(only_marks, marks).tolist() == [3, 5]
+    torch.manual_seed(0)
+    batch = collate_text([(text, 0, 0)] * 2000, marks, punctuation_dropout=0.3)
+    # Five standard deviations of a binomial share of 2,000.
+    lost = (batch.inputs()["words"] == 3).float().mean().item()
+    assert abs(lost - 0.3) < 5 * (0.3 * 0.7 / 2000) ** 0.5
+    assert set(batch.inputs()["words"].tolist()) == {3, 5}
+    assert collate_text([(text, 0, 0)], marks).inputs()["words"].tolist() == [5]
+
+
+def test_a_model_that_may_lose_its_marks_reads_texts_with_and_without(tmp_path: Path) -> None:
+    """Where only the mark tells in half of the texts, and only a word in the other half."""
+    rng = np.random.default_rng(0)
+    texts = []
+    for index in range(240):
+        label, word, mark = (("happy", "hooray", "!"), ("sad", "alas", "..."))[index % 2]
+        plain = " ".join(str(w) for w in rng.choice(PLAIN, 4))
+        text = f"{plain} {mark}" if index % 4 < 2 else f"{plain} {word} {mark}"
+        texts.append(Utterance(None, label, f"s{index}", "toy", text=text))
+    source = vectors()
+    source.words.extend(["!", "..."])
+    known = Vectors(source.words, np.vstack([source.values, np.eye(2, 8)]).astype("float32"), "toy")
+    vocabulary = build_vocabulary(known, [u.text for u in texts], 100, punctuation=True)
+    tokenizer = Tokenizer(vocabulary.words, punctuation=True)
+    rows, width = vocabulary.table.shape
+    config = ModelConfig(
+        ("happy", "sad"), "text+swem", filters=8, hidden=(8,), vocabulary=rows, embedding=width
+    )
+    data = FitData(tokenize(texts, tokenizer), None, ["happy", "sad"], vocabulary)
+    settings = replace(SETTINGS, punctuation_dropout=0.5)
+    model = fit(data, config, settings, tmp_path, progress=lambda *_: None).final(Phase.INT8)
+    spoken = [replace(u, text=u.text.rstrip(" .!")) for u in texts[2::4] + texts[3::4]]
+    assert accuracy(model, tokenize(texts, tokenizer)) >= 0.95
+    assert accuracy(model, tokenize(spoken, tokenizer)) >= 0.95
+
+
 def test_official_splits_are_kept_and_their_test_is_left_alone() -> None:
     texts = [*utterances(4, 0), *utterances(3, 1)]
     test = replace(texts[0], split="test")
@@ -157,6 +200,7 @@ def test_the_command_trains_on_words(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     out = tmp_path / "run"
     options = "--variant text+swem --filters 8 --hidden 8 --epochs 2 --qat-epochs 1 --batch 8"
+    options += " --punctuation --punctuation-dropout 0.5"
     arguments = ["fit", f"manifest={manifest}", "--out", str(out), "--vectors", str(file)]
     assert main([*arguments, *options.split()]) == 0
     printed = capsys.readouterr().out
@@ -165,7 +209,12 @@ def test_the_command_trains_on_words(tmp_path: Path, capsys: pytest.CaptureFixtu
     run = load(out)
     assert run.config.variant == "text+swem"
     assert run.config.vocabulary == 2 + len(run.vocabulary)
-    assert set(run.metrics["corpora"]["manifest"]["text"]) == {"float", "fake-quant", "int8"}
+    assert set(run.metrics["corpora"]["manifest"]["text"]) == {
+        "float",
+        "fake-quant",
+        "int8",
+        "int8, no marks",
+    }
 
     wrong = [*arguments[:3], str(tmp_path / "no"), "--variant", "text+video"]
     assert main(wrong) == 2
