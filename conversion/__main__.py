@@ -47,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     parity.set_defaults(command=_parity)
 
     inspect = commands.add_parser("inspect", help="operations, delegate, MACs, memory, time")
-    inspect.add_argument("bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'")
+    inspect.add_argument(
+        "bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'"
+    )
     inspect.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
     inspect.set_defaults(command=_inspect)
 

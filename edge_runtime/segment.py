@@ -262,7 +262,9 @@ def _levels(frames: Int16) -> list[float]:
     # utterance begins depends neither on how the samples were cut nor on the machine.
     values = frames.astype(np.float64)
     sums = np.einsum("fs,fs->f", values, values).tolist()
-    return [10 * log10(energy / _FULL_SCALE) if energy > _SILENT else _SILENCE_DB for energy in sums]
+    return [
+        10 * log10(energy / _FULL_SCALE) if energy > _SILENT else _SILENCE_DB for energy in sums
+    ]
 
 
 def _joined(found: list[Boundary]) -> list[Boundary]:
