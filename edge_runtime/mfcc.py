@@ -327,8 +327,10 @@ class _Work:
         self._spectrum = np.empty((groups, double, count), np.float32)
         self._real, self._imaginary = self._spectrum[:, :phases], self._spectrum[:, phases:]
         self._power = np.empty((groups, phases, count), np.float32)
-        self._bins = self._power.reshape(groups * phases, count)
         self._energies = np.empty((len(transform.mel), count), np.float32)
+        # The same by groups of columns: products so small that no BLAS splits them over threads.
+        self._bins = self._power.reshape(-1, count // _GROUP, _GROUP).transpose(1, 0, 2)
+        self._mels = self._energies.reshape(-1, count // _GROUP, _GROUP).transpose(1, 0, 2)
 
     def run(self, windows: Float32, out: Float32) -> None:
         """Windows of the signal (n, window), n <= count, to cepstra: the first n rows of `out`."""
@@ -340,7 +342,7 @@ class _Work:
         np.matmul(transform.second, self._phases, out=self._spectrum)
         np.square(self._spectrum, out=self._spectrum)
         np.add(self._real, self._imaginary, out=self._power)
-        np.matmul(transform.mel, self._bins, out=self._energies)
+        np.matmul(transform.mel, self._bins, out=self._mels)
         np.maximum(self._energies, np.float32(_ENERGY_FLOOR), out=self._energies)
         np.log(self._energies, out=self._energies)
         np.matmul(self._energies.T, transform.cepstral, out=out)

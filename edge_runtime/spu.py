@@ -47,8 +47,7 @@ class RunningStatistics:
         steps = len(parts[0])
         if len(self._values) < steps:
             self._values = np.empty((steps, self._sum.size), np.float32)
-            self._ones = np.ones(steps, np.float32)
-        values, ones = self._values[:steps], self._ones[:steps]
+        values = self._values[:steps]
         begin = 0
         for part in parts:
             end = begin + part.shape[1]
@@ -57,12 +56,11 @@ class RunningStatistics:
         if np.ndim(offset) or offset:
             values -= np.asarray(offset, np.float32)
         self.count += steps
-        np.maximum(self._maximum, values.max(axis=0), out=self._maximum)
-        # Sums over steps as matrix products: a tenth of the time of numpy's sums over an axis, and
-        # exact in float32 for int8 maps, whatever the order of the terms.
-        self._sum += ones @ values
+        np.maximum(self._maximum, np.maximum.reduce(values), out=self._maximum)
+        # Of int8 maps exact in float32, whatever the order of the terms.
+        self._sum += np.add.reduce(values)
         np.square(values, out=values)
-        self._sum_of_squares += ones @ values
+        self._sum_of_squares += np.add.reduce(values)
 
     def merge(self, other: RunningStatistics) -> None:
         """Add the steps that `other` has seen."""
