@@ -100,8 +100,8 @@ def inspect_bundle(bundle: Bundle) -> list[GraphReport]:
 
 def inspect_graph(role: str, content: bytes) -> GraphReport:
     """A report on the TFLite graph of these bytes. Raises ConversionError as `inspect_bundle`."""
-    model = _Model(content)
     delegated = _delegated(content)
+    model = _Model(content)
     operations = tuple(
         Operation(
             name=model.operation_name(index),
@@ -235,9 +235,11 @@ def _delegated(content: bytes) -> set[int]:
     """
     from ai_edge_litert.interpreter import Interpreter
 
+    if content[4:8] != _FILE_IDENTIFIER:
+        raise ConversionError("these bytes are no TFLite graph")
     with native_stderr_silenced():
-        interpreter = Interpreter(model_content=content, num_threads=1)
         try:
+            interpreter = Interpreter(model_content=content, num_threads=1)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ConversionError(f"LiteRT refuses the graph: {error}") from error

@@ -25,7 +25,7 @@ class RunningStatistics:
 
     def __init__(self, channels: int) -> None:
         self.count = 0
-        self._maximum = np.full(channels, -np.inf, np.float32)
+        self._maximum = np.full(channels, -np.inf)
         self._sum = np.zeros(channels)
         self._sum_of_squares = np.zeros(channels)
         self._values = np.empty((0, channels), np.float32)
