@@ -118,13 +118,14 @@ def _accuracy(arguments: argparse.Namespace) -> int:
 
 
 def _latency(arguments: argparse.Namespace) -> int:
-    from benchmarks.limit import measure_rate
     from edge_runtime.bench import format_table, measure
     from edge_runtime.bundle import load_bundle
 
     bundle = load_bundle(arguments.bundle)
     result = measure(bundle)
     print(format_table(result))
+    from benchmarks.limit import measure_rate  # brings PyTorch: not before memory is measured
+
     rate = measure_rate(bundle)
     print(rate.line())
     result["int8_rate"] = rate.to_dict()

@@ -156,7 +156,7 @@ class _Model:
 
     def operation_name(self, index: int) -> str:
         """What the format calls operation `index`."""
-        return self._codes[self.operators[index].opcodeIndex]
+        return self._codes[int(self.operators[index].opcodeIndex)]
 
     def macs(self, index: int) -> int:
         """Multiplications with addition of operation `index`."""
