@@ -299,10 +299,11 @@ class _Transform:
     """Over every B-th sample: (2 G, ceil(window / B)) with G = A / 2 + 1 frequencies, real and
     imaginary row in turn; the other half of the A frequencies is theirs mirrored."""
     second: Float32
-    """Over the B phases, twiddle factors folded in: (G, 2 B, 2 B), real then imaginary rows."""
+    """Over the B phases, twiddle factors folded in: (G, 2 B, 2 B), real then imaginary in
+    rows (in) and columns (out)."""
     mel: Float32
-    """Power to mel energies, and in the last row the total energy: (mels + 1, G B); 1 / fft of the
-    periodogram is folded in."""
+    """Power to mel energies, and in the last column the total energy: (G B, mels + 1); the
+    periodogram's 1 / fft is folded in."""
     cepstral: Float32
     """Log energies to cepstra, (mels + 1, cepstra): the orthonormal DCT-II times the lifter; its
     first column picks the log energy in place of c0."""
@@ -311,7 +312,7 @@ class _Transform:
 class _Work:
     """The arrays between the stages of `_Transform` for `count` windows, used again and again.
 
-    With a multiple of 16 columns every matrix product takes a BLAS's full-width kernels, so that a
+    With a multiple of 16 rows every matrix product takes a BLAS's full-width kernels, so that a
     frame's numbers do not depend on the frames that happen to be transformed with it.
     """
 
@@ -323,14 +324,15 @@ class _Work:
         self._windowed = np.zeros((count, blocks * phases), np.float32)
         self._blocks = self._windowed.reshape(count, blocks, phases)
         self._partial = np.empty((count, 2 * groups, phases), np.float32)
-        self._phases = self._partial.reshape(count, groups, double).transpose(1, 2, 0)
-        self._spectrum = np.empty((groups, double, count), np.float32)
-        self._real, self._imaginary = self._spectrum[:, :phases], self._spectrum[:, phases:]
-        self._power = np.empty((groups, phases, count), np.float32)
-        self._energies = np.empty((len(transform.mel), count), np.float32)
-        # The same by groups of columns: products so small that no BLAS splits them over threads.
-        self._bins = self._power.reshape(-1, count // _GROUP, _GROUP).transpose(1, 0, 2)
-        self._mels = self._energies.reshape(-1, count // _GROUP, _GROUP).transpose(1, 0, 2)
+        self._phases = self._partial.reshape(count, groups, double).transpose(1, 0, 2)
+        self._spectrum = np.empty((count, groups, double), np.float32)
+        self._bins = self._spectrum.transpose(1, 0, 2)
+        self._real, self._imaginary = self._spectrum[..., :phases], self._spectrum[..., phases:]
+        self._power = np.empty((count, groups, phases), np.float32)
+        self._energies = np.empty((count, transform.mel.shape[1]), np.float32)
+        # The same in groups of rows: products so small that no BLAS splits them over threads.
+        self._power_rows = self._power.reshape(-1, _GROUP, groups * phases)
+        self._mel_rows = self._energies.reshape(-1, _GROUP, transform.mel.shape[1])
 
     def run(self, windows: Float32, out: Float32) -> None:
         """Windows of the signal (n, window), n <= count, to cepstra: the first n rows of `out`."""
@@ -339,13 +341,13 @@ class _Work:
             windows, transform.window, out=self._windowed[: len(windows), : windows.shape[1]]
         )
         np.matmul(transform.first, self._blocks, out=self._partial)
-        np.matmul(transform.second, self._phases, out=self._spectrum)
+        np.matmul(self._phases, transform.second, out=self._bins)
         np.square(self._spectrum, out=self._spectrum)
         np.add(self._real, self._imaginary, out=self._power)
-        np.matmul(transform.mel, self._bins, out=self._mels)
+        np.matmul(self._power_rows, transform.mel, out=self._mel_rows)
         np.maximum(self._energies, np.float32(_ENERGY_FLOOR), out=self._energies)
         np.log(self._energies, out=self._energies)
-        np.matmul(self._energies.T, transform.cepstral, out=out)
+        np.matmul(self._energies, transform.cepstral, out=out)
 
 
 @lru_cache(maxsize=4)
@@ -360,7 +362,7 @@ def _transform(params: MfccParams) -> _Transform:
     frequency = groups[:, None] + factor * np.arange(phases)  # (G, B)
     angle = -2 * np.pi * frequency[:, :, None] * np.arange(phases) / fft
     cos, sin = np.cos(angle), np.sin(angle)
-    second = np.block([[cos, -sin], [sin, cos]])
+    second = np.block([[cos, -sin], [sin, cos]]).transpose(0, 2, 1)
     # Mirrored frequencies have the same power; those that occur twice count half each.
     bins = np.minimum(frequency, fft - frequency).reshape(-1)
     occurrences = np.bincount(bins)[bins]
@@ -368,8 +370,8 @@ def _transform(params: MfccParams) -> _Transform:
     return _Transform(
         np.hamming(params.window).astype(np.float32),
         first.astype(np.float32),
-        second.astype(np.float32),
-        np.ascontiguousarray(mel.T, np.float32),
+        np.ascontiguousarray(second, np.float32),
+        mel.astype(np.float32),
         _cepstral(params),
     )
 
