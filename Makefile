@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 export CORPORA
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format setup pipeline test-arm64 clean
+.PHONY: help demo test lint format setup pipeline bench-check test-tflite-runtime test-arm64 clean
 
 help:
 	@echo "make demo        stream a spoken scene through the default bundle (light install)"
@@ -14,6 +14,8 @@ help:
 	@echo "make format      let ruff rewrite the sources"
 	@echo "make setup       the workstation environment, in .venv"
 	@echo "make pipeline    train, convert, check, measure: CORPORA=$(CORPORA)"
+	@echo "make bench-check latency per stage, and a fault where a ratio left its bound"
+	@echo "make test-tflite-runtime  the bundle in its other interpreter, on CPython 3.11"
 	@echo "make test-arm64  the wheel on an emulated Raspberry Pi OS (Debian arm64)"
 	@echo "make clean       remove what the targets made in this folder"
 
@@ -48,8 +50,14 @@ test: lint
 pipeline: setup
 	scripts/pipeline "$(CORPORA)" runs/pipeline
 
+bench-check: setup
+	OPENBLAS_NUM_THREADS=1 .venv/bin/python -m benchmarks latency --check
+
+test-tflite-runtime: setup
+	scripts/test-tflite-runtime
+
 test-arm64: setup
 	scripts/test-arm64
 
 clean:
-	rm -rf .venv .venv-demo build dist *.egg-info runs/pipeline .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-demo .venv-tflite-runtime build dist *.egg-info runs/pipeline .pytest_cache .mypy_cache .ruff_cache

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.console import OK, command_parser, run_command
+from edge_runtime.console import OK, OURS, command_parser, run_command
 from edge_runtime.errors import EdgeError
 
 if TYPE_CHECKING:
     from benchmarks.peers import Standing
+    from edge_runtime.bundle import Bundle
 
 _EPILOG = """examples:
   python -m benchmarks accuracy --bundle default --manifest clips.csv --json accuracy.json
-  python -m benchmarks latency
+  python -m benchmarks latency --check
   python -m benchmarks peers
   python -m benchmarks peers --corpora ravdess=data/ravdess emodb=data/emodb --folds 5
   python -m benchmarks text meld=data/meld --run runs/meld
@@ -55,7 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
     for command in (accuracy, latency, peers, text):
         command.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
     built_from = "the run that the bundle was built from"
-    for command, whose in ((peers, built_from), (report, built_from), (text, "a run that reads")):
+    for command, whose in (
+        (latency, built_from),
+        (peers, built_from),
+        (report, built_from),
+        (text, "a run that reads"),
+    ):
         command.add_argument("--run", type=Path, metavar="RUN", help=whose)
     peers.add_argument(
         "--corpora",
@@ -67,6 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--folds", type=int, default=5, metavar="K", help="folds by speaker (default: 5)"
     )
     peers.add_argument("--jobs", type=int, metavar="N", help="processes at a time (default: cores)")
+    latency.add_argument(
+        "--check", action="store_true", help="fail where a ratio or a time left its bound"
+    )
     report.add_argument("--out", type=Path, required=True, metavar="HTML", help="page to write")
     report.add_argument("--manifest", type=Path, metavar="CSV", help="labelled clips for accuracy")
     accuracy.add_argument(
@@ -146,10 +155,44 @@ def _latency(arguments: argparse.Namespace) -> int:
     from edge_runtime.bench import format_table, measure
     from edge_runtime.bundle import load_bundle
 
-    result = measure(load_bundle(arguments.bundle))
+    bundle = load_bundle(arguments.bundle)
+    result = measure(bundle)
     print(format_table(result))
+    from benchmarks.limit import measure_rate  # brings PyTorch: not before memory is measured
+
+    rate = measure_rate(bundle)
+    print(rate.line())
+    result["int8_rate"] = rate.to_dict()
+    code = OK
+    if arguments.check:
+        code, result["guards"] = _check(arguments, bundle, result)
     _write_json(arguments.json, result)
-    return OK
+    return code
+
+
+def _check(
+    arguments: argparse.Namespace, bundle: Bundle, result: dict[str, Any]
+) -> tuple[int, list[dict[str, Any]]]:
+    """Hold the figures against their bounds; the exit code, and the guards."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.guards import guards
+    from benchmarks.peers import compare
+    from training.run import load_run_of
+
+    found = guards(result, compare(bundle, load_run_of(arguments.bundle, arguments.run)))
+    table = Table("guard", "measured", "goal", "bound", "")
+    for guard in found:
+        table.add_row(*guard.cells())
+    Console().print(table)
+    broken = [guard for guard in found if not guard.holds]
+    for guard in broken:
+        print(
+            f"benchmarks: {guard.what} is {guard.measured:.4g}, above its bound {guard.bound:g}",
+            file=sys.stderr,
+        )
+    return OURS if broken else OK, [guard.to_dict() for guard in found]
 
 
 def _peers(arguments: argparse.Namespace) -> int:

@@ -72,13 +72,21 @@ def _published(manifest: Manifest) -> list[str]:
     if "corpora" not in metrics:
         return []
     rows = [
-        (corpus, form, values["n"], f"{100 * values['ua']:.1f}", f"{100 * values['wa']:.1f}")
-        for corpus, forms in metrics["corpora"].items()
+        (
+            corpus,
+            modality,
+            form,
+            values["n"],
+            f"{100 * values['ua']:.1f}",
+            f"{100 * values['wa']:.1f}",
+        )
+        for corpus, modalities in metrics["corpora"].items()
+        for modality, forms in modalities.items()
         for form, values in forms.items()
     ]
     return [
         "<h2>Accuracy, cross-validated when it was made</h2>",
-        _table(("corpus", "form", "clips", "UA %", "WA %"), rows),
+        _table(("corpus", "from", "form", "n", "UA %", "WA %"), rows),
         _note(str(metrics["protocol"])),
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from edge_runtime.errors import EdgeError
 _EPILOG = """examples:
   python -m conversion build runs/mine --out bundles/mine
   python -m conversion parity bundles/mine --run runs/mine --manifest clips.csv
+  python -m conversion inspect bundles/mine
 """
 
 
@@ -48,6 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
         help="the run it was built from (default: the one that ships with the default bundle)",
     )
     parity.set_defaults(command=_parity)
+
+    inspect = commands.add_parser("inspect", help="operations, delegate, MACs, memory, time")
+    inspect.add_argument(
+        "bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'"
+    )
+    inspect.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+    inspect.set_defaults(command=_inspect)
 
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -116,6 +125,41 @@ def _parity(arguments: argparse.Namespace) -> int:
         f"{100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against int8: "
         f"{100 * result.agreement(FAKE_QUANT, INT8):.2f} %"
     )
+    return OK
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from conversion.inspect import inspect_bundle
+    from edge_runtime.bundle import load_bundle
+
+    reports = inspect_bundle(load_bundle(arguments.bundle))
+    console = Console()
+    for report in reports:
+        table = Table("operation", "output", "shape", "MACs", "runs in", "ms alone")
+        for operation in report.operations:
+            table.add_row(
+                operation.name,
+                operation.output,
+                " x ".join(map(str, operation.shape)),
+                f"{operation.macs:,}",
+                "XNNPACK" if operation.delegated else "reference kernel",
+                f"{operation.milliseconds:.3f}",
+            )
+        delegated = sum(operation.delegated for operation in report.operations)
+        types = ", ".join(f"{count} {name.lower()}" for name, count in report.tensors.items())
+        console.print(table)
+        console.print(
+            f"{report.role}: {delegated} of {len(report.operations)} operations in the XNNPACK "
+            f"delegate, {report.macs:,} MACs, {report.milliseconds:.3f} ms; weights "
+            f"{report.weight_bytes:,} bytes, arena {report.arena_bytes:,}, file "
+            f"{report.file_bytes:,}; tensors: {types}\n"
+        )
+    if arguments.json:
+        content = {"graphs": [report.to_dict() for report in reports]}
+        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
     return OK
 
 

@@ -11,7 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
-from edge_runtime.bundle import AUDIO_ENCODER, Bundle
+from edge_runtime.bundle import AUDIO_ENCODER, STATISTICS, Bundle
 from edge_runtime.errors import BundleError
 from edge_runtime.fusion import Fusion, modality
 from edge_runtime.graph import Array
@@ -120,6 +120,10 @@ class AudioBranch:
         self._stride = part.stride
         self._encoder = bundle.open_graph(AUDIO_ENCODER, threads, engine)
         self._mfcc = MfccStream(manifest.mfcc)
+        scales = len(self._encoder.outputs)
+        self._form = (STATISTICS, scales, self._filters)
+        self._zeros = np.repeat([s.zero_point for s in self._encoder.outputs], self._filters)
+        self._scales = np.repeat([s.scale or 1.0 for s in self._encoder.outputs], self._filters)
         # Normalization and quantization are one multiplication and one addition per feature.
         frames = self._encoder.inputs[0]
         self._gain = np.float32(1) / (part.feature_std * np.float32(frames.scale or 1))
@@ -141,14 +145,10 @@ class AudioBranch:
 
     def pooled(self) -> Float32 | None:
         """Statistics so far, (scales, 3, filters); None before the first chunk is complete."""
-        if self._statistics[0].count == 0:
+        if self._statistics.count == 0:
             return None
-        return np.stack(
-            [
-                statistics.result(spec.scale or 1.0)
-                for statistics, spec in zip(self._statistics, self._encoder.outputs, strict=True)
-            ]
-        )
+        # (3, scales x filters), the scales side by side
+        return self._statistics.result(self._scales).reshape(self._form).transpose(1, 0, 2)
 
     def finish(self) -> Float32 | None:
         """Close the utterance: its statistics, (scales, 3, filters); None if it had no sample."""
@@ -166,7 +166,7 @@ class AudioBranch:
     def _reset(self) -> None:
         self._mfcc.reset()
         self._frames: Array = self._edge
-        self._statistics = [RunningStatistics(self._filters) for _ in self._encoder.outputs]
+        self._statistics = RunningStatistics(self._zeros.size)
 
     def _encode(self, features: Float32) -> None:
         """Pool over every chunk whose context is complete."""
@@ -193,8 +193,6 @@ class AudioBranch:
             left -= self._step
 
     def _pool(self, window: Array, valid: int) -> None:
-        outputs = self._encoder(window[None, None])
-        for statistics, spec, maps in zip(
-            self._statistics, self._encoder.outputs, outputs, strict=True
-        ):
-            statistics.update(maps[0, 0, : -(-valid // self._stride)], spec.zero_point)
+        steps = -(-valid // self._stride)
+        maps = [scale[0, 0, :steps] for scale in self._encoder(window[None, None])]
+        self._statistics.update(maps, self._zeros)

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
+from math import log10
 from typing import NamedTuple
 
 import numpy as np
 
 from edge_runtime.errors import MissingPackageError
-from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
+from edge_runtime.mfcc import SAMPLE_RATE, Int16
 
 FRAME = SAMPLE_RATE // 50  # samples judged at a time, 20 ms
 _SILENCE_DB = -90.0  # energy given to digital silence, dB relative to full scale
+_FULL_SCALE = 32768.0**2 * FRAME  # sum of squares of a frame at full scale
+_SILENT = _FULL_SCALE * 10 ** (_SILENCE_DB / 10)
 
 
 @dataclass(frozen=True)
@@ -122,14 +125,15 @@ class Segmenter:
 
     def feed(self, samples: Int16) -> list[Boundary]:
         """Take int16 samples, shape (n,); return what is now known, in order."""
-        signal = np.concatenate([self._rest, samples])
+        # A copy: what is held back must not change when the caller uses its array again.
+        signal = np.concatenate([self._rest, samples]) if self._rest.size else samples.copy()
         count = signal.size // FRAME
         frames = signal[: count * FRAME].reshape(count, FRAME)
         self._rest = signal[count * FRAME :]
         found: list[Boundary] = []
         for frame, level in zip(frames, _levels(frames), strict=True):
             self._position += FRAME
-            self._judge(frame, self._is_voiced(frame, float(level)), found)
+            self._judge(frame, self._is_voiced(frame, level), found)
         return _joined(found)
 
     def finish(self) -> list[Boundary]:
@@ -252,10 +256,15 @@ def _frames(milliseconds: int) -> int:
     return milliseconds * SAMPLE_RATE // 1000 // FRAME
 
 
-def _levels(frames: Int16) -> Float32:
+def _levels(frames: Int16) -> list[float]:
     """Energy of each frame in dB relative to full scale."""
-    energy = np.mean(np.square(frames.astype(np.float32) / np.float32(32768)), axis=1)
-    return np.asarray(10 * np.log10(np.maximum(energy, 10 ** (_SILENCE_DB / 10))), np.float32)
+    # Sums of squared integers are exact in float64, whatever the order of the terms: where an
+    # utterance begins depends neither on how the samples were cut nor on the machine.
+    values = frames.astype(np.float64)
+    sums = np.einsum("fs,fs->f", values, values).tolist()
+    return [
+        10 * log10(energy / _FULL_SCALE) if energy > _SILENT else _SILENCE_DB for energy in sums
+    ]
 
 
 def _joined(found: list[Boundary]) -> list[Boundary]:

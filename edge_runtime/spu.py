@@ -8,12 +8,16 @@ section 2.2, gives the statistics; the merging is elementary).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 STD_EPSILON = 1e-5  # added to the variance, as in training
+_STEPS = 256  # summed at a time: int8 values less their zero point, squared, stay below 2^24
+
+PerChannel = float | npt.NDArray[Any]
 
 
 class RunningStatistics:
@@ -24,21 +28,39 @@ class RunningStatistics:
         self._maximum = np.full(channels, -np.inf)
         self._sum = np.zeros(channels)
         self._sum_of_squares = np.zeros(channels)
+        self._values = np.empty((0, channels), np.float32)
 
-    def update(self, maps: npt.NDArray[Any], offset: float = 0.0) -> None:
+    def update(
+        self, maps: npt.NDArray[Any] | Sequence[npt.NDArray[Any]], offset: PerChannel = 0.0
+    ) -> None:
         """Take maps of shape (steps, channels), integer or float, as `maps - offset`.
 
-        Integer maps are summed without rounding.
+        Several maps with the same steps stand side by side, and are pooled in one go: small arrays
+        cost by the call. `offset` is one number or one per channel. Integer maps and offsets are
+        summed without rounding.
         """
-        if len(maps) == 0:
-            return
-        values = maps.astype(np.float32)
-        values -= np.float32(offset)
-        self.count += len(values)
-        np.maximum(self._maximum, values.max(axis=0), out=self._maximum)
-        # Int8 steps and their squares stay below 2^24 over 250 steps: float32 sums are exact.
-        self._sum += values.sum(axis=0)
-        self._sum_of_squares += np.einsum("tc,tc->c", values, values)
+        parts = maps if isinstance(maps, Sequence) else (maps,)
+        for start in range(0, len(parts[0]), _STEPS):
+            self._take([part[start : start + _STEPS] for part in parts], offset)
+
+    def _take(self, parts: Sequence[npt.NDArray[Any]], offset: PerChannel) -> None:
+        steps = len(parts[0])
+        if len(self._values) < steps:
+            self._values = np.empty((steps, self._sum.size), np.float32)
+        values = self._values[:steps]
+        begin = 0
+        for part in parts:
+            end = begin + part.shape[1]
+            values[:, begin:end] = part
+            begin = end
+        if np.ndim(offset) or offset:
+            values -= np.asarray(offset, np.float32)
+        self.count += steps
+        np.maximum(self._maximum, np.maximum.reduce(values), out=self._maximum)
+        # Of int8 maps exact in float32, whatever the order of the terms.
+        self._sum += np.add.reduce(values)
+        np.square(values, out=values)
+        self._sum_of_squares += np.add.reduce(values)
 
     def merge(self, other: RunningStatistics) -> None:
         """Add the steps that `other` has seen."""
@@ -47,15 +69,19 @@ class RunningStatistics:
         self._sum += other._sum
         self._sum_of_squares += other._sum_of_squares
 
-    def result(self, scale: float = 1.0) -> npt.NDArray[np.float32]:
+    def result(self, scale: PerChannel = 1.0) -> npt.NDArray[np.float32]:
         """Max, mean, std of the values times `scale`: float32, shape (3, channels).
 
-        Raises ValueError before the first step.
+        `scale` is one number or one per channel. Raises ValueError before the first step.
         """
         if self.count == 0:
             raise ValueError("no steps to pool")
         mean = self._sum / self.count
-        variance = np.maximum(self._sum_of_squares / self.count - mean**2, 0.0) * scale**2
-        return np.stack(
-            [self._maximum * scale, mean * scale, np.sqrt(variance + STD_EPSILON)]
-        ).astype(np.float32)
+        variance = np.maximum(self._sum_of_squares / self.count - mean * mean, 0.0)
+        result = np.empty((3, mean.size))
+        np.multiply(self._maximum, scale, out=result[0])
+        np.multiply(mean, scale, out=result[1])
+        variance *= np.square(scale)
+        variance += STD_EPSILON
+        np.sqrt(variance, out=result[2])
+        return result.astype(np.float32)

@@ -325,7 +325,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
         arguments.text_run,
         known,
     )
-    found_out = summarize(result.verdicts, result.utterances, labels)
+    found_out = summarize(result.verdicts, result.utterances, labels, result.folds)
     metrics = found_out.metrics
     speakers = {c: len({u.speaker for u in result.utterances if u.corpus == c}) for c in metrics}
     summary: dict[str, Any] = {
@@ -333,7 +333,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
         "variant": config.variant,
         "calibration": {name: asdict(chosen) for name, chosen in found_out.calibration.items()},
         "metrics": {
-            "protocol": f"{result.folds} speaker-independent folds"
+            "protocol": f"{len(set(result.folds))} speaker-independent folds"
             + (", each a recording session, over " if folds is None else " over ")
             + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
             + "; figures over the clips of all test folds together"
@@ -346,7 +346,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
     for corpus, modalities in metrics.items():
         main_modality, forms = list(modalities.items())[-1]
         panels = [
-            (f"{corpus}, {main_modality}, {form}", Metrics(**forms[form]))
+            (f"{corpus}, {main_modality}, {form}", Metrics.of(forms[form]))
             for form in ("float", "int8")
         ]
         plot_confusion(panels, out / f"confusion_{corpus}.png")

@@ -73,13 +73,21 @@ class CrossvalResult:
     utterances: list[Utterance]
     labels: list[str]
     verdicts: Verdicts
-    folds: int
+    folds: list[int]
+    """The fold that judged each utterance."""
 
 
 def summarize(
-    verdicts: Verdicts, utterances: Sequence[Utterance], labels: Sequence[str]
+    verdicts: Verdicts,
+    utterances: Sequence[Utterance],
+    labels: Sequence[str],
+    folds: Sequence[int] | None = None,
 ) -> Summary:
-    """Accuracy by corpus, modality and form, and calibration, of logits in the order given."""
+    """Accuracy by corpus, modality and form, and calibration, of logits in the order given.
+
+    With `folds`, the fold of each utterance, also `ua_folds`: the UA of each fold by itself, the
+    mean of which is what some publish.
+    """
     truth = np.array([list(labels).index(u.label) for u in utterances])
     corpora = np.array([u.corpus for u in utterances])
     summary = Summary({}, {}, {})
@@ -90,6 +98,12 @@ def summarize(
             found = measure(truth[chosen], logits.argmax(axis=1)[chosen], list(labels))
             forms = summary.metrics.setdefault(corpus, {}).setdefault(modality, {})
             forms[form] = found.to_dict()
+            if folds is not None:
+                forms[form]["ua_folds"] = [
+                    round(measure(truth[part], logits.argmax(axis=1)[part], list(labels)).ua, 4)
+                    for number in sorted(set(folds))
+                    if (part := chosen & (np.array(folds) == number)).any()
+                ]
         if form == "int8":
             temperature, threshold, error = calibrate(logits, truth)
             summary.calibration[modality] = Calibration(temperature, threshold)
@@ -166,7 +180,11 @@ def crossval(
         for key, logits in result.items():
             empty = np.zeros((len(usable), len(labels)), np.float32)
             verdicts.setdefault(key, empty)[fold.test] = logits
-    return CrossvalResult(list(usable), labels, verdicts, len(plan))
+    numbers = [0] * len(usable)
+    for number, fold in enumerate(plan):
+        for index in fold.test:
+            numbers[index] = number
+    return CrossvalResult(list(usable), labels, verdicts, numbers)
 
 
 def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,11 @@ class Metrics:
     """Rows: true class; columns: predicted class."""
     per_class_recall: dict[str, float]
     """Recall of each class that occurs, 0 to 1."""
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Metrics:
+        """What `to_dict` wrote, other keys aside."""
+        return cls(**{item.name: values[item.name] for item in fields(cls)})
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON contract of `accuracy`."""

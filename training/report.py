@@ -104,7 +104,7 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """The figures of a run as a table: a line for each corpus, modality and form."""
     if not metrics.get("corpora"):
         return
-    table = Table("corpus", "from", "form", "n", "UA %", "WA %", "recall %")
+    table = Table("corpus", "from", "form", "n", "UA %", "mean of\nfolds", "WA %", "recall %")
     for corpus, modalities in metrics["corpora"].items():
         for modality, forms in modalities.items():
             for form, values in forms.items():
@@ -115,6 +115,7 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
                     form,
                     str(values["n"]),
                     f"{100 * values['ua']:.1f}",
+                    f"{100 * np.mean(values['ua_folds']):.1f}" if "ua_folds" in values else "-",
                     f"{100 * values['wa']:.1f}",
                     "  ".join(f"{label} {100 * recall:.0f}" for label, recall in recalls.items()),
                 )

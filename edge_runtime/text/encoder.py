@@ -46,6 +46,9 @@ class TextEncoder:
         self._graph = bundle.open_graph(TEXT_ENCODER, threads, engine)
         self._filters, self._tokens = bundle.manifest.filters, part.tokens
         self._before = part.context[0]
+        outputs = self._graph.outputs
+        self._zeros = np.repeat([spec.zero_point for spec in outputs], self._filters)
+        self._scales = np.repeat([spec.scale or 1.0 for spec in outputs], self._filters)
         window = self._graph.inputs[0]
         self._empty = np.full(window.shape, window.zero_point, window.dtype)
         self._text: str | None = None
@@ -67,18 +70,16 @@ class TextEncoder:
             return None
         window = self._empty.copy()
         window[0, 0, self._before : self._before + count] = self._table.values[ids]
-        maps, statistics = [], []
-        for spec, output in zip(self._graph.outputs, self._graph(window), strict=True):
-            scale_maps = output[0]
-            pooled = RunningStatistics(self._filters)
-            pooled.update(scale_maps[0, :count], spec.zero_point)
-            statistics.append(pooled.result(spec.scale or 1.0))
-            scale_maps[:, count:] = spec.zero_point  # attention must find nothing beyond the end
-            maps.append(scale_maps)
+        maps = [output[0] for output in self._graph(window)]  # (1, tokens, filters) each
+        pooled = RunningStatistics(self._zeros.size)
+        pooled.update([scale[0, :count] for scale in maps], self._zeros)
+        for spec, scale in zip(self._graph.outputs, maps, strict=True):
+            scale[:, count:] = spec.zero_point  # attention must find nothing beyond the end
+        statistics = pooled.result(self._scales).reshape(STATISTICS, len(maps), self._filters)
         rows = self._table.rows(ids)
         return Reading(
             words=count,
             maps=maps,
-            statistics=np.stack(statistics).reshape(-1, STATISTICS, self._filters),
+            statistics=statistics.transpose(1, 0, 2),
             swem=np.stack([rows.max(axis=0), rows.mean(axis=0)]),
         )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from edge_runtime.bundle import Bundle
 from edge_runtime.mfcc import SAMPLE_RATE
 
 Int16 = npt.NDArray[np.int16]
@@ -101,3 +102,40 @@ def test_twenty_minutes_taken_for_one_utterance_need_no_more_memory_than_one(
     (final,) = (event for event in found if event["type"] == "emotion")
     assert final["end"] - final["start"] > 60 * 20
     assert after - before < 5
+
+
+def test_half_an_hour_of_talk_stays_within_the_memory_that_is_promised(
+    tmp_path: Path, environment: dict[str, str], scene: Int16
+) -> None:
+    path = tmp_path / "talk.flac"
+    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, "PCM_16") as file:
+        for _ in range(30 * 60 * SAMPLE_RATE // scene.size + 1):
+            file.write(scene)
+    found, peak = run(environment, path, "--out", "jsonl", "--partial-seconds", "0")
+    resident = [event["rss_mb"] for event in found if event["type"] == "health"]
+    assert found[-1]["t"] > 30 * 60
+    assert len(resident) > 25
+    assert peak <= 70
+    assert resident[-1] - resident[0] < 1
+
+
+def test_a_first_verdict_loads_nothing_that_it_does_not_need(
+    environment: dict[str, str], scene_path: Path
+) -> None:
+    # What the workstation has installed and a file's JSON lines can do without.
+    unneeded = {"torch", "rich", "onnxruntime", "soxr", "pyaudio", "scipy", "lightning", "asyncio"}
+    code = (
+        "import sys; from edge_runtime.cli import main; "
+        f"main(['run', '--out', 'jsonl', {str(scene_path)!r}]); "
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert {"numpy", "ai_edge_litert", "soundfile"} <= loaded
+    assert not loaded & unneeded
+
+
+def test_the_bundle_in_the_box_is_small(bundle: Bundle) -> None:
+    assert bundle.file_bytes() <= 6_000_000

@@ -93,6 +93,21 @@ def test_a_real_clip_is_one_utterance_that_covers_its_loud_part(recordings: list
         assert end - start < samples.size / SAMPLE_RATE + 0.2
 
 
+def test_the_caller_may_use_its_array_again(scene: Int16) -> None:
+    block, segmenter = np.empty(1600, np.int16), Segmenter()
+    found: list[Boundary] = []
+    for start in range(0, len(scene) - 1600, 1600):
+        block[:] = scene[start : start + 1600]
+        found += [
+            Speech(item.samples.copy()) if isinstance(item, Speech) else item
+            for item in segmenter.feed(block)
+        ]
+    reused = utterances(found + segmenter.finish())
+    kept = cut(scene[: start + 1600])
+    assert len(reused) == len(kept) > 0
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(reused, kept, strict=True))
+
+
 def test_the_scene_has_its_five_sentences(scene: Int16) -> None:
     found = cut(scene)
     # "We won! I can't believe it" pauses longer than an utterance may: six stretches.

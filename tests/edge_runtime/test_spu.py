@@ -81,3 +81,27 @@ def test_no_steps_change_nothing() -> None:
     statistics.update(MAPS[:0])
     statistics.merge(RunningStatistics(16))
     assert np.array_equal(statistics.result(), before)
+
+
+def test_maps_side_by_side_are_pooled_as_each_alone() -> None:
+    offsets, scales = np.array([-128, 3]), np.array([0.05, 0.2])
+    halves = MAPS[:, :8], MAPS[:, 8:]
+    together = RunningStatistics(16)
+    for start in range(0, 600, 25):
+        together.update([half[start : start + 25] for half in halves], np.repeat(offsets, 8))
+    found = together.result(np.repeat(scales, 8))
+    for i, half in enumerate(halves):
+        alone = RunningStatistics(8)
+        alone.update(half, float(offsets[i]))
+        assert np.array_equal(found[:, 8 * i : 8 * i + 8], alone.result(float(scales[i])))
+
+
+def test_a_long_update_is_as_exact_as_many_short_ones() -> None:
+    # 255^2 x 600 is beyond 2^24: one float32 sum over all of it would round.
+    long = np.full((600, 1), 127, np.int8)
+    long[::7] = 126
+    whole, short = RunningStatistics(1), RunningStatistics(1)
+    whole.update(long, -128)
+    for piece in np.split(long, 24):
+        short.update(piece, -128)
+    assert np.array_equal(whole.result(), short.result())

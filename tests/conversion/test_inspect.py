@@ -1,0 +1,90 @@
+"""`inspect` says of every operation what it is, what runs it, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conversion.__main__ import main
+from conversion.errors import ConversionError
+from conversion.inspect import GraphReport, inspect_bundle, inspect_graph
+from edge_runtime.bundle import AUDIO_ENCODER, HEAD, Bundle
+from training.cost import PAPER_FRAMES, cost
+from training.run import DEFAULT_RUN, load
+
+
+@pytest.fixture(scope="module")
+def reports(bundle: Bundle) -> dict[str, GraphReport]:
+    return {report.role: report for report in inspect_bundle(bundle)}
+
+
+def test_the_encoder_runs_in_the_delegate_as_a_whole(reports: dict[str, GraphReport]) -> None:
+    names = [operation.name for operation in reports[AUDIO_ENCODER].operations]
+    assert all(operation.delegated for operation in reports[AUDIO_ENCODER].operations)
+    assert names.count("CONV_2D") in (4, 8)  # one or two layers of four scales
+    assert not {"TRANSPOSE", "GATHER", "MEAN", "QUANTIZE", "DEQUANTIZE"} & set(names)
+
+
+def test_macs_and_weights_are_those_of_the_layers(
+    reports: dict[str, GraphReport], bundle: Bundle
+) -> None:
+    manifest, audio = bundle.manifest, bundle.manifest.audio
+    assert audio is not None
+    run = load(DEFAULT_RUN)
+    expected = cost(run.config)
+    encoder = reports[AUDIO_ENCODER]
+    # Every map of a chunk, and what a deeper layer needs beyond it on both sides.
+    maps = audio.chunk_frames / audio.stride
+    assert encoder.macs >= expected.macs["audio"] / (PAPER_FRAMES / audio.stride) * maps * 0.99
+    # int8 weights, int32 biases instead of int8 ones, and the few indices of the slices.
+    layers = len(audio.kernels) * (1 + len(run.config.audio_dilations))
+    weights = expected.parameters["audio"] + 3 * manifest.filters * layers
+    assert weights <= encoder.weight_bytes < weights + 256
+    assert encoder.weight_bytes < encoder.file_bytes == len(bundle.contents[AUDIO_ENCODER])
+    assert set(encoder.tensors) == {"INT8", "INT32"}
+
+
+def test_the_arena_holds_what_is_alive_at_the_same_time(
+    reports: dict[str, GraphReport], bundle: Bundle
+) -> None:
+    for role, spec in bundle.manifest.graphs.items():
+        outputs = sum(int(np.prod(output.shape)) for output in spec.outputs)
+        inputs = sum(int(np.prod(item.shape)) for item in spec.inputs)
+        # All outputs are alive at the end; no more than twice what enters and leaves is needed.
+        assert outputs <= reports[role].arena_bytes <= 2 * (inputs + outputs) + 1024
+
+
+def test_operations_alone_take_about_what_the_graph_takes(
+    reports: dict[str, GraphReport],
+) -> None:
+    for report in reports.values():
+        assert all(operation.milliseconds > 0 for operation in report.operations)
+        # A busy machine may triple a time; a wrong unit would be a factor of thousand.
+        alone = sum(operation.milliseconds for operation in report.operations)
+        assert report.milliseconds / 10 < alone < report.milliseconds * 30
+
+
+def test_bytes_that_are_no_graph_are_refused(bundle: Bundle) -> None:
+    content = bundle.contents[HEAD]
+    with pytest.raises(ConversionError, match="no TFLite graph"):
+        inspect_graph("x", b"no model" * 10)
+    with pytest.raises(ConversionError):
+        inspect_graph("x", content[: len(content) // 2])
+
+
+def test_the_command_prints_a_table_and_writes_json(
+    bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "inspect.json"
+    assert main(["inspect", "default", "--json", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for words in ("CONV_2D", "XNNPACK", "FULLY_CON", "MACs", "arena"):
+        assert words in printed
+    graphs = json.loads(out.read_text())["graphs"]
+    assert [graph["role"] for graph in graphs] == [AUDIO_ENCODER, HEAD]
+    assert all(graph["operations"] and graph["macs"] > 0 for graph in graphs)
+    assert main(["inspect", str(tmp_path / "none")]) == 2
+    assert "no bundle at" in capsys.readouterr().err

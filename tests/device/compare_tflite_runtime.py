@@ -1,0 +1,94 @@
+"""tflite-runtime 2.14 on CPython 3.11 says what LiteRT says: make test-tflite-runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from compare_arm64 import clips, tolerance
+
+from edge_runtime import EmotionStream, load_bundle
+from edge_runtime.stream import classify
+
+REPOSITORY = Path(__file__).parents[2]
+TIMEOUT = 300  # seconds
+
+# Reads clips and graph inputs from an .npz, writes verdicts and graph outputs as JSON.
+_THERE = """
+import json, platform, sys
+import numpy as np
+from edge_runtime import EmotionStream, load_bundle
+from edge_runtime.stream import classify
+data = np.load(sys.argv[1])
+bundle = load_bundle()
+stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), engine="tflite-runtime")
+events = [classify(stream, data[name]) for name in data.files if name.startswith("clip")]
+graphs = {
+    role: [o.tolist() for o in bundle.open_graph(role)(data[role])] for role in bundle.contents
+}
+json.dump({
+    "python": platform.python_version(), "numpy": np.__version__,
+    "engine": stream.recognizer.engine, "graphs": graphs,
+    "verdicts": [{"label": e.label, "scores": e.scores} for e in events],
+}, sys.stdout)
+"""
+SAMPLES = [clip.values[0] for clip in clips()]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def inputs() -> dict[str, np.ndarray]:
+    """Random values for the first input of each graph of the bundle."""
+    rng = np.random.default_rng(0)
+    specs = {role: spec.inputs[0] for role, spec in load_bundle().manifest.graphs.items()}
+    return {
+        role: rng.integers(-128, 128, spec.shape).astype(spec.dtype) for role, spec in specs.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def there(inputs: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the other environment makes of the clips and the inputs."""
+    path = tmp_path_factory.mktemp("there") / "data.npz"
+    np.savez(path, **{f"clip{i:02d}": clip for i, clip in enumerate(SAMPLES)}, **inputs)
+    done = subprocess.run(
+        [os.environ["EDGE_EMOTION_TFLITE_PYTHON"], "-c", _THERE, str(path)],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_it_is_the_other_interpreter(there: Any) -> None:
+    assert there["engine"] == "tflite-runtime"
+    assert there["python"].startswith("3.11.")
+    assert there["numpy"].startswith("1.")
+
+
+def test_every_clip_gets_the_same_verdict(there: Any) -> None:
+    bundle = load_bundle()
+    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), engine="litert")
+    assert len(there["verdicts"]) == len(SAMPLES)
+    for clip, verdict in zip(SAMPLES, there["verdicts"], strict=True):
+        expected = classify(stream, clip)
+        assert verdict["label"] == expected.label
+        for label, score in expected.scores.items():
+            assert verdict["scores"][label] == pytest.approx(score, abs=tolerance())
+
+
+def test_every_graph_computes_the_same_integers(there: Any, inputs: dict[str, np.ndarray]) -> None:
+    # The two round the product with a scale in their own ways: one step at most.
+    bundle = load_bundle()
+    for role, value in inputs.items():
+        expected = bundle.open_graph(role, engine="litert")(value)
+        for ours, theirs in zip(expected, there["graphs"][role], strict=True):
+            difference = np.abs(ours.astype(int) - np.array(theirs))
+            assert difference.max() <= 1, role
