@@ -33,6 +33,10 @@ WORKSTATION = {
         *DEVICE["files"],
         *DEVICE["view"],
     ],
+    # What Resemblyzer, a pre-trained speaker encoder, needs beside torch. It comes itself with
+    # `pip install --no-deps resemblyzer`: it asks for webrtcvad, which has no wheels (ours is
+    # webrtcvad-wheels, the same module), and for typing, which Python has.
+    "speaker": ["librosa>=0.10", "scipy>=1.12,<2"],
     # onnx2tf pins onnx and others; whatever it chooses is what it was tested with.
     "convert": ["onnx2tf>=2.6.9", "ai-edge-quantizer>=0.5.1", "onnxruntime>=1.20"],
     "bench": ["python_speech_features>=0.6", "scikit-learn>=1.5", "scipy>=1.12"],

@@ -199,6 +199,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     from training.fit import FitData, FitSettings, augmentations, fit, run_of
     from training.folds import check_classes, official_split, watch_split
     from training.report import plot_curves
+    from training.teacher import teach
     from training.text import TextSet
 
     out = arguments.out or Path("runs/fit")
@@ -230,6 +231,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     else:
         train, watched = watch_split(utterances, share)
         train_set = extract(train, features, augmentations(settings))
+        if settings.teacher:
+            teach(train_set, features, augmentations(settings))
         watch_set = extract(watched, features) if watched else None
     _report_skipped([*train_set.skipped, *(watch_set.skipped if watch_set else [])])
     data = FitData(train_set, watch_set, labels, vocabulary)
@@ -246,7 +249,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     run.save(out)
     if watch_set:
         write_manifest(out / WATCHED, watch_set.utterances)
-    plot_curves([out], out / "curves.png", settings.epochs)
+    plot_curves([out], out / "curves.png", settings.float_epochs)
     console = Console()
     _print_metrics(console, run.metrics)
     console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
@@ -304,7 +307,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
     for corpus, forms in metrics.items():
         panels = [(f"{corpus}, {form}", forms[form]) for form in ("float", "int8")]
         plot_confusion(panels, out / f"confusion_{corpus}.png")
-    plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.epochs)
+    plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.float_epochs)
     console = Console()
     _print_metrics(console, summary["metrics"])
     console.print(f"calibration error {100 * error:.1f} % at temperature {temperature:.2f}")

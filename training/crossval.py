@@ -34,6 +34,7 @@ from training.folds import Fold, session_folds, speaker_folds
 from training.metrics import Metrics, calibration_error, fit_temperature, measure, unsure_threshold
 from training.model import ModelConfig
 from training.progress import FoldProgress
+from training.teacher import teach
 
 FORMS = ("float", "fake-quant", "int8")
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
@@ -90,12 +91,15 @@ def crossval(
     A fold that is finished in `out` is not trained again.
     Raises TrainingError when the data does not fold, or the converter fails.
     """
-    usable = extract(utterances, features, augmentations(settings)).utterances
+    known = extract(utterances, features, augmentations(settings))
+    if settings.teacher:
+        teach(known, features, augmentations(settings))
+    usable = known.utterances
     plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
     _refuse_other_plan(out, plan, usable, settings, config)
     context = multiprocessing.get_context("spawn")
     with (
-        FoldProgress(len(plan), settings.epochs + settings.qat_epochs) as progress,
+        FoldProgress(len(plan), settings.all_epochs) as progress,
         ProcessPoolExecutor(jobs, mp_context=context) as pool,
     ):
         futures = [
@@ -159,6 +163,8 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     task.folder.mkdir(parents=True, exist_ok=True)
     train, test = (_take(task.utterances, side) for side in (task.fold.train, task.fold.test))
     train_set = _quietly(train, task, len(augmentations(task.settings)))
+    if task.settings.teacher:
+        teach(train_set, task.features, augmentations(task.settings), workers=1, progress=False)
     test_set = _quietly(test, task, 1)
     module = fit(
         FitData(train_set, test_set, list(task.config.labels)),

@@ -9,10 +9,11 @@ import logging
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,9 @@ from training.corpora import Utterance
 from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
+
+Task = TypeVar("Task")
+Outcome = TypeVar("Outcome")
 
 _CACHE_VERSION = 1  # raise when the code below, mfcc.py or segment.py changes what it computes
 _SILENT_PEAK = 8  # int16 steps: below this a clip is called silent
@@ -58,6 +62,8 @@ class FeatureSet:
     """Those that could not, and why."""
     shares: list[float] = field(default_factory=lambda: [1.0])
     """How often training draws each variant."""
+    states: list[list[npt.NDArray[np.int8]]] | None = None
+    """The teacher's states of every variant, (frames, 256) each; None without a teacher."""
 
 
 def extract(
@@ -93,37 +99,51 @@ def extract(
     text_only = Counter(u.corpus for u in utterances if u.path is None)
     for corpus, count in sorted(text_only.items()):
         log.warning("%s: skipped %d utterances that are text only", corpus, count)
+    extracted = parallel(_extract_one, tasks, workers, "extracting features", progress)
+    for utterance, outcome in zip(utterances, extracted, strict=True):
+        if isinstance(outcome, str):
+            if utterance.path is not None:
+                log.warning("skipped %s: %s", utterance.path, outcome)
+            result.skipped.append((utterance, outcome))
+        else:
+            result.utterances.append(utterance)
+            result.variants.append(outcome)
+    return result
+
+
+def parallel(
+    function: Callable[[Task], Outcome],
+    tasks: Sequence[Task],
+    workers: int | None,
+    title: str,
+    progress: bool = True,
+) -> Iterator[Outcome]:
+    """`function` of each of `tasks`, in their order, behind a progress bar with `title`.
+
+    `workers` are processes; None for one per core; 1 stays in this process.
+    """
     with contextlib.ExitStack() as stack:
-        extracted: Iterator[list[Float32] | str]
+        outcomes: Iterator[Outcome]
         if workers == 1:
-            extracted = map(_extract_one, tasks)
+            outcomes = map(function, tasks)
         else:
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context)
-            extracted = stack.enter_context(pool).map(_extract_one, tasks, chunksize=4)
-        shown = track(
-            extracted,
-            "extracting features",
+            outcomes = stack.enter_context(pool).map(function, tasks, chunksize=4)
+        yield from track(
+            outcomes,
+            title,
             total=len(tasks),
             transient=True,
             disable=not progress,
             console=Console(stderr=True),
         )
-        for utterance, outcome in zip(utterances, shown, strict=True):
-            if isinstance(outcome, str):
-                if utterance.path is not None:
-                    log.warning("skipped %s: %s", utterance.path, outcome)
-                result.skipped.append((utterance, outcome))
-            else:
-                result.utterances.append(utterance)
-                result.variants.append(outcome)
-    return result
 
 
-def cache_folder() -> Path:
-    """Where features are cached: $XDG_CACHE_HOME/edge-emotion/features, else under ~/.cache."""
+def cache_folder(kind: str = "features") -> Path:
+    """Where `kind` is cached: $XDG_CACHE_HOME/edge-emotion/KIND, else under ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "edge-emotion" / "features"
+    return Path(base) / "edge-emotion" / kind
 
 
 def feature_statistics(features: Sequence[Float32]) -> tuple[Float32, Float32]:
@@ -177,6 +197,12 @@ class Batch:
     """Rows of the embedding table, (B, N), padding beyond each text's end."""
     words: Tensor | None = None
     """Valid tokens, (B,)."""
+    speaker: Tensor | None = None
+    """Speaker embeddings, (B, width), zero where there is none."""
+    modalities: Tensor | None = None
+    """Bool (B, 3), false where the model shall ignore one of its `MODALITIES`; None: nowhere."""
+    states: Tensor | None = None
+    """The teacher's states at every frame, (B, T, 256); a target, not an input."""
 
     def inputs(self) -> dict[str, Tensor]:
         """The model's inputs by name."""
@@ -185,6 +211,8 @@ class Batch:
             "lengths": self.lengths,
             "tokens": self.tokens,
             "words": self.words,
+            "speaker": self.speaker,
+            "modalities": self.modalities,
         }
         return {name: value for name, value in named.items() if value is not None}
 
@@ -221,7 +249,7 @@ def _extract_one(
         source = FileSource(utterance.path, utterance.start, utterance.end)
         content = hashlib.sha256(utterance.path.read_bytes()).hexdigest()
         paths = [folder / _key(content, utterance, settings, a) for a in augmentations]
-        known = [_read_cache(path) for path in paths]
+        known = [read_cache(path) for path in paths]
         if all(k is not None for k in known):
             return [k for k in known if k is not None]
         samples = source.read()
@@ -237,7 +265,7 @@ def _extract_one(
         varied = augment(samples, augmentation, seed)
         speech = speech_of(varied, settings.segment) if settings.trim else varied
         features = mfcc(speech, settings.mfcc)
-        _write_cache(path, features)
+        write_cache(path, features)
         result.append(features)
     return result
 
@@ -259,14 +287,14 @@ def _key(
     return hashlib.sha256(identity.encode()).hexdigest() + ".npy"
 
 
-def _read_cache(path: Path) -> Float32 | None:
+def read_cache(path: Path) -> Float32 | None:
     try:
         return np.asarray(np.load(path), np.float32)
     except (OSError, ValueError, EOFError):
         return None
 
 
-def _write_cache(path: Path, features: npt.NDArray[np.float32]) -> None:
+def write_cache(path: Path, features: npt.NDArray[Any]) -> None:
     """Whole or not at all, also with several writers and on a disk that fills up."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -275,4 +303,4 @@ def _write_cache(path: Path, features: npt.NDArray[np.float32]) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        log.warning("cannot cache features in %s: %s", path.parent, error)
+        log.warning("cannot cache in %s: %s", path.parent, error)
