@@ -93,6 +93,8 @@ def _provenance(manifest: Manifest) -> str:
     settings = manifest.training.get("settings", {})
     chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
     sizes = f"{len(manifest.audio_kernels)} kernels x {manifest.filters} filters"
+    milliseconds = 1000 * manifest.stride * manifest.mfcc.hop / manifest.mfcc.sample_rate
+    sizes += f", a map every {milliseconds:g} ms"
     return f"{sizes}. Settings: {chosen or 'not recorded'}.\n\nMade with {versions}."
 
 

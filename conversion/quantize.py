@@ -35,20 +35,17 @@ def learned_ranges(model: MscnnSpu, onnx_path: Path, role: str) -> Ranges:
     if role == AUDIO_ENCODER:
         entry, outputs = model.audio_input, model.audio.quantizers()
     else:
-        entry, outputs = model.head.input, list(model.head.outputs)
+        entry = model.head.input
+        outputs = [cast(ActivationQuantizer, quantizer) for quantizer in model.head.outputs]
     graph = onnx.load(str(onnx_path)).graph
     ranges = {graph.input[0].name: entry.range()}
     # The exporter reorders the nodes, but names each layer's weight after its place in the model.
     weights = natural_order(n.input[1] for n in graph.node if n.op_type in _WEIGHTED)
     if len(weights) != len(outputs):
         raise ConversionError(f"{onnx_path.name} has {len(weights)} layers, not {len(outputs)}")
-    learned = dict(
-        zip(
-            weights,
-            [cast(ActivationQuantizer, quantizer).range() for quantizer in outputs],
-            strict=True,
-        )
-    )
+    learned = {
+        weight: quantizer.range() for weight, quantizer in zip(weights, outputs, strict=True)
+    }
     for node in graph.node:
         if node.op_type in _WEIGHTED:
             ranges[node.output[0]] = learned[node.input[1]]

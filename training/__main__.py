@@ -366,12 +366,20 @@ def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
             variant=shape.variant,
             filters=shape.filters,
             audio_stride=shape.stride,
-            audio_dilations=tuple(int(d) for d in shape.dilations.split(",") if d),
+            audio_dilations=_numbers(shape.dilations),
             hidden=(shape.hidden,),
             dropout=shape.dropout,
         )
     except ValueError as error:
         raise TrainingError(str(error)) from None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers apart by commas; ValueError, in words, for anything else."""
+    try:
+        return tuple(int(number) for number in text.split(",") if number)
+    except ValueError:
+        raise ValueError(f"--dilations {text}: expected numbers, such as 1 or 1,2") from None
 
 
 def _texts(

@@ -190,7 +190,7 @@ class EmotionModule(lightning.LightningModule):
         With a teacher, its loss is added, or stands alone in the first epochs.
         """
         inputs = self._vary(batch)
-        taught = torch.zeros(())
+        taught: Tensor = torch.zeros(())
         if self.probe is not None and batch.states is not None:
             maps, mask = self.model.audio_maps(inputs["features"], inputs["lengths"])
             stride = self.model.config.audio_stride
@@ -525,10 +525,8 @@ def _dataset(
     if isinstance(examples, TextSet):
         return TextDataset(examples, data.labels, data.corpora), collate_text
     if training and training.teacher:
-        crop = (training.min_frames, training.max_frames)
-        return TaughtDataset(examples, data.labels, data.corpora), partial(
-            collate_taught, crop=crop
-        )
+        collate_fn = partial(collate_taught, crop=(training.min_frames, training.max_frames))
+        return TaughtDataset(examples, data.labels, data.corpora), collate_fn
     clips = ClipDataset(examples, data.labels, data.corpora, training is not None)
     crop = (training.min_frames, training.max_frames) if training else None
     return clips, partial(collate, crop=crop)

@@ -105,9 +105,8 @@ def collate_taught(items: Sequence[tuple[Tensor, int, int]], crop: tuple[int, in
     """`collate`, then features and states apart: the states go into `Batch.states`."""
     batch = collate(items, crop)
     assert batch.features is not None
-    batch.features, batch.states = batch.features.split(
-        [batch.features.shape[2] - STATES, STATES], dim=2
-    )
+    both = batch.features
+    batch.features, batch.states = both[:, :, :-STATES], both[:, :, -STATES:]
     return batch
 
 
