@@ -101,6 +101,9 @@ def _provenance(manifest: Manifest) -> str:
         if part
     )
     sizes += f" of {manifest.filters} filters each"
+    if manifest.audio:
+        seconds = manifest.audio.stride * manifest.mfcc.hop / manifest.mfcc.sample_rate
+        sizes += f", an audio map every {1000 * seconds:g} ms"
     return f"{sizes}. Settings: {chosen or 'not recorded'}.\n\nMade with {versions}."
 
 

@@ -279,7 +279,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     _measure(run, out, data, words, bool(borrowed), bool(split))
     if data.watch:
         write_manifest(out / WATCHED, data.watch.utterances)
-    plot_curves([out], out / "curves.png", settings.epochs)
+    plot_curves([out], out / "curves.png", settings.float_epochs)
     console = Console()
     print_metrics(console, run.metrics)
     console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
@@ -350,7 +350,7 @@ def _crossval(arguments: argparse.Namespace) -> int:
             for form in ("float", "int8")
         ]
         plot_confusion(panels, out / f"confusion_{corpus}.png")
-    plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.epochs)
+    plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.float_epochs)
     console = Console()
     print_metrics(console, summary["metrics"])
     for name, chosen in found_out.calibration.items():
@@ -413,12 +413,20 @@ def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
             variant=shape.variant,
             filters=shape.filters,
             audio_stride=shape.stride,
-            audio_dilations=tuple(int(d) for d in shape.dilations.split(",") if d),
+            audio_dilations=_numbers(shape.dilations),
             hidden=(shape.hidden,),
             dropout=shape.dropout,
         )
     except ValueError as error:
         raise TrainingError(str(error)) from None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Numbers apart by commas; ValueError, in words, for anything else."""
+    try:
+        return tuple(int(number) for number in text.split(",") if number)
+    except ValueError:
+        raise ValueError(f"--dilations {text}: expected numbers, such as 1 or 1,2") from None
 
 
 def _with_speakers(

@@ -42,6 +42,7 @@ from training.prepare import WordPlan, prepare
 from training.progress import FoldProgress
 from training.run import Run, load
 from training.speaker import SpeakerVectors
+from training.teacher import teach
 from training.text import encode
 from training.warmstart import Branches
 
@@ -141,7 +142,10 @@ def crossval(
     text_run : a run of a text model, likewise; it must not have trained on the words tested.
     speakers : speaker embeddings, for a variant that takes them.
     """
-    usable = extract(utterances, features, augmentations(settings)).utterances
+    known = extract(utterances, features, augmentations(settings))
+    if settings.teacher:
+        teach(known, features, augmentations(settings))
+    usable = known.utterances
     plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
     words = words or WordPlan()
     if config.parts.text and words.test:
@@ -149,7 +153,7 @@ def crossval(
     _refuse_other_plan(out, plan, usable, settings, config, speakers)
     context = multiprocessing.get_context("spawn")
     with (
-        FoldProgress(len(plan), settings.epochs + settings.qat_epochs) as progress,
+        FoldProgress(len(plan), settings.all_epochs) as progress,
         ProcessPoolExecutor(jobs, mp_context=context) as pool,
     ):
         futures = [

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +62,8 @@ class FeatureSet:
     """Those that could not, and why."""
     shares: list[float] = field(default_factory=lambda: [1.0])
     """How often training draws each variant."""
+    states: list[list[npt.NDArray[np.int8]]] | None = None
+    """The teacher's states of every variant, (frames, 256) each; None without a teacher."""
 
 
 def extract(
@@ -199,6 +201,8 @@ class Batch:
     """Speaker embeddings, (B, width), zero where there is none."""
     modalities: Tensor | None = None
     """Bool (B, 3), false where the model shall ignore one of its `MODALITIES`; None: nowhere."""
+    states: Tensor | None = None
+    """The teacher's states at every frame, (B, T, 256); a target, not an input."""
 
     def inputs(self) -> dict[str, Tensor]:
         """The model's inputs by name."""
@@ -290,7 +294,7 @@ def read_cache(path: Path) -> Float32 | None:
         return None
 
 
-def write_cache(path: Path, features: npt.NDArray[np.float32]) -> None:
+def write_cache(path: Path, features: npt.NDArray[Any]) -> None:
     """Whole or not at all, also with several writers and on a disk that fills up."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:

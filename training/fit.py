@@ -42,6 +42,7 @@ from training.model import MODALITIES, ModelConfig, MscnnSpu
 from training.pairs import PairDataset, PairSet, collate_pairs
 from training.run import LOG_FOLDER, Run
 from training.speaker import SpeakerVectors, attach, with_speakers
+from training.teacher import StateProbe, TaughtDataset, collate_taught
 from training.text import Ids, TextDataset, TextSet, collate_text, mark_rows
 from training.warmstart import Branches, phase_of_rest
 
@@ -53,6 +54,14 @@ FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 class FitSettings:
     """How a model is trained."""
 
+    teacher: bool = False
+    """Let a speaker encoder (pip install --no-deps Resemblyzer) teach the audio maps."""
+    teacher_epochs: int = 50
+    """With a teacher: epochs that learn from it alone, before the others."""
+    teacher_lr: float = 2e-3
+    """With a teacher: peak learning rate of those epochs."""
+    teacher_weight: float = 0.5
+    """With a teacher: weight of its loss in the epochs after those."""
     epochs: int = 50
     """Float epochs."""
     qat_epochs: int = 8
@@ -102,6 +111,21 @@ class FitSettings:
     seed: int = 0
     """Seed of everything random."""
 
+    @property
+    def taught_epochs(self) -> int:
+        """Epochs that learn from the teacher alone."""
+        return self.teacher_epochs if self.teacher else 0
+
+    @property
+    def float_epochs(self) -> int:
+        """Epochs before quantization-aware training."""
+        return self.taught_epochs + self.epochs
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs in all."""
+        return self.float_epochs + self.qat_epochs
+
 
 Examples = FeatureSet | TextSet | PairSet
 
@@ -140,8 +164,10 @@ class EmotionModule(lightning.LightningModule):
         class_weights: Tensor,
         clean_clips: Iterable[Batch],
         branches: Branches | None = None,
+        probe: StateProbe | None = None,
     ) -> None:
         super().__init__()
+        self.probe = probe
         self.model = model
         self.branches = branches or Branches()
         self.clean_clips = clean_clips
@@ -156,22 +182,39 @@ class EmotionModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """A resumed run takes up the phase it was in."""
-        if self.trainer.current_epoch > self.settings.epochs:
+        if self.trainer.current_epoch > self.settings.float_epochs:
             self._quantize()
 
     def on_train_epoch_start(self) -> None:
-        """Switch from float to quantization-aware training at its epoch."""
-        if self.trainer.current_epoch == self.settings.epochs:
+        """Switch to the classes, and to quantization-aware training, at their epochs."""
+        epoch = self.trainer.current_epoch
+        if epoch == self.settings.float_epochs:
             self._begin_quantization()
+        elif epoch and epoch == self.settings.taught_epochs:
+            self.model.load_state_dict(self.average.module.state_dict())
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Once ranges are learned, what they were learned on must not move."""
-        if self.trainer.current_epoch >= self.settings.epochs:
+        if self.trainer.current_epoch >= self.settings.float_epochs:
             self.model.standardize.eval()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Cross-entropy with label smoothing, class weights and mixup of pooled statistics."""
-        pooled, present = self.model.pooled(**self._vary(batch))
+        """Cross-entropy with label smoothing, class weights and mixup of pooled statistics.
+
+        With a teacher, its loss is added, or stands alone in the first epochs.
+        """
+        inputs = self._vary(batch)
+        taught: Tensor = torch.zeros(())
+        if self.probe is not None and batch.states is not None:
+            maps, mask = self.model.audio_maps(inputs["features"], inputs["lengths"])
+            stride = self.model.config.audio_stride
+            taught = self.probe(maps, mask, batch.states[:, ::stride])
+            size = len(batch.labels)
+            self.log("teacher_loss", taught, on_step=False, on_epoch=True, batch_size=size)
+            if self.trainer.current_epoch < self.settings.taught_epochs:
+                return taught
+            inputs["statistics"] = self.model.pool(maps, mask)
+        pooled, present = self.model.pooled(**inputs)
         mix, partner = 1.0, torch.arange(len(batch.labels))
         if self.settings.mixup > 0:
             concentration = torch.tensor(self.settings.mixup)
@@ -187,6 +230,7 @@ class EmotionModule(lightning.LightningModule):
             label_smoothing=self.settings.label_smoothing,
         )
         total = mix * loss(batch.labels) + (1 - mix) * loss(batch.labels[partner])
+        total = total + self.settings.teacher_weight * taught
         self.train_ua(logits.detach(), batch.labels)
         size = len(batch.labels)
         self.log("train_loss", total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True)
@@ -214,10 +258,14 @@ class EmotionModule(lightning.LightningModule):
             self.log(name, value, on_epoch=True, batch_size=size, prog_bar=name == "watch_ua")
 
     def configure_optimizers(self) -> Any:
-        """AdamW; one cycle over the float epochs, then a cosine from `qat_lr` to zero."""
+        """AdamW; one cycle over the float epochs, then a cosine from `qat_lr` to zero.
+
+        The epochs that learn from the teacher alone have a cycle of their own.
+        """
         settings = self.settings
         decay = 0.0 if self.branches else settings.weight_decay  # what is kept must not shrink
         named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        named += self.probe.named_parameters() if self.probe else []
         rest = [p for n, p in named if n != EMBEDDING]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in rest if p.dim() > 1], "weight_decay": decay},
@@ -233,9 +281,14 @@ class EmotionModule(lightning.LightningModule):
             )
         optimizer = torch.optim.AdamW(groups, lr=settings.lr)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        total_epochs = settings.epochs + settings.qat_epochs
-        float_steps = steps * settings.epochs / total_epochs
-        schedule = partial(_lr_factor, settings=settings, float_steps=float_steps, steps=steps)
+        taught_steps = steps * settings.taught_epochs / settings.all_epochs
+        schedule = partial(
+            _lr_factor,
+            settings=settings,
+            taught_steps=taught_steps,
+            float_steps=steps * settings.float_epochs / settings.all_epochs,
+            steps=steps,
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
@@ -381,6 +434,7 @@ def fit(
         class_weights(data.train.utterances, data.labels),
         DataLoader(clean, 64, shuffle=True, collate_fn=clean_collate, drop_last=examples > 64),
         data.branches,
+        _probe(data, config) if settings.teacher else None,
     )
     dataset, training_collate = _dataset(data, data.train, settings)
     loader = DataLoader(
@@ -397,7 +451,7 @@ def fit(
     last = folder / "checkpoints" / "last.ckpt"
     trainer = lightning.Trainer(
         accelerator="cpu",
-        max_epochs=settings.epochs + settings.qat_epochs,
+        max_epochs=settings.all_epochs,
         gradient_clip_val=settings.clip_norm,
         logger=CSVLogger(folder, name=LOG_FOLDER),
         callbacks=[
@@ -527,6 +581,9 @@ def _modalities_dataset(
     """What `_dataset` makes of sound and words."""
     if isinstance(examples, TextSet):
         return TextDataset(examples, data.labels, data.corpora), _text_collate(data, training)
+    if training and training.teacher and isinstance(examples, FeatureSet):
+        collate_fn = partial(collate_taught, crop=(training.min_frames, training.max_frames))
+        return TaughtDataset(examples, data.labels, data.corpora), collate_fn
     crop = (training.min_frames, training.max_frames) if training else None
     varied = training is not None
     if isinstance(examples, PairSet):
@@ -542,6 +599,14 @@ def _text_collate(data: FitData, training: FitSettings | None) -> Callable[[Any]
         return collate_text
     marks = mark_rows(data.vocabulary.words)
     return partial(collate_text, marks=marks, punctuation_dropout=training.punctuation_dropout)
+
+
+def _probe(data: FitData, config: ModelConfig) -> StateProbe:
+    """A fresh probe of the audio maps; TrainingError for data that has no teacher."""
+    if not isinstance(data.train, FeatureSet) or data.train.states is None:
+        raise TrainingError(f"--teacher needs audio alone; variant {config.variant} has words")
+    width = len(config.audio_kernels) * config.filters
+    return StateProbe(width, [variants[0] for variants in data.train.states])
 
 
 class _Report(lightning.Callback):
@@ -564,15 +629,23 @@ def _averaged(model: MscnnSpu, decay: float) -> AveragedModel:
     return AveragedModel(model, avg_fn=average_of, use_buffers=True).requires_grad_(False)
 
 
-def _lr_factor(step: int, settings: FitSettings, float_steps: float, steps: int) -> float:
+def _lr_factor(
+    step: int, settings: FitSettings, taught_steps: float, float_steps: float, steps: int
+) -> float:
     """Learning rate at `step`, relative to the peak."""
+    if step < taught_steps:
+        return settings.teacher_lr / settings.lr * _cycle(step / taught_steps)
     if step < float_steps:
-        rise = 0.2 * float_steps
-        if step < rise:
-            return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * step / rise))
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / (float_steps - rise)))
+        return _cycle((step - taught_steps) / (float_steps - taught_steps))
     done = (step - float_steps) / max(1.0, steps - float_steps)
     return settings.qat_lr / settings.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _cycle(progress: float) -> float:
+    """A rise over the first fifth, then a cosine to zero; `progress` is in [0, 1]."""
+    if progress < 0.2:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * progress / 0.2))
+    return 0.5 * (1 + math.cos(math.pi * (progress - 0.2) / 0.8))
 
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

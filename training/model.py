@@ -449,12 +449,18 @@ class MscnnSpu(nn.Module):
 
         Order: for each kernel length, max then mean then std.
         """
+        return self.pool(*self.audio_maps(features, lengths))
+
+    def audio_maps(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Raw features (B, T, F), valid frames (B,) -> per scale (B, P, filters); mask (B, P)."""
         mask = _mask(features, lengths)
         x = (features - self.feature_mean) / self.feature_std
         x = self.audio_input(x) * mask.unsqueeze(2)
-        stride = self.config.audio_stride
-        pooled = [self.spu(maps, mask[:, ::stride]) for maps in self.audio(x)]
-        return torch.cat(pooled, dim=1).flatten(1)
+        return self.audio(x), mask[:, :: self.config.audio_stride]
+
+    def pool(self, maps: list[Tensor], mask: Tensor) -> Tensor:
+        """Maps per scale (B, P, filters), mask (B, P) -> (B, scales x 3 x filters)."""
+        return torch.cat([self.spu(scale, mask) for scale in maps], dim=1).flatten(1)
 
     def pooled(
         self,
@@ -464,8 +470,12 @@ class MscnnSpu(nn.Module):
         words: Tensor | None = None,
         speaker: Tensor | None = None,
         modalities: Tensor | None = None,
+        statistics: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What the head will read, raw, and where it is present: each (B, width)."""
+        """What the head will read, raw, and where it is present: each (B, width).
+
+        `statistics` are the `audio_statistics` where they are computed already.
+        """
         parts, config = self.config.parts, self.config
         given = next(x for x in (features, tokens, speaker) if x is not None)
         rows = len(given)
@@ -475,7 +485,9 @@ class MscnnSpu(nn.Module):
         branches: dict[str, Tensor] = {}
         present: dict[str, Tensor] = {}
         if parts.audio and features is not None and lengths is not None:
-            branches["audio"] = self.audio_statistics(features, lengths)
+            if statistics is None:
+                statistics = self.audio_statistics(features, lengths)
+            branches["audio"] = statistics
             present["audio"] = heard & (lengths > 0)
         if parts.text and tokens is not None and words is not None:
             mask = _mask(tokens, words)
@@ -487,10 +499,10 @@ class MscnnSpu(nn.Module):
                 branches["swem"] = swem(x, mask)
                 present["swem"] = present["text"]
             if parts.att and "audio" in branches:
-                statistics = branches["audio"].view(
+                queries = branches["audio"].view(
                     rows, len(config.audio_kernels), len(STATISTICS), config.filters
                 )
-                branches["attention"] = self.attention(statistics, maps, mask).flatten(1)
+                branches["attention"] = self.attention(queries, maps, mask).flatten(1)
                 present["attention"] = present["audio"] & present["text"]
         if parts.speaker and speaker is not None:
             branches["speaker"], present["speaker"] = speaker, known

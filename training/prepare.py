@@ -20,6 +20,7 @@ from training.fit import Examples, FitData, FitSettings, augmentations
 from training.folds import official_split
 from training.model import ModelConfig
 from training.pairs import with_drawn_words, with_own_words
+from training.teacher import teach
 from training.text import encode, tokenize
 from training.warmstart import Branches
 
@@ -128,6 +129,8 @@ def prepare(
         show = workers != 1
         clips = extract(train, features, augmentations(settings), workers=workers, progress=show)
         examples = clips
+        if settings.teacher:
+            teach(clips, features, augmentations(settings), workers=workers, progress=show)
         others = extract(watched, features, workers=workers, progress=show) if watched else None
         watch = others
         if config.parts.text:

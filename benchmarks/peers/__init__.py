@@ -15,10 +15,12 @@ from importlib.util import find_spec
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from benchmarks.errors import BenchmarkError
 from edge_runtime import EmotionStream
 from edge_runtime.bench import speechlike_noise
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle import AUDIO, Bundle
 from edge_runtime.stream import classify
 from training.corpora import load_corpora
 from training.metrics import Metrics
@@ -178,14 +180,18 @@ def compare_accuracy(
 def _ours(bundle: Bundle, corpora: Sequence[str], ms: float) -> Standing:
     """The figures that a bundle carries."""
     carried = bundle.manifest.metrics.get("corpora", {})
-    metrics = {}
+    metrics, folds = {}, {}
     form = ""
     for name in corpora:
-        form = next((f for f in _FORMS if f in carried.get(name, {})), "")
+        # What the peers have, too: the sound alone.
+        forms = carried.get(name, {}).get(AUDIO, {})
+        form = next((f for f in _FORMS if f in forms), "")
         if form:
-            metrics[name] = Metrics(**carried[name][form])
+            metrics[name] = Metrics.of(forms[form])
+            if "ua_folds" in forms[form]:
+                folds[name] = float(np.mean(forms[form]["ua_folds"]))
     who = f"ours: {bundle.manifest.name}, {form or 'int8'}"
-    return Standing(who, metrics, {}, ms, bundle.file_bytes())
+    return Standing(who, metrics, folds, ms, bundle.file_bytes())
 
 
 def _time(contest: Contest) -> Comparison:
