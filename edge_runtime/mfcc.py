@@ -312,8 +312,9 @@ class _Transform:
 class _Work:
     """The arrays between the stages of `_Transform` for `count` windows, used again and again.
 
-    With a multiple of 16 rows every matrix product takes a BLAS's full-width kernels, so that a
-    frame's numbers do not depend on the frames that happen to be transformed with it.
+    With a multiple of 16 rows OpenBLAS takes the same kernels whatever their number, so that a
+    frame's numbers hardly depend on the frames transformed with it: with AVX-512 not at all, with
+    AVX2 by 4e-5 in features that reach 100.
     """
 
     def __init__(self, transform: _Transform, count: int) -> None:
