@@ -311,6 +311,7 @@ class EmotionModule(lightning.LightningModule):
         state = self.float_state if phase is Phase.FLOAT else self.average.module.state_dict()
         assert state is not None
         model.load_state_dict(state)
+        self.branches.restore(model, phase)
         set_phase(model, phase)
         return model.eval()
 
@@ -319,8 +320,7 @@ class EmotionModule(lightning.LightningModule):
         self.finish_float()
         if self.branches:
             # Their int8 forms are finished: the head learns to read what the device will compute.
-            self.branches.put_encoders(self.model, Phase.INT8)
-            self.branches.put_head(self.model, Phase.INT8)
+            self.branches.restore(self.model, Phase.INT8)
             self._measure_statistics()
         phase_of_rest(self.model, self.branches, Phase.OBSERVE)
         self.model.eval()
@@ -335,6 +335,7 @@ class EmotionModule(lightning.LightningModule):
         The running statistics of training follow augmented clips; the device hears none of those.
         """
         self.model.load_state_dict(self.average.module.state_dict())
+        self.branches.restore(self.model, Phase.FLOAT)
         self._measure_statistics()
         self.float_state = {k: v.clone() for k, v in self.model.state_dict().items()}
 
@@ -560,8 +561,7 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
             model.embedding.weight.data.copy_(torch.from_numpy(data.vocabulary.table))
         model.embedding.weight.requires_grad_(settings.embedding_lr > 0)
     if data.branches:
-        data.branches.put_encoders(model, Phase.FLOAT)
-        data.branches.put_head(model, Phase.FLOAT)
+        data.branches.restore(model, Phase.FLOAT)
         data.branches.silence_rest(model)
 
 

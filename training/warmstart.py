@@ -98,8 +98,16 @@ class Branches:
         ):
             weight.register_hook(partial(_without, kept=kept))  # type: ignore[no-untyped-call]
 
-    def put_encoders(self, model: MscnnSpu, phase: Phase) -> None:
-        """Give `model` the runs' encoders: their float weights, or the quantization-aware ones."""
+    def restore(self, model: MscnnSpu, phase: Phase) -> None:
+        """Give `model` what comes from the runs, in its float or quantization-aware form, exactly.
+
+        An average of equal weights is not equal to the last bit.
+        """
+        if self:
+            self._put_encoders(model, phase)
+            self._put_head(model, phase)
+
+    def _put_encoders(self, model: MscnnSpu, phase: Phase) -> None:
         state = model.state_dict()
         for run, names in ((self.audio, _AUDIO), (self.text, _TEXT)):
             if run:
@@ -110,8 +118,8 @@ class Branches:
             set_phase(module, phase)
 
     @torch.no_grad()
-    def put_head(self, model: MscnnSpu, phase: Phase) -> None:
-        """Give `model` the runs' heads, side by side, in their float or quantization-aware form."""
+    def _put_head(self, model: MscnnSpu, phase: Phase) -> None:
+        """The runs' heads, side by side."""
         places = _places(model.config)
         first, last = _dense(model)
         last.bias.zero_()
