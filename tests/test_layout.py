@@ -26,6 +26,7 @@ DEVICE = {
     "soxr",
     "pyaudio",
     "rich",
+    "pocketsphinx",
 }
 
 

@@ -9,11 +9,11 @@ import logging
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.console import OK, command_parser, run_command
+from edge_runtime.console import OK, THEIRS, command_parser, run_command
 from edge_runtime.errors import EdgeError
 from edge_runtime.settings import add_arguments, from_arguments
 
@@ -23,6 +23,7 @@ _EPILOG = """examples:
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
   python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
   python -m training fit      meld=data/meld --variant text+swem --out runs/meld
+  python -m training transcribe ravdess=data/ravdess --out runs/transcripts.csv
   python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
@@ -31,6 +32,7 @@ counts of each are in training/corpora/NAME.py.
 """
 
 
+TRANSCRIPTS = Path("runs/transcripts.csv")
 WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
 
 
@@ -58,6 +60,10 @@ class WordSettings:
     """Most frequent words that are known beside those of the training texts."""
     punctuation: bool = False
     """Take . , ! ? and ... for words: for written text, not for what an ASR returns."""
+    text: str = field(default="transcript", metadata={"choices": ("transcript", "asr")})
+    """The corpus's own words, or those that an engine heard (see transcribe)."""
+    transcripts: Path = TRANSCRIPTS
+    """What an engine heard, for --text asr."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,7 @@ class TableSettings:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
     from training.fit import FitSettings
+    from training.transcribe import TranscribeSettings
 
     parser, commands = command_parser(
         "python -m training",
@@ -96,7 +103,21 @@ def main(arguments: list[str] | None = None) -> int:
     variants = commands.add_parser("variants", help="parameters and MACs of every variant")
     variants.set_defaults(command=_variants)
     add_arguments(variants, TableSettings)
-    for command, function in ((corpora, _corpora), (fit, _fit), (crossval, _crossval)):
+    hearing = commands.add_parser("transcribe", help="what an engine hears in every clip, as a CSV")
+    add_arguments(hearing, TranscribeSettings)
+    hearing.add_argument(
+        "--out",
+        type=Path,
+        default=TRANSCRIPTS,
+        metavar="CSV",
+        help=f"manifest to write; rows that it has are kept (default: {TRANSCRIPTS})",
+    )
+    for command, function in (
+        (corpora, _corpora),
+        (fit, _fit),
+        (crossval, _crossval),
+        (hearing, _transcribe),
+    ):
         command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
         command.set_defaults(command=function)
     for command in (fit, crossval):
@@ -201,7 +222,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     settings = from_arguments(FitSettings, arguments)
     _refuse_finished(out, arguments.resume)
     found = load_corpora(arguments.corpora)
-    utterances = [u for f in found.values() for u in f.utterances]
+    utterances = _with_words(arguments, [u for f in found.values() for u in f.utterances])
     labels = check_classes(utterances)
     share = 0.0 if arguments.crossval else arguments.watch
     if not 0 <= share < 1:
@@ -306,6 +327,34 @@ def _crossval(arguments: argparse.Namespace) -> int:
     console.print(f"calibration error {100 * error:.1f} % at temperature {temperature:.2f}")
     console.print(f"plots and predictions in {out}")
     return OK
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    from training.corpora import load_corpora
+    from training.transcribe import TranscribeSettings, transcribe
+
+    found = load_corpora(_as_manifest(argument) for argument in arguments.corpora)
+    utterances = [u for f in found.values() for u in f.utterances]
+    result = transcribe(utterances, arguments.out, from_arguments(TranscribeSettings, arguments))
+    print(
+        f"{arguments.out}: {result.heard} clips heard, {result.kept} kept, "
+        f"{len(result.failed)} failed"
+    )
+    return THEIRS if result.failed else OK
+
+
+def _as_manifest(argument: str) -> str:
+    """A CSV can be named without saying that it is a manifest."""
+    return f"manifest={argument}" if argument.endswith(".csv") and "=" not in argument else argument
+
+
+def _with_words(arguments: argparse.Namespace, utterances: list[Any]) -> list[Any]:
+    """The utterances with the words that --text asks for."""
+    from training.transcribe import with_transcripts
+
+    if arguments.text == "transcript":
+        return utterances
+    return with_transcripts(utterances, arguments.transcripts)
 
 
 def _variants(arguments: argparse.Namespace) -> int:

@@ -1,1 +1,109 @@
-"""Words: tokens and their embedding rows."""
+"""Words: what hears them, their tokens and their embedding rows. One file an engine.
+
+An engine takes the samples of one utterance at a time and says what words it hears, with times.
+It is imported only when it is chosen. Registered in `source_named`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from edge_runtime.errors import TextError
+from edge_runtime.mfcc import Int16
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word that was heard."""
+
+    text: str
+    """Lower case, as the engine spells it, without pronunciation marks."""
+    start: float
+    """Second of the stream at which it begins."""
+    end: float
+    """Second of the stream at which it ends."""
+    confidence: float | None = None
+    """Posterior probability, 0 to 1; None where the engine gives none (partial words mostly)."""
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What an engine hears in one utterance, from its beginning up to now."""
+
+    words: tuple[Word, ...]
+    """In order of time; empty where nothing was understood."""
+    final: bool
+    """True once an utterance, when the engine will not change it any more."""
+    start: float
+    """Second of the stream at which the utterance began: which one this is, however late."""
+    source: str
+    """The engine: "keywords", "asr", "vosk"..."""
+
+    @property
+    def text(self) -> str:
+        """The words with spaces between them."""
+        return " ".join(word.text for word in self.words)
+
+
+class TextSource(Protocol):
+    """An engine that hears words, loaded. Utterance by utterance: begin, feed..., end."""
+
+    name: str
+    """What its transcripts are marked with."""
+
+    def begin(self, t: float) -> None:
+        """An utterance begins at second `t` of the stream; one that is still open is dropped."""
+        ...
+
+    def feed(self, samples: Int16) -> Transcript | None:
+        """Take samples of the utterance, int16, mono, 16 kHz, shape (n,).
+
+        Returns what is heard so far where that has changed, else None.
+        """
+        ...
+
+    def end(self) -> Transcript:
+        """Close the utterance; what was heard in it. Raises TextError without a `begin`."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        ...
+
+
+OFF = "off"
+FORMS = ("keywords", "keywords:FILE", "asr")
+"""What can be asked for by name: engines that hear words."""
+
+
+def source_named(name: str, keywords: Path | None = None) -> TextSource:
+    """Load the engine of that name, into this process; takes seconds for some.
+
+    Parameters
+    ----------
+    name : one of `FORMS`.
+    keywords : the list that "keywords" spots, such as the bundle's.
+
+    Raises
+    ------
+    TextError : an unknown name, or a model that is missing, damaged or of another kind.
+    MissingPackageError : the engine's package is not installed.
+    """
+    kind, _, _argument = name.partition(":")
+    if name == "asr":
+        from edge_runtime.text.asr import SphinxAsr
+
+        return SphinxAsr()
+    raise unknown(name) if kind else TextError("the text source has no name")
+
+
+def unknown(name: str) -> TextError:
+    """The error for a name that is none."""
+    return TextError(f"unknown text source {name!r}; there is {OFF}, {', '.join(FORMS)}")
+
+
+def spell(word: str) -> str:
+    """A word as the dictionary of an engine writes it, as text: "read(2)" is "read"."""
+    return word.partition("(")[0].lower()
