@@ -24,6 +24,7 @@ _EPILOG = """examples:
   python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
   python -m training fit      meld=data/meld --variant text+swem --out runs/meld
   python -m training transcribe ravdess=data/ravdess --out runs/transcripts.csv
+  python -m training keywords meld=data/meld goemotions=data/goemotions ravdess=data/ravdess
   python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
@@ -33,6 +34,7 @@ counts of each are in training/corpora/NAME.py.
 
 
 TRANSCRIPTS = Path("runs/transcripts.csv")
+KEYWORDS = Path("runs/keywords.txt")
 WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
 
 
@@ -89,6 +91,7 @@ class TableSettings:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
     from training.fit import FitSettings
+    from training.keywords import KeywordSettings
     from training.transcribe import TranscribeSettings
 
     parser, commands = command_parser(
@@ -112,11 +115,17 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="CSV",
         help=f"manifest to write; rows that it has are kept (default: {TRANSCRIPTS})",
     )
+    keywords = commands.add_parser("keywords", help="learn the list of phrases that a device spots")
+    add_arguments(keywords, KeywordSettings)
+    keywords.add_argument(
+        "--out", type=Path, default=KEYWORDS, metavar="TXT", help=f"(default: {KEYWORDS})"
+    )
     for command, function in (
         (corpora, _corpora),
         (fit, _fit),
         (crossval, _crossval),
         (hearing, _transcribe),
+        (keywords, _keywords),
     ):
         command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
         command.set_defaults(command=function)
@@ -341,6 +350,39 @@ def _transcribe(arguments: argparse.Namespace) -> int:
         f"{len(result.failed)} failed"
     )
     return THEIRS if result.failed else OK
+
+
+def _keywords(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from training.corpora import load_corpora
+    from training.keywords import KeywordSettings, learn
+
+    settings = from_arguments(KeywordSettings, arguments)
+    found = load_corpora(_as_manifest(argument) for argument in arguments.corpora)
+    utterances = [u for f in found.values() for u in f.utterances]
+    # Clips of corpora that repeat a few sentences tell nothing about words: texts are those that
+    # have no audio, or an official training split.
+    texts = [u for u in utterances if u.text and (u.split == "train" or not (u.split or u.path))]
+    result = learn(texts, utterances, settings)
+    result.write(arguments.out, settings)
+    table = Table("phrase", "tells", "log10 threshold", "found", "false alarms")
+    for entry in result.phrases:
+        best = max(entry.phrase.weights, key=lambda label: entry.phrase.weights[label])
+        table.add_row(
+            entry.phrase.text,
+            f"{best} {entry.phrase.weights[best]:.1f}",
+            f"{entry.phrase.threshold:.1f}",
+            f"{entry.hits} of {entry.spoken}",
+            str(entry.alarms),
+        )
+    Console().print(table)
+    print(
+        f"{arguments.out}: {len(result.phrases)} phrases, {len(result.left_out)} candidates left "
+        f"out; {result.hours:.2f} h of real speech, speech with the phrases is synthesized"
+    )
+    return OK
 
 
 def _as_manifest(argument: str) -> str:

@@ -6,11 +6,12 @@ It is imported only when it is chosen. Registered in `source_named`.
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge_runtime.errors import TextError
+from edge_runtime.errors import MissingPackageError, TextError
 from edge_runtime.mfcc import Int16
 
 
@@ -19,7 +20,7 @@ class Word:
     """One word that was heard."""
 
     text: str
-    """Lower case, as the engine spells it, without pronunciation marks."""
+    """Lower case, as the engine spells it, without pronunciation marks; or a whole key phrase."""
     start: float
     """Second of the stream at which it begins."""
     end: float
@@ -50,8 +51,10 @@ class Transcript:
 class TextSource(Protocol):
     """An engine that hears words, loaded. Utterance by utterance: begin, feed..., end."""
 
-    name: str
-    """What its transcripts are marked with."""
+    @property
+    def name(self) -> str:
+        """What its transcripts are marked with."""
+        ...
 
     def begin(self, t: float) -> None:
         """An utterance begins at second `t` of the stream; one that is still open is dropped."""
@@ -76,6 +79,22 @@ class TextSource(Protocol):
 OFF = "off"
 FORMS = ("keywords", "keywords:FILE", "asr")
 """What can be asked for by name: engines that hear words."""
+_PACKAGES = {"keywords": ("pocketsphinx", "asr"), "asr": ("pocketsphinx", "asr")}  # and the extra
+
+
+def check_source(name: str, keywords: Path | None = None) -> None:
+    """Refuse what `source_named` cannot load, as far as that is seen without loading anything.
+
+    Raises as `source_named` does.
+    """
+    kind, _, argument = name.partition(":")
+    if kind not in _PACKAGES:
+        raise unknown(name)
+    package, extra = _PACKAGES[kind]
+    if importlib.util.find_spec(package) is None:
+        raise MissingPackageError(f"text source {kind}", package, extra)
+    if kind == "keywords":
+        _keyword_list(argument, keywords)
 
 
 def source_named(name: str, keywords: Path | None = None) -> TextSource:
@@ -91,16 +110,31 @@ def source_named(name: str, keywords: Path | None = None) -> TextSource:
     TextError : an unknown name, or a model that is missing, damaged or of another kind.
     MissingPackageError : the engine's package is not installed.
     """
-    kind, _, _argument = name.partition(":")
-    if name == "asr":
-        from edge_runtime.text.asr import SphinxAsr
+    check_source(name, keywords)
+    kind, _, argument = name.partition(":")
+    if kind == "keywords":
+        from edge_runtime.text.keywords import Keywords
+        from edge_runtime.text.phrases import read_keywords
 
-        return SphinxAsr()
-    raise unknown(name) if kind else TextError("the text source has no name")
+        return Keywords(read_keywords(_keyword_list(argument, keywords)))
+    from edge_runtime.text.asr import SphinxAsr
+
+    return SphinxAsr()
+
+
+def _keyword_list(argument: str, keywords: Path | None) -> Path:
+    path = Path(argument) if argument else keywords
+    if path is None:
+        raise TextError("this bundle has no keyword list; name one: keywords:FILE")
+    if not path.is_file():
+        raise TextError(f"keywords: there is no file {path}")
+    return path
 
 
 def unknown(name: str) -> TextError:
     """The error for a name that is none."""
+    if not name:
+        return TextError("the text source has no name")
     return TextError(f"unknown text source {name!r}; there is {OFF}, {', '.join(FORMS)}")
 
 
