@@ -17,11 +17,15 @@ DEVICE = {
     "view": ["rich>=13"],  # the live terminal view
     "asr": ["pocketsphinx>=5.1"],  # words, with a US English model in the wheel
 }
-# Names that installs can rely on already; nothing imports these packages yet.
-PLANNED = {
+# Engines with models of their own to download, and connections.
+OPTIONAL = {
+    "vosk": ["vosk>=0.3.45"],
+    "sherpa": ["sherpa-onnx>=1.12"],
+    "whisper": ["pywhispercpp>=1.3"],
     "mqtt": ["paho-mqtt>=2.1"],
-    "web": ["websockets>=14"],
 }
+# A name that installs can rely on already; nothing imports the package yet.
+PLANNED = {"web": ["websockets>=14"]}
 WORKSTATION = {
     "train": [
         "torch>=2.14",
@@ -74,6 +78,7 @@ setup(
     ],
     extras_require={
         **DEVICE,
+        **OPTIONAL,
         **PLANNED,
         "all": sorted({requirement for extra in DEVICE.values() for requirement in extra}),
         **WORKSTATION,

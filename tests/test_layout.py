@@ -27,6 +27,10 @@ DEVICE = {
     "pyaudio",
     "rich",
     "pocketsphinx",
+    "vosk",
+    "sherpa_onnx",
+    "pywhispercpp",
+    "paho",
 }
 
 

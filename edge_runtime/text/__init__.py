@@ -77,9 +77,37 @@ class TextSource(Protocol):
 
 
 OFF = "off"
-FORMS = ("keywords", "keywords:FILE", "asr")
+FORMS = ("keywords", "keywords:FILE", "asr", "vosk:DIR", "sherpa:DIR", "whisper:FILE")
 """What can be asked for by name: engines that hear words."""
-_PACKAGES = {"keywords": ("pocketsphinx", "asr"), "asr": ("pocketsphinx", "asr")}  # and the extra
+GIVEN_FORMS = ("jsonl:FILE", "jsonl:-", "mqtt://HOST/TOPIC")
+"""Words that somebody else hears."""
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What must be there before an engine can be loaded."""
+
+    package: str
+    """The module that is imported."""
+    extra: str
+    """The extra of this package that installs it."""
+    model: str = ""
+    """What to name after the colon, where the engine needs a model."""
+
+
+_ENGINES = {
+    "keywords": _Needs("pocketsphinx", "asr"),
+    "asr": _Needs("pocketsphinx", "asr"),
+    "vosk": _Needs("vosk", "vosk", "a model folder from https://alphacephei.com/vosk/models"),
+    "sherpa": _Needs(
+        "sherpa_onnx",
+        "sherpa",
+        "a model folder from https://github.com/k2-fsa/sherpa-onnx/releases/tag/asr-models",
+    ),
+    "whisper": _Needs(
+        "pywhispercpp", "whisper", "a file from https://huggingface.co/ggerganov/whisper.cpp"
+    ),
+}
 
 
 def check_source(name: str, keywords: Path | None = None) -> None:
@@ -88,13 +116,17 @@ def check_source(name: str, keywords: Path | None = None) -> None:
     Raises as `source_named` does.
     """
     kind, _, argument = name.partition(":")
-    if kind not in _PACKAGES:
+    needs = _ENGINES.get(kind)
+    if needs is None or (kind == "asr" and argument):
         raise unknown(name)
-    package, extra = _PACKAGES[kind]
-    if importlib.util.find_spec(package) is None:
-        raise MissingPackageError(f"text source {kind}", package, extra)
+    if importlib.util.find_spec(needs.package) is None:
+        raise MissingPackageError(f"text source {kind}", needs.package, needs.extra)
     if kind == "keywords":
         _keyword_list(argument, keywords)
+    elif needs.model and not argument:
+        raise TextError(f"text source {kind} needs {needs.model}: --text {kind}:PATH")
+    elif needs.model and not Path(argument).exists():
+        raise TextError(f"text source {kind}: there is no {argument}; it needs {needs.model}")
 
 
 def source_named(name: str, keywords: Path | None = None) -> TextSource:
@@ -117,6 +149,18 @@ def source_named(name: str, keywords: Path | None = None) -> TextSource:
         from edge_runtime.text.phrases import read_keywords
 
         return Keywords(read_keywords(_keyword_list(argument, keywords)))
+    if kind == "vosk":
+        from edge_runtime.text.vosk import VoskSource
+
+        return VoskSource(Path(argument))
+    if kind == "sherpa":
+        from edge_runtime.text.sherpa import open_sherpa
+
+        return open_sherpa(Path(argument))
+    if kind == "whisper":
+        from edge_runtime.text.whisper import WhisperSource
+
+        return WhisperSource(Path(argument))
     from edge_runtime.text.asr import SphinxAsr
 
     return SphinxAsr()
@@ -135,7 +179,9 @@ def unknown(name: str) -> TextError:
     """The error for a name that is none."""
     if not name:
         return TextError("the text source has no name")
-    return TextError(f"unknown text source {name!r}; there is {OFF}, {', '.join(FORMS)}")
+    return TextError(
+        f"unknown text source {name!r}; there is {', '.join((OFF, *FORMS, *GIVEN_FORMS))}"
+    )
 
 
 def spell(word: str) -> str:

@@ -18,6 +18,7 @@ from edge_runtime.errors import TextError
 from edge_runtime.events import TextEvent, TextStatusEvent
 from edge_runtime.mfcc import SAMPLE_RATE, Int16
 from edge_runtime.text import OFF, Transcript, check_source
+from edge_runtime.text.given import GivenStream, open_given
 from edge_runtime.text.process import EngineProcess
 
 TextStreamEvent = TextEvent | TextStatusEvent
@@ -340,3 +341,23 @@ class TextStream:
                 dropped_s=self.dropped_samples / SAMPLE_RATE,
             )
         )
+
+
+def open_text(
+    name: str, keywords: Path | None = None, live: bool = True
+) -> TextStream | GivenStream | None:
+    """The words that `--text name` asks for; None for "off".
+
+    Parameters
+    ----------
+    name : "off", one of `edge_runtime.text.FORMS`, or of `edge_runtime.text.GIVEN_FORMS`.
+    keywords : the bundle's list of key phrases: for "keywords", and to fall back to.
+    live : whether audio comes at the speed of speech.
+
+    Raises TextError or MissingPackageError for what cannot work here.
+    """
+    if name == OFF:
+        return None
+    if name.startswith(("jsonl:", "mqtt:")):
+        return open_given(name)
+    return TextStream(name, keywords, live=live)
