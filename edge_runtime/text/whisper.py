@@ -29,9 +29,11 @@ class WhisperSource:
     name = "whisper"
 
     def __init__(self, model: Path) -> None:
-        with model.open("rb") as file:
-            if file.read(len(_MAGIC)) != _MAGIC:
-                raise _unlike(model)
+        if not _is_ggml(model):
+            raise TextError(
+                f"whisper: {model} is no ggml model; expected a file such as ggml-tiny.en.bin from "
+                "https://huggingface.co/ggerganov/whisper.cpp"
+            )
         # One word a segment, so that each has its times and probability.
         self._model = Model(
             str(model),
@@ -89,8 +91,9 @@ def words_of(segments: Sequence[Segment], start: float) -> tuple[Word, ...]:
     return tuple(words)
 
 
-def _unlike(model: Path) -> TextError:
-    return TextError(
-        f"whisper: {model} is no ggml model; expected a file such as ggml-tiny.en.bin from "
-        "https://huggingface.co/ggerganov/whisper.cpp"
-    )
+def _is_ggml(model: Path) -> bool:
+    try:
+        with model.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
