@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 _LOWEST = -20.0  # log10 of the likelihood ratio from which detections are looked at in tuning
 _TAIL = 8  # highest false alarms that the tail is fitted to
-_FLOOR = 0.0  # no lower threshold: below, any phones explain the sound better than the phrase
+_SPREAD = 3.0  # decades that the tail is taken to fall off in, where next to nothing is known of it
 _SENTENCE_WORDS = 12  # longest sentence that is spoken
 Gram = tuple[str, ...]
 
@@ -187,14 +187,12 @@ def threshold(scores: Sequence[float], hours: float, rate: float) -> float:
     hours : length of that speech.
     rate : false alarms an hour that may remain.
 
-    Beyond the highest scores the tail is taken for exponential.
+    Beyond the highest scores the tail is taken for exponential. What is assumed of it counts as
+    much as one alarm; where there was none, as much as one at the lowest score looked at.
     """
-    top = sorted(scores, reverse=True)[:_TAIL]
-    if not top:
-        return _FLOOR
-    lowest = top[-1]
-    mean = sum(score - lowest for score in top) / max(1, len(top) - 1) or 1.0
-    return max(_FLOOR, lowest + mean * math.log(len(top) / hours / rate))
+    top = sorted(scores, reverse=True)[:_TAIL] or [_LOWEST]
+    mean = (sum(score - top[-1] for score in top) + _SPREAD) / len(top)
+    return max(_LOWEST, top[-1] + mean * math.log(len(top) / hours / rate))
 
 
 def learn(
