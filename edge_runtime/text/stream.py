@@ -31,7 +31,7 @@ class Patience:
     start_seconds: float = 60.0
     """It may take so long to load."""
     stall_seconds: float = 5.0
-    """It may be silent so long while there is work."""
+    """It may be silent so long while there is work; with files, as long as it may take to load."""
     behind_seconds: float = 4.0
     """It may lag so much, if it hears more slowly than people speak."""
     keep_seconds: float = 30.0
@@ -239,8 +239,11 @@ class TextStream:
 
     def _trouble(self, engine: EngineProcess) -> str:
         p = self.patience
-        behind = p.behind_seconds if self._live else math.inf
-        return engine.trouble(p.start_seconds, p.stall_seconds, behind)
+        # A file can wait for a slow engine; only one that hangs is given up.
+        stall, behind = (
+            (p.stall_seconds, p.behind_seconds) if self._live else (p.start_seconds, math.inf)
+        )
+        return engine.trouble(p.start_seconds, stall, behind)
 
     def _fall(self, reason: str) -> None:
         """Down to the next engine, which hears the unanswered utterances again."""
