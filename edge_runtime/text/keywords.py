@@ -19,8 +19,8 @@ from edge_runtime.text.sphinx import FRAME_SECONDS, SphinxSource, open_decoder
 _LOG_BASE = math.log(1.0001)
 _KWS_MAX = 1500
 _DECADES_PER_STEP = 1024 * _LOG_BASE / math.log(10)
-# Without a threshold, by the number of phones, log10: the straight line through the 44 thresholds of
-# the list in training/models/default (correlation -0.72). The longer, the more seldom a false alarm.
+# Without a threshold, by the number of phones, log10: the straight line through the 44 thresholds
+# of training/models/default/keywords.txt (correlation -0.72): a longer phrase is set off less.
 _DEFAULT, _DEFAULT_PER_PHONE, _LOWEST_DEFAULT = 24.0, -3.8, -10.0
 
 

@@ -89,6 +89,13 @@ def test_a_list_that_cannot_be_meant_is_refused(content: str, message: str, tmp_
         read_keywords(path)
 
 
+def test_the_learned_list_can_be_heard() -> None:
+    path = Path(__file__).parents[3] / "training" / "models" / "default" / "keywords.txt"
+    phrases = read_keywords(path)
+    assert all(p.threshold is not None and p.weights for p in phrases)
+    Keywords(phrases).close()
+
+
 def test_no_list_and_no_file_are_said(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="no keyword list; name one: keywords:FILE"):
         source_named("keywords")
