@@ -44,7 +44,7 @@ format: setup
 	.venv/bin/ruff format .
 
 test: lint
-	scripts/debian-packages pulseaudio pulseaudio-utils libasound2-plugins
+	scripts/debian-packages pulseaudio pulseaudio-utils libasound2-plugins mosquitto flite
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
 
 pipeline: setup

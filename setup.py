@@ -15,13 +15,17 @@ DEVICE = {
     "files": ["soundfile>=0.12", "soxr>=0.5"],  # audio files of any format and rate
     "mic": ["PyAudio>=0.2.14"],
     "view": ["rich>=13"],  # the live terminal view
+    "asr": ["pocketsphinx>=5.1"],  # words, with a US English model in the wheel
 }
-# Names that installs can rely on already; nothing imports these packages yet.
-PLANNED = {
-    "asr": ["pocketsphinx>=5.1"],
+# Engines with models of their own to download, and connections.
+OPTIONAL = {
+    "vosk": ["vosk>=0.3.45"],
+    "sherpa": ["sherpa-onnx>=1.12"],
+    "whisper": ["pywhispercpp>=1.3"],
     "mqtt": ["paho-mqtt>=2.1"],
-    "web": ["websockets>=14"],
 }
+# A name that installs can rely on already; nothing imports the package yet.
+PLANNED = {"web": ["websockets>=14"]}
 WORKSTATION = {
     "train": [
         "torch>=2.14",
@@ -84,6 +88,7 @@ setup(
     ],
     extras_require={
         **DEVICE,
+        **OPTIONAL,
         **PLANNED,
         "all": sorted({requirement for extra in DEVICE.values() for requirement in extra}),
         **WORKSTATION,

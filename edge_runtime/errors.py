@@ -19,6 +19,10 @@ class EngineError(EdgeError):
     """A graph that cannot be run by what is installed."""
 
 
+class TextError(EdgeError):
+    """A source of words that cannot be used, or that failed."""
+
+
 class MissingPackageError(EdgeError):
     """An optional package is not installed."""
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from math import floor
 from typing import Any, ClassVar
+
+from edge_runtime.text import Word
 
 UNSURE = "unsure"
 
@@ -58,6 +60,47 @@ class EmotionEvent:
 
 
 @dataclass(frozen=True)
+class TextEvent:
+    """What words were heard in an utterance, up to now (final: in all of it).
+
+    The engine runs beside the audio, so that this may come after the utterance's final verdict.
+    """
+
+    type: ClassVar[str] = "text"
+    t: float
+    """Second of the stream up to which audio had come when the words arrived."""
+    text: str
+    """The words with spaces between them."""
+    final: bool
+    """True where the engine will not change them any more."""
+    source: str
+    """The engine that heard them."""
+    start: float = 0.0
+    """Second at which the utterance began: which one this is, however late."""
+    words: tuple[Word, ...] = ()
+    """The same words with times and confidence."""
+
+
+@dataclass(frozen=True)
+class TextStatusEvent:
+    """What hears the words has changed: it started, failed, was replaced, or came back."""
+
+    type: ClassVar[str] = "text_status"
+    t: float
+    """Second of the stream."""
+    source: str
+    """What hears the words from now on; "off" where nothing does."""
+    wanted: str
+    """What was asked for."""
+    reason: str
+    """Why, in words."""
+    lag_s: float = 0.0
+    """Audio that is not heard yet, s."""
+    dropped_s: float = 0.0
+    """Audio that no engine will hear, s since the stream began."""
+
+
+@dataclass(frozen=True)
 class HealthEvent:
     """How the stream keeps up."""
 
@@ -74,7 +117,7 @@ class HealthEvent:
     """Memory of the process, MB; 0 where the system does not tell."""
 
 
-Event = SourceEvent | SpeechStartEvent | EmotionEvent | HealthEvent
+Event = SourceEvent | SpeechStartEvent | TextEvent | TextStatusEvent | EmotionEvent | HealthEvent
 
 _DECIMALS = {"latency_ms": 3, "real_time_factor": 5, "scores": 4, "confidence": 4}
 
@@ -100,6 +143,10 @@ def _rounded(value: Any, decimals: int) -> Any:
         return round(value, decimals)
     if isinstance(value, dict):
         return {key: _rounded(item, decimals) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_rounded(item, decimals) for item in value]
+    if isinstance(value, Word):
+        return _rounded(asdict(value), decimals)
     return value
 
 

@@ -26,6 +26,11 @@ DEVICE = {
     "soxr",
     "pyaudio",
     "rich",
+    "pocketsphinx",
+    "vosk",
+    "sherpa_onnx",
+    "pywhispercpp",
+    "paho",
 }
 
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.console import OK, command_parser, run_command
+from edge_runtime.console import OK, THEIRS, command_parser, run_command
 from edge_runtime.errors import EdgeError
 from edge_runtime.settings import add_arguments, from_arguments
 
@@ -26,6 +26,8 @@ _EPILOG = """examples:
   python -m training fit      ravdess=data/ravdess meld=data/meld --variant audio+text+att+swem \
       --pair --audio-run runs/mine --text-run runs/words --modality-dropout 0.5
   python -m training fit      ravdess=data/ravdess --variant audio+speaker --speaker xvector.scp
+  python -m training transcribe ravdess=data/ravdess --out runs/transcripts.csv
+  python -m training keywords meld=data/meld goemotions=data/goemotions ravdess=data/ravdess
   python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
@@ -34,6 +36,7 @@ counts of each are in training/corpora/NAME.py.
 """
 
 
+KEYWORDS = Path("runs/keywords.txt")
 WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
 
 
@@ -108,6 +111,8 @@ def add_word_arguments(group: Any) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
     from training.fit import FitSettings
+    from training.keywords import KeywordSettings
+    from training.transcribe import TRANSCRIPTS, TranscribeSettings
 
     parser, commands = command_parser(
         "python -m training",
@@ -121,7 +126,27 @@ def main(arguments: list[str] | None = None) -> int:
     variants = commands.add_parser("variants", help="parameters and MACs of every variant")
     variants.set_defaults(command=_variants)
     add_arguments(variants, TableSettings)
-    for command, function in ((corpora, _corpora), (fit, _fit), (crossval, _crossval)):
+    hearing = commands.add_parser("transcribe", help="what an engine hears in every clip, as a CSV")
+    add_arguments(hearing, TranscribeSettings)
+    hearing.add_argument(
+        "--out",
+        type=Path,
+        default=TRANSCRIPTS,
+        metavar="CSV",
+        help=f"manifest to write; rows that it has are kept (default: {TRANSCRIPTS})",
+    )
+    keywords = commands.add_parser("keywords", help="learn the list of phrases that a device spots")
+    add_arguments(keywords, KeywordSettings)
+    keywords.add_argument(
+        "--out", type=Path, default=KEYWORDS, metavar="TXT", help=f"(default: {KEYWORDS})"
+    )
+    for command, function in (
+        (corpora, _corpora),
+        (fit, _fit),
+        (crossval, _crossval),
+        (hearing, _transcribe),
+        (keywords, _keywords),
+    ):
         command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
         command.set_defaults(command=function)
     for command in (fit, crossval):
@@ -362,6 +387,58 @@ def _crossval(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _transcribe(arguments: argparse.Namespace) -> int:
+    from training.corpora import load_corpora
+    from training.transcribe import TranscribeSettings, transcribe
+
+    found = load_corpora(_as_manifest(argument) for argument in arguments.corpora)
+    utterances = [u for f in found.values() for u in f.utterances]
+    result = transcribe(utterances, arguments.out, from_arguments(TranscribeSettings, arguments))
+    print(
+        f"{arguments.out}: {result.heard} clips heard, {result.kept} kept, "
+        f"{len(result.failed)} failed"
+    )
+    return THEIRS if result.failed else OK
+
+
+def _keywords(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from training.corpora import load_corpora
+    from training.keywords import KeywordSettings, learn
+
+    settings = from_arguments(KeywordSettings, arguments)
+    found = load_corpora(_as_manifest(argument) for argument in arguments.corpora)
+    utterances = [u for f in found.values() for u in f.utterances]
+    # Clips of corpora that repeat a few sentences tell nothing about words: texts are those that
+    # have no audio, or an official training split.
+    texts = [u for u in utterances if u.text and (u.split == "train" or not (u.split or u.path))]
+    result = learn(texts, utterances, settings)
+    result.write(arguments.out, settings)
+    table = Table("phrase", "tells", "log10 threshold", "found", "false alarms")
+    for entry in result.phrases:
+        best = max(entry.phrase.weights, key=lambda label: entry.phrase.weights[label])
+        table.add_row(
+            entry.phrase.text,
+            f"{best} {entry.phrase.weights[best]:.1f}",
+            f"{entry.phrase.threshold:.1f}",
+            f"{entry.hits} of {entry.spoken}",
+            str(entry.alarms),
+        )
+    Console().print(table)
+    print(
+        f"{arguments.out}: {len(result.phrases)} phrases, {len(result.left_out)} candidates left "
+        f"out; {result.hours:.2f} h of real speech, speech with the phrases is synthesized"
+    )
+    return OK
+
+
+def _as_manifest(argument: str) -> str:
+    """A CSV can be named without saying that it is a manifest."""
+    return f"manifest={argument}" if argument.endswith(".csv") and "=" not in argument else argument
+
+
 def _variants(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
@@ -458,8 +535,11 @@ def _word_plan(
 ) -> tuple[list[Any], Any]:
     from training.embeddings import WordSettings
     from training.prepare import word_plan
+    from training.transcribe import with_transcripts
 
     settings = from_arguments(WordSettings, arguments)
+    if config.parts.text and settings.text == "asr":
+        utterances = with_transcripts(utterances, settings.transcripts)
     return word_plan(utterances, config, settings, arguments.pair)
 
 

@@ -10,7 +10,7 @@ import gzip
 import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from edge_runtime.text.tokenizer import FIRST_WORD, UNKNOWN, plainer_forms, word
 from training.corpora import Utterance
 from training.errors import TrainingError
 from training.model import ModelConfig
+from training.transcribe import TRANSCRIPTS
 
 Float32 = npt.NDArray[np.float32]
 
@@ -39,6 +40,10 @@ class WordSettings:
     """Most frequent words that are known beside those of the training texts."""
     punctuation: bool = False
     """Take . , ! ? and ... for words: for written text, not for what an ASR returns."""
+    text: str = field(default="transcript", metadata={"choices": ("transcript", "asr")})
+    """The corpus's own words, or those that an engine heard (see transcribe)."""
+    transcripts: Path = TRANSCRIPTS
+    """What an engine heard, for --text asr."""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from edge_runtime.events import (
     HealthEvent,
     SourceEvent,
     SpeechStartEvent,
+    TextEvent,
+    TextStatusEvent,
 )
 
 try:
@@ -49,6 +51,12 @@ class PrettySink:
             self._live.update(Text(f"{_clock(event.t)}  listening ...", style="dim"))
         elif isinstance(event, HealthEvent):
             self._health(event)
+        elif isinstance(event, TextStatusEvent):
+            self._live.console.print(
+                Text(f"{_clock(event.t)}  words from {event.source}: {event.reason}", style="dim")
+            )
+        elif isinstance(event, TextEvent):
+            return  # shown beneath the verdict that read it
         elif event.final:
             self._live.update(Text(""))
             self._live.console.print(_line(event))

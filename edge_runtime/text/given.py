@@ -1,0 +1,282 @@
+"""Words that somebody else hears: JSON lines from standard input, a file or an MQTT topic.
+
+One object a line, with times in seconds of the audio stream:
+
+    {"text": "so happy", "start": 1.3, "end": 1.9, "confidence": 0.8, "final": true}
+    {"words": [{"text": "so", "start": 1.3, "end": 1.5}, ...], "final": true}
+
+Only text (or words) is required. Without times the words belong to the utterance that is running
+or, where none is, to the last one. "final": true says that the words of that utterance are
+complete; without it they are as well once the source has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from edge_runtime.errors import TextError
+from edge_runtime.events import TextEvent, TextStatusEvent
+from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.text import Word
+
+GivenEvent = TextEvent | TextStatusEvent
+_KEPT = 200  # words whose utterance has not come yet, and lines that nobody has polled
+_HOLD = 2.0  # seconds that a word waits for its utterance: it is found a little after its beginning
+_LATE = 16  # utterances that words are still given to after their end
+_SLACK = 0.25  # seconds by which the clock of the words may differ at the edges of an utterance
+
+
+@dataclass(frozen=True)
+class GivenWords:
+    """What one line says."""
+
+    words: tuple[Word, ...]
+    """With `timed` false, their times mean nothing."""
+    final: bool
+    timed: bool
+
+
+class Feed(Protocol):
+    """Where lines come from: calls `line` with each, then `end` once, from a thread of its own."""
+
+    def start(self, line: Callable[[bytes], None], end: Callable[[str], None]) -> None:
+        """Begin; raises EdgeError where it cannot."""
+        ...
+
+    def stop(self) -> None:
+        """Give back what is held."""
+        ...
+
+
+def parse(line: bytes | str) -> GivenWords:
+    """One line. ValueError for one that is not as the module says."""
+    found = json.loads(line)
+    if not isinstance(found, dict) or not ("text" in found or "words" in found):
+        raise ValueError('expected an object with "text" or "words"')
+    items = found.get("words")
+    if items is None:
+        timed = "start" in found
+        begin = float(found.get("start", 0.0))
+        end = float(found.get("end", begin))
+        items = _spread(str(found["text"]).split(), begin, end, found.get("confidence"))
+    else:
+        timed = all("start" in item for item in items)
+    words = tuple(
+        Word(
+            str(item["text"]).lower(),
+            float(item.get("start", 0.0)),
+            float(item.get("end", item.get("start", 0.0))),
+            None if item.get("confidence") is None else float(item["confidence"]),
+        )
+        for item in items
+    )
+    if any(not 0 <= word.start <= word.end < float("inf") for word in words):
+        raise ValueError("a word ends before it starts, or at no time")
+    return GivenWords(words, bool(found.get("final", False)), timed)
+
+
+@dataclass
+class _Utterance:
+    start: float
+    end: float | None = None
+    words: list[Word] = field(default_factory=list)
+    final: bool = False
+
+    def holds(self, word: Word, now: float) -> bool:
+        """Whether the word lies in it, as far as it has come at second `now`."""
+        last = now if self.end is None else self.end
+        return self.start - _SLACK <= (word.start + word.end) / 2 <= last + _SLACK
+
+
+class GivenStream:
+    """The words of a feed, as `edge_runtime.text.stream.TextStream` gives those of an engine.
+
+    Nothing in it waits. A line that cannot be read is told once and counted; when the source ends,
+    that is an event, and the audio goes on without words. Raises what the feed raises.
+    """
+
+    def __init__(self, name: str, feed: Feed) -> None:
+        self.wanted = self.source = name
+        self.lag_seconds = self.rss_mb = self.real_time_factor = 0.0
+        self.dropped_samples = 0
+        self.invalid_lines = 0
+        self.pid: int | None = None
+        self._feed = feed
+        self._lines: queue.Queue[bytes | None] = queue.Queue(_KEPT)
+        self._why = ""
+        self._utterances: deque[_Utterance] = deque(maxlen=_LATE)
+        self._early: deque[Word] = deque()
+        self._t = 0.0
+        feed.start(self._put, self._put_end)
+
+    def begin(self, t: float) -> None:
+        """An utterance begins at second `t`; one that is still open ends there."""
+        if self._utterances and self._utterances[-1].end is None:
+            self.end(t)
+        self._t = max(self._t, t)
+        self._utterances.append(_Utterance(t))
+
+    def feed(self, samples: Int16) -> None:
+        """Only tells the time: somebody else hears the samples."""
+        self._t += samples.size / SAMPLE_RATE
+
+    def end(self, t: float) -> None:
+        """The utterance ends at second `t`."""
+        self._t = max(self._t, t)
+        if self._utterances:
+            self._utterances[-1].end = t
+
+    def poll(self, t: float | None = None) -> list[GivenEvent]:
+        """The words that have arrived, for second `t` of the stream."""
+        self._t = self._t if t is None else t
+        events: list[GivenEvent] = []
+        early, self._early = list(self._early), deque()
+        if early:
+            events += self._give(GivenWords(tuple(early), False, True))
+        while len(self._early) < _KEPT:
+            try:
+                line = self._lines.get_nowait()
+            except queue.Empty:
+                break
+            events += self._ended() if line is None else self._take(line)
+        return events
+
+    def wait(self, timeout: float = 0.0) -> bool:
+        """Nothing says when somebody else's words are complete, so this does not wait."""
+        return True
+
+    def wait_ready(self, timeout: float = 0.0) -> None:
+        """A feed is ready when it is open."""
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._feed.stop()
+
+    def _put(self, line: bytes) -> None:
+        if line.strip():
+            self._lines.put(line)  # a full queue holds up the other side, not the audio
+
+    def _put_end(self, why: str) -> None:
+        self._why = why
+        self._lines.put(None)
+
+    def _take(self, line: bytes) -> list[GivenEvent]:
+        try:
+            return self._give(parse(line))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.invalid_lines += 1
+            if self.invalid_lines > 1:
+                return []
+            shown = line[:60].decode(errors="replace").strip()
+            return [self._status(f"a line that cannot be read: {shown!r} ({error})")]
+
+    def _give(self, given: GivenWords) -> list[GivenEvent]:
+        """Words to their utterances; those of a time that has not come yet wait for it."""
+        touched: list[_Utterance] = []
+        for word in given.words:
+            utterance = self._owner(word, given.timed)
+            if utterance is None:
+                if word.start > self._t - _HOLD:
+                    self._early.append(word)
+                continue
+            if not given.timed:
+                word = Word(word.text, self._t, self._t, word.confidence)
+            utterance.words.append(word)
+            if utterance not in touched:
+                touched.append(utterance)
+        if given.final and not given.words and self._utterances:
+            touched = [self._utterances[-1]]
+        for utterance in touched:
+            utterance.words.sort(key=lambda word: word.start)
+            utterance.final = utterance.final or given.final
+        return [self._event(utterance) for utterance in touched]
+
+    def _owner(self, word: Word, timed: bool) -> _Utterance | None:
+        if not timed:
+            return self._utterances[-1] if self._utterances else None
+        return next((u for u in reversed(self._utterances) if u.holds(word, self._t)), None)
+
+    def _ended(self) -> list[GivenEvent]:
+        open_ = [u for u in self._utterances if u.words and not u.final]
+        for utterance in open_:
+            utterance.final = True
+        self.source = "off"
+        return [*(self._event(u) for u in open_), self._status(self._why)]
+
+    def _event(self, utterance: _Utterance) -> TextEvent:
+        words = tuple(utterance.words)
+        text = " ".join(word.text for word in words)
+        return TextEvent(self._t, text, utterance.final, self.wanted, utterance.start, words)
+
+    def _status(self, reason: str) -> TextStatusEvent:
+        return TextStatusEvent(self._t, self.source, self.wanted, reason)
+
+
+class LinesFeed:
+    """Lines of a file or pipe; "-" is standard input. TextError where it cannot be opened."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def start(self, line: Callable[[bytes], None], end: Callable[[str], None]) -> None:
+        """See Feed."""
+        file = self._open()
+
+        def read() -> None:
+            why = "the source of the words has ended"
+            try:
+                with file:
+                    for content in file:
+                        line(content)
+            except (OSError, ValueError) as error:
+                why = f"the source of the words cannot be read: {error}"
+            end(why)
+
+        # A daemon: nothing can wake a thread that waits for a pipe.
+        threading.Thread(target=read, daemon=True).start()
+
+    def stop(self) -> None:
+        """See Feed; the thread ends with its file or with the program."""
+
+    def _open(self) -> BinaryIO:
+        if self._path == "-":
+            return sys.stdin.buffer
+        try:
+            return Path(self._path).open("rb")
+        except OSError as error:
+            raise TextError(f"words {self._path}: {error.strerror}") from None
+
+
+def _spread(
+    texts: list[str], start: float, end: float, confidence: Any
+) -> Iterator[dict[str, Any]]:
+    """Words of one stretch of time, each with an equal part of it."""
+    step = (end - start) / max(1, len(texts))
+    for index, text in enumerate(texts):
+        begin = start + index * step
+        yield {"text": text, "start": begin, "end": begin + step, "confidence": confidence}
+
+
+def open_given(name: str) -> GivenStream:
+    """The stream for "jsonl:FILE", "jsonl:-" or "mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC".
+
+    Raises TextError or MissingPackageError where it cannot be opened.
+    """
+    if name.startswith("mqtt://"):
+        from edge_runtime.text.mqtt import MqttFeed
+
+        return GivenStream(name.rpartition("@")[2], MqttFeed(name))
+    path = name.partition(":")[2]
+    if not path:
+        raise TextError("jsonl: name a file of words, or - for standard input: jsonl:-")
+    if path != "-" and not Path(path).exists():
+        raise TextError(f"jsonl: there is no file {path}")
+    return GivenStream(name, LinesFeed(path))

@@ -1,0 +1,182 @@
+"""Words that somebody else hears: lines of a file, a pipe, a real MQTT broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.errors import TextError
+from edge_runtime.events import TextEvent, TextStatusEvent
+from edge_runtime.text.given import GivenEvent, GivenStream, open_given, parse
+
+SECOND = np.zeros(16_000, np.int16)
+
+
+def poll_until(
+    stream: GivenStream, enough: Callable[[list[GivenEvent]], bool], seconds: float = 30.0
+) -> list[GivenEvent]:
+    events: list[GivenEvent] = []
+    deadline = time.monotonic() + seconds
+    while not enough(events):
+        assert time.monotonic() < deadline, events
+        events += stream.poll()
+        time.sleep(0.01)
+    return events
+
+
+def ended(events: list[GivenEvent]) -> bool:
+    return any(isinstance(e, TextStatusEvent) and e.source == "off" for e in events)
+
+
+def texts(events: list[GivenEvent]) -> list[tuple[float, str, bool]]:
+    return [(e.start, e.text, e.final) for e in events if isinstance(e, TextEvent)]
+
+
+def test_a_line_in_both_forms() -> None:
+    spread = parse('{"text": "So happy", "start": 1.0, "end": 2.0, "confidence": 0.5}')
+    assert [(w.text, w.start, w.end, w.confidence) for w in spread.words] == [
+        ("so", 1.0, 1.5, 0.5),
+        ("happy", 1.5, 2.0, 0.5),
+    ]
+    assert not spread.final
+    single = parse('{"words": [{"text": "No", "start": 3}], "final": true}')
+    assert [(w.text, w.start, w.end, w.confidence) for w in single.words] == [("no", 3, 3, None)]
+    assert single.final
+    assert not parse('{"text": "when"}').timed
+
+
+def test_words_of_a_file_wait_for_their_utterance(tmp_path: Path) -> None:
+    path = tmp_path / "words.jsonl"
+    lines = [
+        {"text": "hello there", "start": 1.1, "end": 1.9},
+        {"text": "between", "start": 3.0, "end": 3.2},
+        {"text": "later", "start": 5.5, "end": 5.8, "final": True},
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n\nnot json\n[]\n")
+    stream = open_given(f"jsonl:{path}")
+    events = poll_until(stream, ended)
+    (bad,) = (e for e in events if isinstance(e, TextStatusEvent) and e.source != "off")
+    assert "cannot be read: 'not json'" in bad.reason
+    assert stream.invalid_lines == 2
+    assert texts(events) == []
+    stream.begin(1.0)
+    for _ in range(2):
+        stream.feed(SECOND)
+    assert texts(stream.poll(2.0)) == [(1.0, "hello there", False)]
+    stream.end(2.0)
+    assert texts(stream.poll(4.9)) == []
+    stream.begin(5.0)
+    assert texts(stream.poll(6.0)) == [(5.0, "later", False)]
+    stream.close()
+
+
+def test_late_and_untimed_words_of_a_pipe_find_their_utterance(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)  # so that neither side waits for the other to open
+    stream = open_given(f"jsonl:{pipe}")
+
+    def write(**line: object) -> None:
+        os.write(writer, json.dumps(line).encode() + b"\n")
+
+    stream.begin(1.0)
+    stream.feed(SECOND)
+    stream.end(2.0)
+    stream.begin(3.0)
+    write(text="late", start=1.5, end=1.7, final=True)
+    write(text="now")
+    events = poll_until(stream, lambda e: len(texts(e)) == 2)
+    assert texts(events) == [(1.0, "late", True), (3.0, "now", False)]
+    stream.end(4.0)
+    write(text="", final=True)
+    assert texts(poll_until(stream, lambda e: bool(texts(e)))) == [(3.0, "now", True)]
+    os.close(writer)
+    events = poll_until(stream, ended)
+    assert stream.source == "off"
+    stream.begin(9.0)
+    stream.feed(SECOND)
+    assert stream.poll() == []
+
+
+def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TextError, match="there is no file"):
+        open_given(f"jsonl:{tmp_path / 'absent'}")
+    with pytest.raises(TextError, match="name a file of words, or -"):
+        open_given("jsonl:")
+    pytest.importorskip("paho")
+    for url in ("mqtt://", "mqtt://host", "mqtt:///topic", "mqtt://host:port/topic"):
+        with pytest.raises(TextError, match=r"expected mqtt://HOST\[:PORT\]/TOPIC"):
+            open_given(url)
+    with pytest.raises(TextError, match=r"mqtt://127.0.0.1:9: .*refused"):
+        open_given("mqtt://127.0.0.1:9/words")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Callable[[], tuple[int, subprocess.Popen[bytes]]]]:
+    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("no mosquitto: apt-get install mosquitto")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tmp_path / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start() -> tuple[int, subprocess.Popen[bytes]]:
+        started.append(subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL))
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                return port, started[-1]
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_words_come_from_a_real_broker_also_after_it_was_killed(
+    broker: Callable[[], tuple[int, subprocess.Popen[bytes]]],
+) -> None:
+    client = pytest.importorskip("paho.mqtt.client")
+    publish = pytest.importorskip("paho.mqtt.publish")
+    assert client
+    port, process = broker()
+    stream = open_given(f"mqtt://127.0.0.1:{port}/home/words")
+    stream.begin(1.0)
+    stream.feed(SECOND)
+
+    def say_until_heard(text: str) -> list[GivenEvent]:
+        line = json.dumps({"text": text, "start": 1.2, "end": 1.4})
+
+        def heard(events: list[GivenEvent]) -> bool:
+            if any(text in t for _, t, _ in texts(events)):
+                return True
+            try:
+                publish.single("home/words", line, hostname="127.0.0.1", port=port)
+            except OSError:
+                time.sleep(0.1)
+            return False
+
+        return poll_until(stream, heard, 60)
+
+    assert say_until_heard("hello")
+    process.kill()
+    process.wait()
+    broker()
+    assert say_until_heard("again")
+    stream.close()

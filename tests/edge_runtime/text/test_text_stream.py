@@ -1,0 +1,253 @@
+"""Words beside a live stream: nothing that happens to an engine holds up the audio."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.errors import MissingPackageError, TextError
+from edge_runtime.events import TextEvent, TextStatusEvent, to_dict
+from edge_runtime.mfcc import Int16
+from edge_runtime.text.stream import Patience, TextStream, TextStreamEvent
+
+pytest.importorskip("pocketsphinx")
+
+BLOCK = 1600
+SHORT = Patience(stall_seconds=2.0, behind_seconds=1.0, retry_seconds=0.2, start_seconds=120.0)
+
+
+@pytest.fixture
+def open_stream(door_list: Path) -> Iterator[Callable[..., TextStream]]:
+    opened: list[TextStream] = []
+
+    def open_one(name: str = "", **options: object) -> TextStream:
+        stream = TextStream(name or f"keywords:{door_list}", **options)  # type: ignore[arg-type]
+        opened.append(stream)
+        return stream
+
+    yield open_one
+    for stream in opened:
+        stream.close()
+
+
+def say(stream: TextStream, samples: Int16, t: float, realtime: bool = False) -> list[float]:
+    """One utterance; what each call took, seconds."""
+    took = []
+    stream.begin(t)
+    for start in range(0, len(samples), BLOCK):
+        begin = time.perf_counter()
+        stream.feed(samples[start : start + BLOCK])
+        took.append(time.perf_counter() - begin)
+        if realtime:
+            time.sleep(BLOCK / 16_000)
+    stream.end(t + len(samples) / 16_000)
+    return took
+
+
+def poll_until(
+    stream: TextStream, enough: Callable[[list[TextStreamEvent]], bool], seconds: float = 120.0
+) -> list[TextStreamEvent]:
+    events: list[TextStreamEvent] = []
+    deadline = time.monotonic() + seconds
+    while not enough(events):
+        assert time.monotonic() < deadline, events
+        events += stream.poll()
+        time.sleep(0.02)
+    return events
+
+
+def finals(events: list[TextStreamEvent]) -> list[TextEvent]:
+    return [e for e in events if isinstance(e, TextEvent) and e.final]
+
+
+def statuses(events: list[TextStreamEvent]) -> list[TextStatusEvent]:
+    return [e for e in events if isinstance(e, TextStatusEvent)]
+
+
+def came_back(events: list[TextStreamEvent]) -> bool:
+    return any(s.reason == "it is back" for s in statuses(events))
+
+
+def test_words_arrive_with_their_utterance_even_while_the_engine_loads(
+    open_stream: Callable[..., TextStream], kids: Int16
+) -> None:
+    stream = open_stream()
+    say(stream, kids, 1.0)
+    say(stream, kids, 5.0)
+    events = poll_until(stream, lambda e: len(finals(e)) == 2)
+    assert [(e.start, e.text) for e in finals(events)] == [
+        (1.0, "kids talking by the door"),
+        (5.0, "kids talking by the door"),
+    ]
+    partial = next(e for e in events if isinstance(e, TextEvent))
+    assert not partial.final
+    shown = to_dict(finals(events)[1])
+    assert shown["words"][0]["text"] == "kids"
+    assert 5.0 < shown["words"][0]["start"] < shown["words"][0]["end"]
+    assert stream.rss_mb > 10
+    assert 0 < stream.real_time_factor < 10
+
+
+def test_files_wait_for_their_words(open_stream: Callable[..., TextStream], kids: Int16) -> None:
+    stream = open_stream(live=False, patience=Patience(keep_seconds=1.0))
+    say(stream, kids, 0.0)
+    assert stream.wait(120)
+    assert [e.text for e in finals(stream.poll())] == ["kids talking by the door"]
+    assert stream.dropped_samples == 0
+
+
+@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_engine_killed_or_stopped_in_mid_utterance_comes_back(
+    harm: signal.Signals, open_stream: Callable[..., TextStream], kids: Int16
+) -> None:
+    stream = open_stream(patience=SHORT)
+    stream.wait_ready(120)
+    stream.begin(0.0)
+    stream.feed(kids[:8000])
+    assert stream.pid is not None
+    os.kill(stream.pid, harm)
+    took = []
+    for start in range(8000, len(kids), BLOCK):
+        begin = time.perf_counter()
+        stream.feed(kids[start : start + BLOCK])
+        stream.poll()
+        took.append(time.perf_counter() - begin)
+        time.sleep(0.05)
+    stream.end(4.0)
+    events = poll_until(stream, came_back)
+    down = next((s for s in statuses(events) if s.source == "off"), None)
+    if down is not None:  # else it was told while the rest was fed
+        assert "failed" in down.reason
+    assert stream.dropped_samples > 0
+    say(stream, kids, 10.0)
+    assert finals(poll_until(stream, lambda e: len(finals(e)) == 1))[0].start == 10.0
+    assert np.median(took) < 0.01
+
+
+def test_a_fallback_hears_the_utterance_again_and_the_better_engine_returns(
+    open_stream: Callable[..., TextStream], kids: Int16, door_list: Path
+) -> None:
+    stream = open_stream("asr", keywords=door_list, patience=SHORT)
+    stream.wait_ready(120)
+    assert statuses(stream.poll())[0].source == "asr"
+    stream.begin(0.0)
+    stream.feed(kids[:8000])
+    assert stream.pid is not None
+    os.kill(stream.pid, signal.SIGKILL)
+    stream.feed(kids[8000:])
+    stream.end(3.0)
+    events = poll_until(stream, lambda e: bool(finals(e)))
+    (down,) = (s for s in statuses(events) if s.source == "keywords")
+    assert down.wanted == "asr"
+    assert down.reason == "asr failed: its process was killed by signal 9"
+    assert finals(events)[0].text == "kids talking by the door"
+    assert finals(events)[0].source == "keywords"
+    if not came_back(events):
+        poll_until(stream, came_back)
+    assert stream.source == "asr"
+
+
+def test_ten_times_slower_than_needed_is_behind(
+    open_stream: Callable[..., TextStream], kids: Int16, door_list: Path
+) -> None:
+    stream = open_stream("asr", keywords=door_list, patience=SHORT)
+    stream.wait_ready(120)
+    pid, over = stream.pid, threading.Event()
+    assert pid is not None
+
+    def slow_down() -> None:
+        while not over.is_set():
+            try:
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(0.18)
+                os.kill(pid, signal.SIGCONT)
+                time.sleep(0.02)
+            except ProcessLookupError:
+                return
+
+    brake = threading.Thread(target=slow_down)
+    brake.start()
+    events: list[TextStreamEvent] = []
+    took: list[float] = []
+    for n in range(20):
+        took += say(stream, np.tile(kids, 2), 10.0 * n, realtime=True)
+        events += stream.poll()
+        if any(s.source == "keywords" for s in statuses(events)):
+            break
+    over.set()
+    brake.join()
+    down = next(s for s in statuses(events) if s.source == "keywords")
+    assert "behind and hears 0." in down.reason
+    assert np.percentile(took, 95) < 0.01
+
+
+def test_nothing_left_to_fall_back_to_is_off_and_audio_goes_on(
+    open_stream: Callable[..., TextStream], kids: Int16
+) -> None:
+    stream = open_stream(patience=Patience(retry_seconds=1000.0))
+    stream.wait_ready(120)
+    stream.begin(0.0)
+    assert stream.pid is not None
+    os.kill(stream.pid, signal.SIGKILL)
+    events = poll_until(stream, lambda e: any(s.source == "off" for s in statuses(e)))
+    assert finals(events) == []
+    assert stream.source == "off"
+    say(stream, kids, 5.0)
+    assert stream.wait(1.0)
+    assert stream.poll() == []
+
+
+def test_points_that_overlap_and_audio_outside_an_utterance(
+    open_stream: Callable[..., TextStream], kids: Int16
+) -> None:
+    stream = open_stream()
+    stream.feed(kids)
+    stream.end(1.0)
+    stream.begin(2.0)
+    stream.feed(kids)
+    stream.begin(4.0)  # without an end
+    stream.end(4.5)
+    stream.end(4.6)
+    events = poll_until(stream, lambda e: len(finals(e)) == 2)
+    assert [(e.start, e.text) for e in finals(events)] == [
+        (2.0, "kids talking by the door"),
+        (4.0, ""),
+    ]
+
+
+def test_more_than_can_be_kept_is_dropped_and_counted(
+    open_stream: Callable[..., TextStream], kids: Int16
+) -> None:
+    stream = open_stream(patience=Patience(keep_seconds=1.0))
+    say(stream, kids, 0.0)  # while it loads
+    assert stream.dropped_samples > 0
+    assert stream.lag_seconds <= 1.0 + BLOCK / 16_000
+    poll_until(stream, lambda e: len(finals(e)) == 1)
+
+
+def test_what_cannot_work_is_refused_before_any_audio(tmp_path: Path) -> None:
+    with pytest.raises(TextError, match="unknown text source 'nonsense'"):
+        TextStream("nonsense")
+    with pytest.raises(TextError, match="there is no file"):
+        TextStream(f"keywords:{tmp_path / 'absent.txt'}")
+    bad = tmp_path / "bad.txt"
+    bad.write_text("zzyzx\n")
+    stream = TextStream(f"keywords:{bad}")
+    try:
+        with pytest.raises(TextError, match="dictionary lacks zzyzx"):
+            stream.wait_ready(120)
+    finally:
+        stream.close()
+
+
+def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'edge-emotion\[asr\]'"):
+        TextStream("asr")
