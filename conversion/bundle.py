@@ -19,6 +19,7 @@ from conversion.targets import Target
 from edge_runtime import __version__
 from edge_runtime.bundle import (
     EMBEDDINGS,
+    KEYWORDS,
     MANIFEST,
     MODEL_CARD,
     TEXT_ENCODER,
@@ -44,11 +45,19 @@ FORMS = ("int8", "float")
 _TOOLS = ("torch", "onnx", "onnx2tf", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 
 
-def build(run: Run, out: Path, target: Target, name: str, form: str = "int8") -> None:
+def build(
+    run: Run,
+    out: Path,
+    target: Target,
+    name: str,
+    form: str = "int8",
+    keywords: Path | None = None,
+) -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
 
     With `form` "float" the bundle holds float32 ONNX graphs and a float32 embedding table, with
-    the quantization-aware weights unrounded: for other runtimes, and to compare with.
+    the quantization-aware weights unrounded: for other runtimes, and to compare with. `keywords`
+    is a list of phrases for the device to spot.
     Raises ConversionError when a step fails or its numbers leave the bounds, or when `out` holds
     something else than a bundle.
     """
@@ -64,6 +73,9 @@ def build(run: Run, out: Path, target: Target, name: str, form: str = "int8") ->
             table = _embeddings(run, model, form)
             text, others = _text_part(run, table, graphs[TEXT_ENCODER].inputs[0], work)
             files |= others
+            if keywords:
+                files[KEYWORDS] = _copied(keywords, work)
+                text = replace(text, keywords=_file_spec(files[KEYWORDS]))
         manifest = _manifest(run, model, name, target, graphs, text)
         out.mkdir(parents=True, exist_ok=True)
         for old in out.iterdir():
@@ -176,6 +188,14 @@ def _manifest(
     fallback = Calibration(1.0, 0.0)
     calibration = {m: run.calibration.get(m, fallback) for m in manifest.modalities}
     return replace(manifest, calibration=calibration)
+
+
+def _copied(keywords: Path, work: Path) -> Path:
+    """The list under the name it has in a bundle, once the device's own code has read it."""
+    from edge_runtime.text.phrases import read_keywords
+
+    read_keywords(keywords)
+    return Path(shutil.copy(keywords, work / "keywords.txt"))
 
 
 def _describe(path: Path) -> GraphSpec:

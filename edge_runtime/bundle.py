@@ -32,7 +32,7 @@ AUDIO_ENCODER = "audio_encoder"
 TEXT_ENCODER = "text_encoder"
 ATTENTION = "attention"
 HEAD = "head"
-VOCABULARY, EMBEDDINGS = "vocabulary", "embeddings"
+VOCABULARY, EMBEDDINGS, KEYWORDS = "vocabulary", "embeddings", "keywords"
 STATISTICS = 3  # max, mean and standard deviation of each filter
 AUDIO, TEXT, BOTH = "audio", "text", "audio+text"  # what a verdict can rest on
 _INTEGER_BOUND = 1 << 31  # beyond it no field means anything
@@ -112,6 +112,8 @@ class TextPart:
     """The words, one a line, UTF-8; line n is row n + 2 of the table."""
     embeddings: FileSpec
     """The table: int8, or float32, (rows, width), NumPy's .npy."""
+    keywords: FileSpec | None = None
+    """The phrases that a device spots where it cannot hear every word (`edge_runtime.text`)."""
 
     @property
     def context(self) -> tuple[int, int]:
@@ -280,6 +282,8 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
     files: dict[str, GraphSpec | FileSpec] = {**manifest.graphs}
     if manifest.text:
         files |= {VOCABULARY: manifest.text.vocabulary, EMBEDDINGS: manifest.text.embeddings}
+        if manifest.text.keywords:
+            files[KEYWORDS] = manifest.text.keywords
     for role, spec in files.items():
         content = read(spec.file)
         digest = hashlib.sha256(content).hexdigest()

@@ -25,6 +25,7 @@ PROGRAM = "edge-emotion"
 _EPILOG = """examples:
   edge-emotion run interview.wav                     one line per utterance
   edge-emotion run --mic                             listen; Ctrl-C ends it
+  edge-emotion run --mic --text asr                  hear the words, too
   edge-emotion run --out jsonl *.flac > events.jsonl one JSON object a line
   arecord -f S16_LE -r 16000 -c 1 -t raw | edge-emotion run --stdin
   edge-emotion doctor                                what works on this device
@@ -40,7 +41,8 @@ class RunSettings:
     bundle: str = DEFAULT
     """Bundle: a folder, a .zip, or "default"."""
     text: str = "off"
-    """Where the words come from; today's bundles hear no words."""
+    """Where the words come from: off, keywords, asr, keywords:FILE, vosk:DIR, sherpa:DIR,
+    whisper:FILE; or from elsewhere: jsonl:FILE, jsonl:- (standard input), mqtt://HOST/TOPIC."""
     out: str = field(default=AUTO, metadata={"choices": NAMES})
     """Output: pretty, jsonl, or auto (pretty on a terminal)."""
     partial_seconds: float = PARTIAL_SECONDS
@@ -104,8 +106,9 @@ def _run(arguments: argparse.Namespace) -> int:
     sink = open_sink(settings.out)
     try:
         if live:
-            stream = _open_stream(bundle, settings)  # refuses before any audio is opened
-            _listen(_live_source(arguments), stream, settings, sink)
+            # Refuses before any audio is opened.
+            with _open_stream(bundle, settings, live=True) as stream:
+                _listen(_live_source(arguments), stream, settings, sink)
             return OK
         return _run_files(arguments.files, bundle, settings, sink)
     finally:
@@ -119,9 +122,11 @@ def _run_files(files: Iterable[str], bundle: Bundle, settings: RunSettings, sink
     code = OK
     for file in files:
         try:
-            stream = _open_stream(bundle, settings)  # refuses before the file is opened
-            if not _listen(FileSource(file), stream, settings, sink):
-                break
+            # Refuses before the file is opened.
+            with _open_stream(bundle, settings, settings.realtime) as stream:
+                stream.wait_ready()
+                if not _listen(FileSource(file), stream, settings, sink):
+                    break
         except AudioError as error:
             code = THEIRS
             print(f"{PROGRAM}: {error}", file=sys.stderr)
@@ -138,7 +143,7 @@ def _live_source(arguments: argparse.Namespace) -> AudioSource:
     return StdinSource()
 
 
-def _open_stream(bundle: Bundle, settings: RunSettings) -> EmotionStream:
+def _open_stream(bundle: Bundle, settings: RunSettings, live: bool) -> EmotionStream:
     segment = bundle.manifest.segment
     return EmotionStream(
         bundle,
@@ -146,6 +151,7 @@ def _open_stream(bundle: Bundle, settings: RunSettings) -> EmotionStream:
         segment=segment.whole() if settings.whole else segment,
         partial_seconds=settings.partial_seconds,
         threads=settings.threads,
+        live=live,
     )
 
 
@@ -168,7 +174,7 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
                     time.sleep(max(0.0, begin + stream.time - time.monotonic()))
         except AudioError as error:
             failure = error  # what was heard before is still said
-    for event in stream.finish():
+    for event in [*stream.finish(), *stream.settle()]:
         verdicts += isinstance(event, EmotionEvent) and event.final
         sink.write(event)
     sink.write(stream.health())

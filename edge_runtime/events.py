@@ -60,6 +60,13 @@ class EmotionEvent:
 
 
 @dataclass(frozen=True)
+class RevisedEvent(EmotionEvent):
+    """A final verdict again: words came that were too late for it."""
+
+    type: ClassVar[str] = "revised"
+
+
+@dataclass(frozen=True)
 class TextEvent:
     """What words were heard in an utterance, up to now (final: in all of it).
 
@@ -115,6 +122,14 @@ class HealthEvent:
     """Processing time over audio time since the stream began."""
     rss_mb: float
     """Memory of the process, MB; 0 where the system does not tell."""
+    text_source: str = "off"
+    """What hears the words now; "off" where nothing does."""
+    text_lag_s: float = 0.0
+    """Audio that the text source has not heard yet, s."""
+    text_dropped_s: float = 0.0
+    """Audio that no text source will hear, s since the stream began."""
+    text_rss_mb: float = 0.0
+    """Memory of the text source's process, MB."""
 
 
 Event = SourceEvent | SpeechStartEvent | TextEvent | TextStatusEvent | EmotionEvent | HealthEvent

@@ -82,9 +82,14 @@ class Recognizer:
         self._last = self._audio.finish() if self._audio else None
         return self._judge(self._last, text)
 
-    def revise(self, text: str) -> Verdict | None:
-        """The last finished utterance again, with words that came too late for it."""
-        return self._judge(self._last, text)
+    @property
+    def last(self) -> Float32 | None:
+        """Audio statistics of the last finished utterance, for `judge`."""
+        return self._last
+
+    def judge(self, audio: Float32 | None, text: str) -> Verdict | None:
+        """A finished utterance again, by its `last`, with words that came too late for it."""
+        return self._judge(audio, text)
 
     def judge_text(self, text: str) -> Verdict | None:
         """The verdict on words alone; None without a word, or without a text branch."""

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import os
+import tempfile
+from collections import deque
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.audio import BLOCK
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle import KEYWORDS, Bundle
 from edge_runtime.errors import EdgeError
-from edge_runtime.events import UNSURE, EmotionEvent, Event, HealthEvent, SpeechStartEvent
+from edge_runtime.events import (
+    UNSURE,
+    EmotionEvent,
+    Event,
+    HealthEvent,
+    RevisedEvent,
+    SpeechStartEvent,
+    TextEvent,
+)
 from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
 from edge_runtime.pcm import to_pcm
 from edge_runtime.process import resident_megabytes
 from edge_runtime.recognizer import Recognizer, StageTimes, Verdict
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
+from edge_runtime.text import OFF
 
 HEALTH_SECONDS = 60.0  # audio between two health events
 PARTIAL_SECONDS = 0.25  # audio between two verdicts on the running utterance
+SETTLE_SECONDS = 10.0  # how long the end of a live stream waits for its last words
+_REVISABLE = 16  # utterances that late words can still change
+
+
+@dataclass
+class _Finished:
+    """An utterance that is over, as far as late words need it."""
+
+    start: float
+    end: float
+    audio: Float32 | None
+    text: str
 
 
 class EmotionStream:
@@ -28,7 +54,13 @@ class EmotionStream:
     Parameters
     ----------
     bundle : what `load_bundle` returns.
-    text : where the words come from: "off" for nowhere but `read`.
+    text : where the words come from: "off" for nowhere but `read`; "keywords" or "asr"
+        (pocketsphinx), an engine with its model ("vosk:DIR"), or words that somebody else hears
+        ("jsonl:FILE"): see `edge_runtime.text`. Engines run in a process of their own; `close`
+        ends it.
+    live : whether the audio comes at the speed of speech. Then a verdict goes out on time with the
+        words there are, and a `RevisedEvent` follows where more come; otherwise verdicts wait for
+        their words.
     segment : when utterances begin and end; by default as the model was trained. Its `whole()`
         form takes everything between two `finish` calls for one utterance.
     partial_seconds : audio between two verdicts on a running utterance, s; 0 for none.
@@ -43,20 +75,19 @@ class EmotionStream:
     def __init__(
         self,
         bundle: Bundle,
-        text: str = "off",
+        text: str = OFF,
         *,
         segment: SegmentParams | None = None,
         partial_seconds: float = PARTIAL_SECONDS,
         threads: int = 1,
         engine: str | None = None,
+        live: bool = True,
     ) -> None:
-        if text != "off" and bundle.manifest.text is None:
+        if text != OFF and bundle.manifest.text is None:
             raise EdgeError(
                 f"text source {text!r}: the {bundle.manifest.variant} model of bundle "
                 f"{bundle.source} takes no words; use 'off'"
             )
-        if text != "off":
-            raise EdgeError(f"unknown text source {text!r}; there is off")
         self.bundle = bundle
         self.recognizer = Recognizer(bundle, threads, engine)
         self._segmenter = Segmenter(segment or bundle.manifest.segment)
@@ -64,9 +95,19 @@ class EmotionStream:
         self.times = self.recognizer.times
         self._before = StageTimes()
         self._start = 0.0
+        self._running = False  # whether an utterance is
         self._heard = 0  # samples of the running utterance
         self._said = 0  # samples of it that the last verdict covered
         self._text = ""  # words of the running utterance
+        self._live = live
+        self._finished: deque[_Finished] = deque(maxlen=_REVISABLE)
+        self._words = None
+        self._keywords: Path | None = None
+        if text != OFF:
+            from edge_runtime.text.stream import open_text
+
+            self._keywords = _keyword_file(bundle)
+            self._words = open_text(text, self._keywords, live)
         self._dropped = 0
         self._invalid = 0
         self._busy = 0.0
@@ -91,11 +132,13 @@ class EmotionStream:
         """
         begin = perf_counter()
         self._before = replace(self.times)
+        events = self._poll(begin)
         pcm, invalid = to_pcm(samples)
         self._invalid += invalid
+        start = perf_counter()
         boundaries = self._segmenter.feed(pcm)
-        self.times.segmentation += perf_counter() - begin
-        events = self._handle(boundaries, begin)
+        self.times.segmentation += perf_counter() - start
+        events += self._handle(boundaries, begin)
         self._busy += perf_counter() - begin
         if self.time >= self._next_health:
             self._next_health = self.time + HEALTH_SECONDS
@@ -127,6 +170,33 @@ class EmotionStream:
         self._busy += perf_counter() - begin
         return events
 
+    def settle(self, seconds: float = SETTLE_SECONDS) -> list[Event]:
+        """Wait for words that are still on their way, up to `seconds`; what they lead to."""
+        if self._words is None:
+            return []
+        self._words.wait(seconds)
+        return self._poll(perf_counter())
+
+    def wait_ready(self) -> None:
+        """Wait until the text source is loaded. TextError where it cannot be."""
+        if self._words is not None:
+            self._words.wait_ready()
+
+    def close(self) -> None:
+        """End the text source; the stream can go on without."""
+        if self._words is not None:
+            self._words.close()
+            self._words = None
+        if self._keywords is not None:
+            self._keywords.unlink(missing_ok=True)
+            self._keywords = None
+
+    def __enter__(self) -> EmotionStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def judge_text(self, text: str) -> EmotionEvent | None:
         """The verdict on words alone; None without a word, or if the model does not read."""
         begin = perf_counter()
@@ -152,21 +222,75 @@ class EmotionStream:
             invalid_samples=self._invalid,
             real_time_factor=self._busy / heard if heard > 0 else 0.0,
             rss_mb=resident_megabytes(),
+            **self._text_health(),
         )
+
+    def _text_health(self) -> dict[str, Any]:
+        words = self._words
+        if words is None:
+            return {}
+        return {
+            "text_source": words.source,
+            "text_lag_s": words.lag_seconds,
+            "text_dropped_s": words.dropped_samples / SAMPLE_RATE,
+            "text_rss_mb": words.rss_mb,
+        }
+
+    def _poll(self, begin: float) -> list[Event]:
+        """Words that have arrived: for the running utterance, or for one that is over."""
+        if self._words is None:
+            return []
+        events: list[Event] = []
+        for event in self._words.poll(self.time):
+            events.append(event)
+            if isinstance(event, TextEvent):
+                events += self._take_words(event, begin)
+        return events
+
+    def _take_words(self, event: TextEvent, begin: float) -> list[Event]:
+        if self._running and event.start == self._start:
+            self._text = event.text
+            return []
+        done = next((f for f in self._finished if f.start == event.start), None)
+        if done is None or not event.final or event.text == done.text:
+            return []
+        done.text = event.text
+        verdict = self.recognizer.judge(done.audio, event.text)
+        if verdict is None:
+            return []
+        said = self._event(verdict, True, done.end, begin)
+        values = {item.name: getattr(said, item.name) for item in fields(said)}
+        return [RevisedEvent(**{**values, "start": done.start, "text": event.text})]
 
     def _handle(self, boundaries: list[Boundary], begin: float) -> list[Event]:
         events: list[Event] = []
         for item in boundaries:
             if isinstance(item, SpeechStart):
                 self._start, self._heard, self._said = item.t, 0, 0
+                self._running = True
+                if self._words:
+                    self._words.begin(item.t)
                 events.append(SpeechStartEvent(t=item.t))
             elif isinstance(item, Speech):
+                if self._words:
+                    self._words.feed(item.samples)
                 self._hear(item.samples, begin, events)
             else:
+                if self._words:
+                    events += self._end_words(item.t, begin)
                 verdict = self.recognizer.finish(self._text)
                 events.append(self._event(verdict, True, item.t, begin))
-                self._text = ""
+                done = _Finished(self._start, item.t, self.recognizer.last, self._text)
+                self._finished.append(done)
+                self._text, self._running = "", False
         return events
+
+    def _end_words(self, t: float, begin: float) -> list[Event]:
+        assert self._words is not None
+        self._words.end(t)
+        if not self._live:
+            self._words.wait()
+        return self._poll(begin)
 
     def _hear(self, samples: Int16, begin: float, events: list[Event]) -> None:
         """Verdicts fall on multiples of the interval, however the samples were cut."""
@@ -213,6 +337,16 @@ class EmotionStream:
                 "total": 1000.0 * (perf_counter() - begin),
             },
         )
+
+
+def _keyword_file(bundle: Bundle) -> Path | None:
+    """The bundle's key phrases as a file that another process can read; None without."""
+    if KEYWORDS not in bundle.contents:
+        return None
+    handle, name = tempfile.mkstemp(prefix="keywords-", suffix=".txt")
+    with os.fdopen(handle, "wb") as file:
+        file.write(bundle.contents[KEYWORDS])
+    return Path(name)
 
 
 def classify(
