@@ -79,6 +79,7 @@ setup(
             "models/*/*.tflite",
             "models/*/*.md",
             "demo/*.flac",
+            "demo/*.jsonl",
         ],
     },
     install_requires=[

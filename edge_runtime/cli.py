@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_runtime import __version__
@@ -225,8 +225,12 @@ def _demo(arguments: argparse.Namespace) -> int:
     bundle = load_bundle()
     settings = RunSettings(realtime=sys.stdout.isatty())
     sink = open_sink("pretty")
+    words = replace(settings, text=f"jsonl:{scene.with_suffix('.jsonl')}")
     try:
-        code = _run_files([str(scene), *arguments.clips], bundle, settings, sink)
+        code = _run_files([str(scene)], bundle, settings, sink)
+        print("\nThe same once more, with the words (scene.jsonl, as a recognizer would send them):")
+        code = _run_files([str(scene)], bundle, words, sink) or code
+        code = _run_files(arguments.clips, bundle, settings, sink) or code
     finally:
         sink.close()
     if arguments.clips:

@@ -1,5 +1,7 @@
 """Speaks the demo scene with eSpeak NG and writes edge_runtime/demo/scene.flac.
 
+Beside it goes scene.jsonl, what is said and when, as a recognizer would tell it.
+
 The scene is made, not recorded, so that it can be committed and given away: five sentences over a
 quiet room, each with the rate, pitch and loudness that go with its mood. Within those, voice and
 prosody were chosen so that the shipped model hears most of the moods: the scene shows the path at
@@ -9,6 +11,7 @@ synthesizer and its data in a wheel.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +39,17 @@ def main() -> None:
     """Write the scene."""
     synthesizer = Synthesizer()
     pause = np.zeros(round(PAUSE * SAMPLE_RATE))
-    parts = [pause]
+    parts, lines = [pause], []
     for text, voice in SCENE:
+        start = sum(part.size for part in parts) / SAMPLE_RATE
         parts += [synthesizer.speak(text, voice), pause]
+        end = sum(part.size for part in parts) / SAMPLE_RATE - PAUSE
+        line = {"text": text, "start": round(start, 2), "end": round(end, 2), "final": True}
+        lines.append(json.dumps(line) + "\n")
     scene = np.concatenate(parts)
     noise = np.random.default_rng(0).standard_normal(scene.size) * 10 ** (ROOM_DB / 20)
     soundfile.write(OUT, scene + noise, SAMPLE_RATE, subtype="PCM_16")
+    OUT.with_suffix(".jsonl").write_text("".join(lines))
     print(f"{OUT}: {scene.size / SAMPLE_RATE:.1f} s")
 
 
