@@ -78,6 +78,8 @@ setup(
             "models/*/*.json",
             "models/*/*.tflite",
             "models/*/*.md",
+            "models/*/*.txt",
+            "models/*/*.npy",
             "demo/*.flac",
             "demo/*.jsonl",
         ],
