@@ -228,7 +228,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     words = replace(settings, text=f"jsonl:{scene.with_suffix('.jsonl')}")
     try:
         code = _run_files([str(scene)], bundle, settings, sink)
-        print("\nThe same once more, with the words (scene.jsonl, as a recognizer would send them):")
+        print(
+            "\nThe same once more, with the words (scene.jsonl, as a recognizer would send them):"
+        )
         code = _run_files([str(scene)], bundle, words, sink) or code
         code = _run_files(arguments.clips, bundle, settings, sink) or code
     finally:
