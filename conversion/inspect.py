@@ -90,12 +90,16 @@ class GraphReport:
         return {**asdict(self), "macs": self.macs}
 
 
+def _graphs(bundle: Bundle) -> list[tuple[str, bytes]]:
+    return [(role, bundle.contents[role]) for role in bundle.manifest.graphs]
+
+
 def inspect_bundle(bundle: Bundle) -> list[GraphReport]:
     """A report on each graph of `bundle`, timed with one thread.
 
     Raises ConversionError where the workstation's LiteRT does not run a graph.
     """
-    return [inspect_graph(role, content) for role, content in bundle.contents.items()]
+    return [inspect_graph(role, content) for role, content in _graphs(bundle)]
 
 
 def inspect_graph(role: str, content: bytes) -> GraphReport:

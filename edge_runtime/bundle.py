@@ -408,6 +408,13 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
         )
     parts = (manifest.audio, AUDIO_ENCODER), (manifest.text, TEXT_ENCODER)
     wanted = [role for part, role in (*parts, (manifest.attention, ATTENTION)) if part]
+    for name, kernels in (
+        (name, part.kernels)
+        for name, part in (("audio", manifest.audio), ("text", manifest.text))
+        if part
+    ):
+        if not kernels or min(kernels) < 1:
+            raise BundleError(f"bundle {path}: {name} kernels {kernels} are not lengths")
     if not manifest.modalities:
         raise BundleError(f"bundle {path}: {MANIFEST} describes neither an audio nor a text model")
     if manifest.audio and (
@@ -472,7 +479,11 @@ def _expected_of_text(manifest: Manifest) -> list[tuple[str, Any, Any]]:
     expected: list[tuple[str, Any, Any]] = [
         (f"{encoder.file} input", [(1, 1, window, text.width)], _shapes(encoder.inputs)),
         (f"{encoder.file} outputs", [maps] * scales, _shapes(encoder.outputs)),
-        (f"{encoder.file} input scale", (text.scale, text.zero_point), _steps(encoder.inputs[0])),
+        (
+            f"{encoder.file} input scale",
+            [(text.scale, text.zero_point)],
+            [_steps(spec) for spec in encoder.inputs],
+        ),
     ]
     if manifest.attention and manifest.audio:
         attention = manifest.graphs[ATTENTION]

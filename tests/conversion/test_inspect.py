@@ -11,7 +11,7 @@ import pytest
 from conversion.__main__ import main
 from conversion.errors import ConversionError
 from conversion.inspect import GraphReport, inspect_bundle, inspect_graph
-from edge_runtime.bundle import AUDIO_ENCODER, HEAD, Bundle
+from edge_runtime.bundle import AUDIO_ENCODER, HEAD, Bundle, load_bundle
 from training.cost import PAPER_FRAMES, cost
 from training.run import DEFAULT_RUN, load
 
@@ -53,8 +53,8 @@ def test_the_arena_holds_what_is_alive_at_the_same_time(
     for role, spec in bundle.manifest.graphs.items():
         outputs = sum(int(np.prod(output.shape)) for output in spec.outputs)
         inputs = sum(int(np.prod(item.shape)) for item in spec.inputs)
-        # All outputs are alive at the end; no more than twice what enters and leaves is needed.
-        assert outputs <= reports[role].arena_bytes <= 2 * (inputs + outputs) + 1024
+        # All outputs are alive at the end; a deeper layer, and scores, stand between.
+        assert outputs <= reports[role].arena_bytes <= 3 * (inputs + outputs) + 1024
 
 
 def test_operations_alone_take_about_what_the_graph_takes(
@@ -84,7 +84,7 @@ def test_the_command_prints_a_table_and_writes_json(
     for words in ("CONV_2D", "XNNPACK", "FULLY_CON", "MACs", "arena"):
         assert words in printed
     graphs = json.loads(out.read_text())["graphs"]
-    assert [graph["role"] for graph in graphs] == [AUDIO_ENCODER, HEAD]
+    assert [graph["role"] for graph in graphs] == list(load_bundle(bundle_path).manifest.graphs)
     assert all(graph["operations"] and graph["macs"] > 0 for graph in graphs)
     assert main(["inspect", str(tmp_path / "none")]) == 2
     assert "no bundle at" in capsys.readouterr().err
