@@ -7,9 +7,11 @@ import io
 import json
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
 from math import isfinite
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -32,6 +34,8 @@ AUDIO_ENCODER = "audio_encoder"
 TEXT_ENCODER = "text_encoder"
 ATTENTION = "attention"
 HEAD = "head"
+WHOLE = "whole"
+WINDOW_FRAMES = 750  # what the whole-window graph sees: 7.5 s, as in the paper
 VOCABULARY, EMBEDDINGS = "vocabulary", "embeddings"
 STATISTICS = 3  # max, mean and standard deviation of each filter
 AUDIO, TEXT, BOTH = "audio", "text", "audio+text"  # what a verdict can rest on
@@ -202,19 +206,36 @@ class Bundle:
     """A verified bundle: the manifest, and the bytes of its files by role."""
 
     manifest: Manifest
-    contents: dict[str, bytes]
+    contents: Mapping[str, bytes]
+    """Of a folder, read again each time they are asked for."""
     source: str
+    folder: Path | None = None
+    """Where the files are, if they are files."""
+    _graphs: dict[tuple[str, int, str | None], Graph] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    _opening: Any = field(default_factory=Lock, repr=False, compare=False)
 
     def open_graph(self, role: str, threads: int = 1, engine: str | None = None) -> Graph:
-        """Load the graph of `role` into an interpreter and hold it against the manifest.
+        """The graph of `role` in an interpreter, held against the manifest.
 
+        Graphs are opened once: all streams of one bundle share them, in whatever threads they run.
+        Those of a folder are opened by their path, so that the interpreter maps them into memory.
         Raises EngineError without an interpreter that takes it, BundleError when the shapes do not
         fit.
         """
+        with self._opening:
+            key = (role, threads, engine)
+            if key not in self._graphs:
+                self._graphs[key] = self._open(role, threads, engine)
+            return self._graphs[key]
+
+    def _open(self, role: str, threads: int, engine: str | None) -> Graph:
         spec = self.manifest.graphs[role]
         try:
             kind = "onnx" if spec.file.endswith(".onnx") else "tflite"
-            graph = Graph(self.contents[role], kind, threads, engine)
+            model = self.folder / spec.file if self.folder else self.contents[role]
+            graph = Graph(model, kind, threads, engine)
         except EngineError as error:
             raise EngineError(f"bundle {self.source}: {spec.file}: {error}") from error
         for what, expected, found in (
@@ -246,7 +267,10 @@ class Bundle:
             raise BundleError(f"bundle {self.source}: its model reads no words")
         name = text.embeddings.file
         try:
-            values = np.load(io.BytesIO(self.contents[EMBEDDINGS]), allow_pickle=False)
+            if self.folder:
+                values = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+            else:
+                values = np.load(io.BytesIO(self.contents[EMBEDDINGS]), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise BundleError(f"bundle {self.source}: {name} is not a table: {error}") from None
         rows = FIRST_WORD + len(self.vocabulary())
@@ -261,6 +285,22 @@ class Bundle:
     def file_bytes(self) -> int:
         """Bytes of graphs, vocabulary and embeddings."""
         return sum(len(content) for content in self.contents.values())
+
+
+class _FolderContents(Mapping[str, bytes]):
+    """The files of a bundle that is a folder, by role, none of them kept in memory."""
+
+    def __init__(self, paths: dict[str, Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, role: str) -> bytes:
+        return self._paths[role].read_bytes()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def load_bundle(source: str | Path = DEFAULT) -> Bundle:
@@ -288,9 +328,14 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
                 f"bundle {path}: {spec.file} is damaged: sha256 is {digest[:12]}..., "
                 f"the manifest says {spec.sha256[:12]}...; copy or build the bundle again"
             )
-        contents[role] = content
+        if not path.is_dir():
+            contents[role] = content
     _check_shapes(manifest, path)
-    bundle = Bundle(manifest, contents, str(path))
+    if path.is_dir():
+        paths = {role: path / spec.file for role, spec in files.items()}
+        bundle = Bundle(manifest, _FolderContents(paths), str(path), path)
+    else:
+        bundle = Bundle(manifest, contents, str(path))
     if manifest.text:
         bundle.embeddings()  # refuses a table that does not fit
     return bundle
@@ -426,6 +471,7 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
         (f"{head.file} output", [(1, len(manifest.labels))], _shapes(head.outputs)),
         *_expected_of_audio(manifest),
         *_expected_of_text(manifest),
+        *_expected_of_whole(manifest),
     ]
     for what, expected, found in expectations:
         if expected != found:
@@ -484,6 +530,46 @@ def _expected_of_text(manifest: Manifest) -> list[tuple[str, Any, Any]]:
             ),
         ]
     return expected
+
+
+def _expected_of_whole(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    if WHOLE not in manifest.graphs:
+        return []
+    whole = manifest.graphs[WHOLE]
+    found = {spec.name: spec.shape for spec in whole.inputs}
+    expected: list[tuple[str, Any, Any]] = [
+        (f"{whole.file} inputs", whole_inputs(manifest), found),
+        (f"{whole.file} output", [(1, len(manifest.labels))], _shapes(whole.outputs)),
+    ]
+    if manifest.text:
+        rows = next((spec for spec in whole.inputs if spec.name == "rows"), None)
+        scale = manifest.text.scale, manifest.text.zero_point
+        expected.append((f"{whole.file} scale of rows", scale, rows and _steps(rows)))
+    return expected
+
+
+def whole_inputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """Names, sorted, and shapes of what the whole-window graph reads.
+
+    Normalized frames; which maps count, one a stride; the window over how many do; the same of
+    words, with their embedding rows, and the mask of the attention scores; a standardized speaker
+    embedding.
+    """
+    audio, text, shapes = manifest.audio, manifest.text, {}
+    if audio:
+        shapes["frames"] = (1, 1, WINDOW_FRAMES, manifest.mfcc.features)
+        shapes["frames_counted"] = (1, 1, -(-WINDOW_FRAMES // audio.stride), 1)
+        shapes["frames_gain"] = (1, 1, 1, 1)
+    if text:
+        shapes["rows"] = (1, 1, text.tokens + sum(text.context), text.width)
+    if manifest.speaker:
+        shapes["speaker"] = (1, manifest.speaker)
+    if text:
+        shapes["words_counted"] = (1, 1, text.tokens, 1)
+        shapes["words_gain"] = (1, 1, 1, 1)
+    if manifest.attention:
+        shapes["words_mask"] = (1, 1, text.tokens) if text else ()
+    return shapes
 
 
 def _steps(spec: TensorSpec) -> tuple[float, int]:
