@@ -1,7 +1,8 @@
-"""Write int8 TFLite graphs operation by operation, every scale and zero point as asked."""
+"""TFLite files by the format's own schema: written operation by operation, or amended."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ _PRODUCER = "edge-emotion"
 
 
 class GraphWriter:
-    """A graph under construction; tensors are named by the numbers that its methods return.
+    """An int8 graph under construction; tensors are named by the numbers that its methods return.
 
     Operations and their options have the names of the format's schema, such as "CONV_2D" and
     Conv2DOptions.
@@ -130,6 +131,51 @@ class GraphWriter:
             tensor.quantization = quantization
         self._graph.tensors.append(tensor)
         return len(self._graph.tensors) - 1
+
+
+def fuse_relus(content: bytes) -> bytes:
+    """A TFLite file with each RELU behind a dense layer as that layer's activation.
+
+    The XNNPACK delegate does not take an int8 RELU by itself: it would split the graph in three.
+    """
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    graph = model.subgraphs[0]
+    dense, relu = (
+        getattr(schema.BuiltinOperator, name) for name in ("FULLY_CONNECTED", "RELU")
+    )
+
+    def kind(operator: Any) -> int:
+        code = model.operatorCodes[operator.opcodeIndex]
+        return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+
+    layers = {int(o.outputs[0]): o for o in graph.operators if kind(o) == dense}
+    readers = Counter(int(i) for o in graph.operators for i in o.inputs)
+    kept, unused = [], set()
+    for operator in graph.operators:
+        source = int(operator.inputs[0])
+        if kind(operator) == relu and source in layers and readers[source] == 1:
+            layer = layers[source]
+            layer.builtinOptions.fusedActivationFunction = schema.ActivationFunctionType.RELU
+            layer.outputs = operator.outputs
+            unused.add(source)
+        else:
+            kept.append(operator)
+    graph.operators = kept
+    left = [i for i in range(len(graph.tensors)) if i not in unused]
+    place = {old: new for new, old in enumerate(left)} | {-1: -1}
+    graph.tensors = [graph.tensors[i] for i in left]
+    for part in (graph, *kept):
+        part.inputs = [place[int(i)] for i in part.inputs]
+        part.outputs = [place[int(i)] for i in part.outputs]
+    for signature in model.signatureDefs or []:
+        for entry in (*(signature.inputs or []), *(signature.outputs or [])):
+            entry.tensorIndex = place[entry.tensorIndex]
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
+    return bytes(builder.Output())
 
 
 # The first version of each operation that takes int8, where that is not 1.

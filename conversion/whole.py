@@ -632,7 +632,7 @@ class _Whole:
 def steps_of(quantizer: nn.Module) -> Steps:
     """Scale and zero point of a learned range, as ai-edge-quantizer derives them."""
     low, high = cast(ActivationQuantizer, quantizer).range()
-    scale = (high - low) / 255
+    scale = float(np.float32(np.float32(high) - np.float32(low)) / np.float32(255))
     return scale, round(INT8_MIN - low / scale)
 
 

@@ -543,9 +543,14 @@ def _expected_of_whole(manifest: Manifest) -> list[tuple[str, Any, Any]]:
     ]
     if manifest.text:
         rows = next((spec for spec in whole.inputs if spec.name == "rows"), None)
-        scale = manifest.text.scale, manifest.text.zero_point
-        expected.append((f"{whole.file} scale of rows", scale, rows and _steps(rows)))
+        expected.append((f"{whole.file} scale of rows", True, rows and _fits(manifest.text, rows)))
     return expected
+
+
+def _fits(text: TextPart, rows: TensorSpec) -> bool:
+    """Whether an input takes the rows of the table as they are."""
+    close = abs(rows.scale - text.scale) <= 1e-5 * text.scale
+    return close and rows.zero_point == text.zero_point
 
 
 def whole_inputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
