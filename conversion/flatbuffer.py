@@ -143,9 +143,7 @@ def fuse_relus(content: bytes) -> bytes:
 
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     graph = model.subgraphs[0]
-    dense, relu = (
-        getattr(schema.BuiltinOperator, name) for name in ("FULLY_CONNECTED", "RELU")
-    )
+    dense, relu = (getattr(schema.BuiltinOperator, name) for name in ("FULLY_CONNECTED", "RELU"))
 
     def kind(operator: Any) -> int:
         code = model.operatorCodes[operator.opcodeIndex]

@@ -95,7 +95,7 @@ def inspect_bundle(bundle: Bundle) -> list[GraphReport]:
 
     Raises ConversionError where the workstation's LiteRT does not run a graph.
     """
-    return [inspect_graph(role, content) for role, content in bundle.contents.items()]
+    return [inspect_graph(role, bundle.contents[role]) for role in bundle.manifest.graphs]
 
 
 def inspect_graph(role: str, content: bytes) -> GraphReport:

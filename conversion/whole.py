@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from conversion.export import AttentionGraph, AudioEncoder, HeadGraph, Part, TextEncoder
 from conversion.flatbuffer import GraphWriter
-from edge_runtime.bundle import WINDOW_FRAMES
+from edge_runtime.bundle import WINDOW_FRAMES, whole_inputs
 from edge_runtime.fusion import MASKED_SCORE
 from edge_runtime.spu import STD_EPSILON
 from training.fakequant import INT8_MAX, INT8_MIN, ActivationQuantizer
@@ -57,8 +57,7 @@ class WholeGraph(nn.Module):
             self.attention = AttentionGraph(config.attention_pairs == "matched")
         self.head = HeadGraph(model)
         mean, std = model.pooled_statistics()
-        self.register_buffer("mean", mean.detach().clone())
-        self.register_buffer("std", std.detach().clone())
+        self.mean, self.std = mean.detach().clone(), std.detach().clone()
 
     def forward(self, *values: Tensor) -> Tensor:
         """Inputs in the order of `inputs` -> logits (1, classes)."""
@@ -106,21 +105,16 @@ class WholeGraph(nn.Module):
 
 def inputs(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Names, in their order, and shapes of what the whole graph of a model reads."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    if config.parts.audio:
-        shapes["frames"] = (1, 1, WINDOW_FRAMES, config.features)
-        shapes["frames_counted"] = (1, 1, -(-WINDOW_FRAMES // config.audio_stride), 1)
-        shapes["frames_gain"] = (1, 1, 1, 1)
-    if config.parts.text:
-        shapes["rows"] = (1, 1, config.tokens + max(config.text_kernels) - 1, config.embedding)
-    if config.parts.speaker:
-        shapes["speaker"] = (1, config.speaker)
-    if config.parts.text:
-        shapes["words_counted"] = (1, 1, config.tokens, 1)
-        shapes["words_gain"] = (1, 1, 1, 1)
-    if config.parts.att:
-        shapes["words_mask"] = (1, 1, config.tokens)
-    return shapes
+    parts = config.parts
+    return whole_inputs(
+        features=config.features if parts.audio else 0,
+        stride=config.audio_stride,
+        tokens=config.tokens if parts.text else 0,
+        context=max(config.text_kernels) - 1,
+        width=config.embedding,
+        speaker=config.speaker if parts.speaker else 0,
+        attention=parts.att,
+    )
 
 
 def whole_part(model: MscnnSpu) -> Part:
@@ -202,9 +196,7 @@ class _Whole:
             if parts.swem:
                 self._swem(rows, counted, gain, read)
         if parts.speaker:
-            self.joined.append(
-                self.writer.input("speaker", shapes["speaker"], *self.head_steps)
-            )
+            self.joined.append(self.writer.input("speaker", shapes["speaker"], *self.head_steps))
             self.columns.append(np.arange(self.places["speaker"].start, self.model.width))
         return self.writer.finish([self._head()])
 
@@ -289,9 +281,7 @@ class _Whole:
         highest = self._side_by_side([self._highest(scale) for scale in maps])
         average = self._average(maps, mean_reach / reach)
         squares = [
-            self.writer.operation(
-                "MUL", [m, m], self.writer.shape(m), *_UNIT, options="MulOptions"
-            )
+            self.writer.operation("MUL", [m, m], self.writer.shape(m), *_UNIT, options="MulOptions")
             for m in maps
         ]
         square = self._average(squares, square_reach / reach**2)
@@ -308,7 +298,9 @@ class _Whole:
             options="SubOptions",
         )
         lowest = (mean[:, 2] - _SPREAD / 2 * std[:, 2]).clip(min=0) ** 2 / square_reach
-        root = self._root(variance, float(spread.max()), max(float(np.quantile(lowest, 0.05)), 0.01))
+        root = self._root(
+            variance, float(spread.max()), max(float(np.quantile(lowest, 0.05)), 0.01)
+        )
         units = {
             "max": (highest, reach.reshape(-1)),
             "mean": (average, mean_reach.reshape(-1)),
@@ -322,11 +314,9 @@ class _Whole:
         return units
 
     def _root(self, variance: int, highest: float, lowest: float) -> int:
-        """v * RSQRT(v), in [0, 1]: below `lowest` it falls linearly to zero, never beyond."""
+        """V * RSQRT(v), in [0, 1]: below `lowest` it falls linearly to zero, never beyond."""
         shape = self.writer.shape(variance)
-        inverse = self.writer.operation(
-            "RSQRT", [variance], shape, *_scale_to(lowest**-0.5)
-        )
+        inverse = self.writer.operation("RSQRT", [variance], shape, *_scale_to(lowest**-0.5))
         return self._times(variance, inverse, _scale_to(highest**0.5))
 
     def _queries(self, statistics: dict[str, tuple[int, Float64]]) -> int:
@@ -341,9 +331,7 @@ class _Whole:
         joined = self._join(parts, (1, 1, 1, width), 3)
         return self._reshape(joined, (1, width // filters, filters))
 
-    def _attend(
-        self, queries: int, keys: list[int], heard: int | None, read: int | None
-    ) -> None:
+    def _attend(self, queries: int, keys: list[int], heard: int | None, read: int | None) -> None:
         config, attention, writer = self.config, self.model.attention, self.writer
         steps, tokens, filters = writer.steps(queries), config.tokens, config.filters
         scales = len(config.audio_kernels)
@@ -351,9 +339,9 @@ class _Whole:
         mask = writer.input("words_mask", (1, 1, tokens), *mask_steps)
         order = np.arange(len(STATISTICS) * scales).reshape(len(STATISTICS), scales)
         for index, scale in enumerate(keys):
-            chosen, rows = queries, order.reshape(-1)
+            chosen, rows = queries, order.ravel()
             if attention.matched:
-                rows = order[:, index]
+                rows = order[:, index].ravel()
                 picked = [
                     self._slice(queries, [0, int(row), 0], (1, 1, filters), steps) for row in rows
                 ]
@@ -409,13 +397,9 @@ class _Whole:
         scale, zero = self.writer.steps(rows)
         low, span = (INT8_MIN - zero) * scale, 255 * scale
         words = self._cut(rows, before, config.tokens)
-        shifted = self._affine(
-            words, np.full(width, 1 / span), np.full(width, -low / span), _UNIT
-        )
+        shifted = self._affine(words, np.full(width, 1 / span), np.full(width, -low / span), _UNIT)
         shifted = self._masked(shifted, counted)
-        mean, std = (
-            x["swem"].reshape(len(SWEM), width) for x in (self.mean, self.std)
-        )
+        mean, std = (x["swem"].reshape(len(SWEM), width) for x in (self.mean, self.std))
         reach = np.clip((mean[1] + _SPREAD * std[1] - low) / span, 1e-3, 1)
         average = self._times(self._average([shifted], reach[None]), gain, _UNIT)
         units = (self._highest(shifted), np.full(width, span)), (average, span * reach)
@@ -474,15 +458,13 @@ class _Whole:
         ]
         chunks = length // chunk
         means = [
-            self._depthwise(
-                part, chunk_reach[index] / (chunks * reach[index]), chunks, None, _UNIT
-            )
+            self._depthwise(part, chunk_reach[index] / (chunks * reach[index]), chunks, None, _UNIT)
             for index, part in enumerate(sums)
         ]
         return self._side_by_side(means)
 
     def _affine(self, tensor: int, factor: Float64, offset: Float64 | None, out: Steps) -> int:
-        """x * factor + offset, per channel."""
+        """X * factor + offset, per channel."""
         return self._depthwise(tensor, factor, 1, offset, out)
 
     def _depthwise(

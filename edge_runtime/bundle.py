@@ -535,15 +535,24 @@ def _expected_of_text(manifest: Manifest) -> list[tuple[str, Any, Any]]:
 def _expected_of_whole(manifest: Manifest) -> list[tuple[str, Any, Any]]:
     if WHOLE not in manifest.graphs:
         return []
-    whole = manifest.graphs[WHOLE]
+    whole, audio, text = manifest.graphs[WHOLE], manifest.audio, manifest.text
+    inputs = whole_inputs(
+        features=manifest.mfcc.features if audio else 0,
+        stride=audio.stride if audio else 1,
+        tokens=text.tokens if text else 0,
+        context=sum(text.context) if text else 0,
+        width=text.width if text else 0,
+        speaker=manifest.speaker,
+        attention=manifest.attention is not None,
+    )
     found = {spec.name: spec.shape for spec in whole.inputs}
     expected: list[tuple[str, Any, Any]] = [
-        (f"{whole.file} inputs", whole_inputs(manifest), found),
+        (f"{whole.file} inputs", inputs, found),
         (f"{whole.file} output", [(1, len(manifest.labels))], _shapes(whole.outputs)),
     ]
-    if manifest.text:
+    if text:
         rows = next((spec for spec in whole.inputs if spec.name == "rows"), None)
-        expected.append((f"{whole.file} scale of rows", True, rows and _fits(manifest.text, rows)))
+        expected.append((f"{whole.file} scale of rows", True, rows and _fits(text, rows)))
     return expected
 
 
@@ -553,28 +562,44 @@ def _fits(text: TextPart, rows: TensorSpec) -> bool:
     return close and rows.zero_point == text.zero_point
 
 
-def whole_inputs(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+def whole_inputs(
+    *,
+    features: int = 0,
+    stride: int = 1,
+    tokens: int = 0,
+    context: int = 0,
+    width: int = 0,
+    speaker: int = 0,
+    attention: bool = False,
+) -> dict[str, tuple[int, ...]]:
     """Names, sorted, and shapes of what the whole-window graph reads.
 
-    Normalized frames; which maps count, one a stride; the window over how many do; the same of
-    words, with their embedding rows, and the mask of the attention scores; a standardized speaker
-    embedding.
+    Parameters
+    ----------
+    features : width of a frame; 0 for a model that hears nothing. The graph reads normalized
+        frames; which maps count; and the window over how many do.
+    stride : frames from one map to the next.
+    tokens : words of the window; 0 for a model that reads nothing. It reads their embedding rows,
+        and the same two of words.
+    context : rows beside the words.
+    width : width of an embedding.
+    speaker : width of the standardized speaker embedding; 0 for none.
+    attention : whether it reads the mask that is added to the attention scores.
     """
-    audio, text, shapes = manifest.audio, manifest.text, {}
-    if audio:
-        shapes["frames"] = (1, 1, WINDOW_FRAMES, manifest.mfcc.features)
-        shapes["frames_counted"] = (1, 1, -(-WINDOW_FRAMES // audio.stride), 1)
+    shapes: dict[str, tuple[int, ...]] = {}
+    if features:
+        shapes["frames"] = (1, 1, WINDOW_FRAMES, features)
+        shapes["frames_counted"] = (1, 1, -(-WINDOW_FRAMES // stride), 1)
         shapes["frames_gain"] = (1, 1, 1, 1)
-    if text:
-        shapes["rows"] = (1, 1, text.tokens + sum(text.context), text.width)
-    if manifest.speaker:
-        shapes["speaker"] = (1, manifest.speaker)
-    if text:
-        shapes["words_counted"] = (1, 1, text.tokens, 1)
+    if tokens:
+        shapes["rows"] = (1, 1, tokens + context, width)
+        shapes["words_counted"] = (1, 1, tokens, 1)
         shapes["words_gain"] = (1, 1, 1, 1)
-    if manifest.attention:
-        shapes["words_mask"] = (1, 1, text.tokens) if text else ()
-    return shapes
+    if speaker:
+        shapes["speaker"] = (1, speaker)
+    if attention:
+        shapes["words_mask"] = (1, 1, tokens)
+    return dict(sorted(shapes.items()))
 
 
 def _steps(spec: TensorSpec) -> tuple[float, int]:

@@ -82,11 +82,13 @@ class WholeWindow:
         part = self._manifest.audio
         assert part is not None
         if len(features) > WINDOW_FRAMES:
-            raise ValueError(f"{len(features)} frames are more than the {WINDOW_FRAMES} of a window")
+            raise ValueError(
+                f"{len(features)} frames are more than the {WINDOW_FRAMES} of a window"
+            )
         gain = np.float32(1) / part.feature_std
         frames = self._specs["frames"].quantize((features - part.feature_mean) * gain)
         counted, stride = inputs["frames_counted"], part.stride
-        one = self._specs["frames_counted"].quantize(np.float32([1]))
+        one = self._specs["frames_counted"].quantize(np.ones(1, np.float32))
         for start in repetitions(len(frames), WINDOW_FRAMES, part.context_frames, stride):
             inputs["frames"][0, 0, start : start + len(frames)] = frames
             first = start // stride
@@ -98,7 +100,7 @@ class WholeWindow:
         assert part is not None
         before, after = part.context
         rows, counted = inputs["rows"], inputs["words_counted"]
-        one = self._specs["words_counted"].quantize(np.float32([1]))
+        one = self._specs["words_counted"].quantize(np.ones(1, np.float32))
         for start in repetitions(len(ids), part.tokens, max(before, after)):
             begin = before + start
             rows[0, 0, begin : begin + len(ids)] = self._table.values[ids]
@@ -113,7 +115,9 @@ class WholeWindow:
     def _set_gain(self, what: str, inputs: dict[str, Array]) -> None:
         counted = inputs[f"{what}_counted"]
         share = (counted != self._specs[f"{what}_counted"].zero_point).mean()
-        inputs[f"{what}_gain"][:] = self._specs[f"{what}_gain"].quantize(np.float32([1 / share]))
+        inputs[f"{what}_gain"][:] = self._specs[f"{what}_gain"].quantize(
+            np.full(1, 1 / share, np.float32)
+        )
 
 
 def repetitions(length: int, window: int, gap: int, stride: int = 1) -> range:
