@@ -255,6 +255,7 @@ def run(
     """
     if settings.seeds < 1:
         raise TrainingError(f"--seeds {settings.seeds}: expected at least 1")
+    peers, peer_notes = _peers(settings.peers)
     forms = (FLOAT, INT8) if INT8 in settings.forms else (FLOAT,)
     labels = protocol.config.labels
     out.mkdir(parents=True, exist_ok=True)
@@ -262,7 +263,6 @@ def run(
     table = PaperTable(forms, notes=list(notes))
     if settings.seeds == 1:
         table.notes.append("one seed: another moves figures by 1 to 2 points; see --seeds")
-    peers, peer_notes = _peers(settings.peers)
     total = len(chosen) * settings.seeds
     for index, name in enumerate(chosen):
         found = []

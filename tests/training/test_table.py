@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,14 @@ from benchmarks.peers import Standing
 from edge_runtime import load_bundle
 from training.__main__ import main
 from training.corpora import Utterance, load_corpora
+from training.crossval import _FoldTask, _run_fold
+from training.data import FeatureSettings
 from training.errors import TrainingError
+from training.fit import FitSettings
+from training.folds import speaker_folds
 from training.metrics import measure
-from training.model import variants
+from training.model import ModelConfig, variants
+from training.prepare import WordPlan
 from training.table import (
     FLOAT,
     INT8,
@@ -188,7 +194,7 @@ def test_ten_folds_by_speaker_beside_the_paper_and_peers(
     assert (out / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_five_sessions_in_int8_after_float_keep_what_is_trained(
+def test_five_sessions_in_float_and_int8(
     tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = load_corpora([f"iemocap={tree}"])["iemocap"].utterances
@@ -200,16 +206,9 @@ def test_five_sessions_in_int8_after_float_keep_what_is_trained(
     arguments = ["table", f"iemocap={tree}", "--by", "session", "--out", str(out), *SMALL]
     arguments += ["--variants", "audio+text+att+speaker+swem", "--speaker", str(voices)]
     name = "audio+text+att+swem+speaker"
-    assert main([*arguments, "--forms", "float"]) == 0
-    before = rows_of(out)[name]
-    weights = out / name / "seed0" / "fold5" / "weights.pt"
-    trained = weights.stat().st_mtime_ns
-    capsys.readouterr()
     assert main(arguments) == 0
-    assert weights.stat().st_mtime_ns == trained
     printed = capsys.readouterr().out
     row = rows_of(out)[name]
-    assert row[FLOAT] == before[FLOAT]
     for form in (FLOAT, INT8):
         judged_once(out / name / "seed0", form, JUDGED * len(SPEAKERS))
     # Head: 3 statistics of 4 filters of 4 scales, twice; attention; SWEM; the embedding; 4 classes.
@@ -230,6 +229,40 @@ def test_five_sessions_in_int8_after_float_keep_what_is_trained(
     capsys.readouterr()
     assert main([*arguments, "--vocabulary", "30"]) == 2
     assert "other data or settings" in capsys.readouterr().err
+
+
+def test_a_fold_judged_in_float_is_converted_later_and_not_trained_again(
+    tree: Path, tmp_path: Path
+) -> None:
+    found = load_corpora([f"iemocap={tree}"])["iemocap"].utterances
+    (fold, *_) = speaker_folds(found, 5)
+    task = _FoldTask(
+        number=1,
+        utterances=found,
+        fold=fold,
+        config=ModelConfig(variant="audio", filters=4, hidden=(4,)),
+        settings=FitSettings(epochs=1, qat_epochs=1, augment=False),
+        features=FeatureSettings(),
+        words=WordPlan(),
+        audio_run=None,
+        text_run=None,
+        folder=tmp_path / "fold1",
+        queue=queue.SimpleQueue(),
+        speakers=None,
+        int8=False,
+    )
+    first = _run_fold(task)
+    assert set(first) == {"audio/float", "audio/fake-quant"}
+    weights = task.folder / "weights.pt"
+    trained = weights.stat().st_mtime_ns
+    second = _run_fold(replace(task, int8=True))
+    assert weights.stat().st_mtime_ns == trained
+    assert set(second) == {*first, "audio/int8"}
+    assert second["audio/int8"].shape == (len(fold.test), 4)
+    # Folds that have int8 do not mix with folds that do not.
+    third = _run_fold(task)
+    assert set(third) == set(first)
+    np.testing.assert_array_equal(third["audio/float"], first["audio/float"])
 
 
 def utterance(text: str = "", path: str | None = "a.wav") -> Utterance:
@@ -273,7 +306,6 @@ def test_variants_that_it_does_not_allow(
         (["--by", "session", "--folds", "5"], "leave out --folds"),
         (["--seeds", "0"], "--seeds 0"),
         (["--peers", "absent.json"], "absent.json: No such file"),
-        (["--folds", "11", "--variants", "audio"], "10 speakers, too few for 11 folds"),
     ],
 )
 def test_mistakes_are_told_in_a_line(
