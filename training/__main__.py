@@ -407,7 +407,8 @@ def _table(arguments: argparse.Namespace) -> int:
     console = Console(width=max(Console().width, 150))
     for part in table.tables():
         console.print(part)
-    print(table.explanation(), end="")
+    for line in table.explanation():
+        print(line)
     print(f"table in {out}: table.json, table.md, table.png")
     return OK
 

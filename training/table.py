@@ -19,6 +19,7 @@ import rich.table
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 from training.corpora import Utterance
 from training.cost import PAPER_FRAMES, cost
@@ -38,6 +39,7 @@ FLOAT, INT8 = "float", "int8"
 MEASURES = ("wa", "ua")
 OURS, PAPER, PEERS = "ours", "paper", "peers"
 PAPER_FOLDS = 10
+TOKENS = ModelConfig.tokens
 PAPER_CORPUS = "iemocap"
 # WA and UA on IEMOCAP, four classes, 5,531 utterances. The paper's model is its best, audio + text
 # + attention; MHA-2 (Yoon et al., ICASSP 2019, arXiv 1904.10788) is what it compares itself with.
@@ -79,7 +81,7 @@ class Row:
     embedding_parameters: int | None = None
     """Values of the embedding table."""
     macs: int | None = None
-    """Multiply-accumulates of an utterance of 7.5 s and 128 words."""
+    """Multiply-accumulates of an utterance of `PAPER_FRAMES` and `TOKENS`."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, each figure with mean and, of several seeds, standard deviation."""
@@ -149,19 +151,16 @@ class PaperTable:
             lines += [row.cells(self.forms) for row in rows]
             table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
             parts.append(f"## {corpus}\n\n{table}")
-        return "\n".join([*parts, self.explanation()])
+        return "\n".join([*parts, "".join(f"- {line}\n" for line in self.explanation())])
 
-    def explanation(self) -> str:
-        """Protocol and notes, one line each."""
-        return "".join(
-            f"{line}\n"
-            for line in (
-                f"ours: {self.protocol}",
-                f"n: utterances; MMAC: {PAPER_FRAMES / 100} s and 128 words, speaker encoder not "
-                "counted; ±: standard deviation over seeds",
-                *self.notes,
-            )
-        )
+    def explanation(self) -> list[str]:
+        """Protocol and notes, a line each."""
+        return [
+            f"ours: {self.protocol}",
+            f"n: utterances; word table: values of the embedding table; MMAC: {PAPER_FRAMES / 100} "
+            f"s and {TOKENS} words, speaker encoder not counted; ±: standard deviation over seeds",
+            *self.notes,
+        ]
 
     def tables(self) -> list[rich.table.Table]:
         """One for the terminal for each corpus; a line parts what is ours from the rest."""
@@ -262,7 +261,7 @@ def run(
     ours: dict[str, list[Row]] = {}
     table = PaperTable(forms, notes=list(notes))
     if settings.seeds == 1:
-        table.notes.append("one seed: another moves figures by 1 to 2 points; see --seeds")
+        table.notes.append("one seed, so no deviation is known; see --seeds")
     total = len(chosen) * settings.seeds
     for index, name in enumerate(chosen):
         found = []
@@ -282,7 +281,7 @@ def run(
             for corpus, rows in ours.items()
         }
         table.write(out)
-    table.notes += [*_differing_counts(ours, protocol.utterances), *peer_notes]
+    table.notes += [*_differing_counts(table.corpora, protocol.utterances), *peer_notes]
     if PAPER_CORPUS not in ours:
         table.notes.append("the paper's figures are of IEMOCAP, and not shown beside other corpora")
     table.write(out)
@@ -301,40 +300,46 @@ def plot(table: PaperTable, path: Path) -> None:
         sharey="row",
         layout="constrained",
     )
-    colors = {FLOAT: COLORS[0], INT8: COLORS[1]}
     for line, (corpus, rows) in zip(axes, table.corpora.items(), strict=True):
         for axis, measure in zip(line, MEASURES, strict=True):
-            for form in table.forms:
-                shift = 0.0 if len(table.forms) == 1 else (-0.12 if form == FLOAT else 0.12)
-                points = [
-                    (position + shift * (row.source == OURS), row.figures[form][measure], row)
-                    for position, row in enumerate(rows)
-                    if form in row.figures
-                ]
-                for mine, marker in ((True, "o"), (False, "D")):
-                    part = [p for p in points if (p[2].source == OURS) == mine]
-                    axis.errorbar(
-                        [100 * statistics.mean(values) for _, values, _ in part],
-                        [position for position, _, _ in part],
-                        xerr=[100 * _deviation(values) for _, values, _ in part],
-                        fmt=marker,
-                        ms=6 if mine else 5,
-                        capsize=3,
-                        color=colors[form] if mine else INK,
-                        label=form if mine else "others" if form == FLOAT and part else None,
-                    )
-            ours = sum(row.source == OURS for row in rows)
-            if ours < len(rows):
-                axis.axhline(ours - 0.5, color=INK, lw=0.6, ls=":")
-            axis.set_yticks(range(len(rows)), [row.who for row in rows])
-            axis.set_ylim(len(rows) - 0.5, -0.5)
+            _draw(axis, rows, measure, table.forms)
             axis.set_title(f"{corpus}: {measure.upper()} %", fontsize=11, color=INK)
-            axis.grid(axis="x", alpha=0.25)
-            axis.spines[["top", "right"]].set_visible(False)
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+def _draw(axis: Axes, rows: Sequence[Row], measure: str, forms: Sequence[str]) -> None:
+    """One measure of every row: dots in the colour of the form, diamonds for who is not ours."""
+    ours = sum(row.source == OURS for row in rows)
+    for number, form in enumerate(forms):
+        shift = 0.24 * (number - (len(forms) - 1) / 2)  # so that forms do not hide each other
+        _dots(axis, rows[:ours], 0, shift, form, measure, fmt="o", color=COLORS[number], label=form)
+    _dots(axis, rows[ours:], ours, 0.0, FLOAT, measure, fmt="D", color=INK, label="others")
+    if ours < len(rows):
+        axis.axhline(ours - 0.5, color=INK, lw=0.6, ls=":")
+    axis.set_yticks(range(len(rows)), [row.who for row in rows])
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.grid(axis="x", alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _dots(
+    axis: Axes, rows: Sequence[Row], first: int, shift: float, form: str, measure: str, **style: Any
+) -> None:
+    """Means and deviations of `rows`, the first of them at height `first` + `shift`."""
+    if not rows:
+        return
+    values = [row.figures[form][measure] for row in rows]
+    axis.errorbar(
+        [100 * statistics.mean(seeds) for seeds in values],
+        [first + index + shift for index in range(len(rows))],
+        xerr=[100 * _deviation(seeds) for seeds in values],
+        ms=6,
+        capsize=3,
+        **style,
+    )
 
 
 def _canonical(name: str) -> str:
@@ -447,16 +452,16 @@ def _peers(path: Path | None) -> tuple[dict[str, list[Row]], list[str]]:
         ) from None
 
 
-def _differing_counts(ours: dict[str, list[Row]], utterances: Sequence[Utterance]) -> list[str]:
-    """A note for each corpus of which a variant judged fewer utterances than there are."""
+def _differing_counts(corpora: dict[str, list[Row]], utterances: Sequence[Utterance]) -> list[str]:
+    """A note for each corpus of which not every row judged what there is."""
     notes = []
-    for corpus, rows in ours.items():
+    for corpus, rows in corpora.items():
         there = sum(u.corpus == corpus and u.path is not None for u in utterances)
-        fewer = [f"{row.who} {row.utterances:,}" for row in rows if row.utterances != there]
-        if fewer:
+        others = [f"{r.who} {r.utterances:,}" for r in rows if r.utterances not in (None, there)]
+        if others:
             notes.append(
-                f"{corpus}: of {there:,} utterances some were judged on fewer, for want of sound "
-                f"or words: {', '.join(fewer)}"
+                f"{corpus}: {there:,} utterances are here, others were judged on (without words, "
+                f"without sound, or of other data): {', '.join(others)}"
             )
     return notes
 

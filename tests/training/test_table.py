@@ -187,7 +187,11 @@ def test_ten_folds_by_speaker_beside_the_paper_and_peers(
     assert (peer["who"], peer["source"]) == ("openSMILE eGeMAPSv02 + RBF SVM", PEERS)
     assert peer[FLOAT]["ua"]["mean"] == 0.75
     text = (out / "table.md").read_text()
-    for words in (COUNTS, "10 speaker-independent folds over iemocap (10 speakers)", "text 49"):
+    for words in (
+        COUNTS,
+        "10 speaker-independent folds over iemocap (10 speakers)",
+        "text 49, openSMILE",
+    ):
         assert words in text
         assert words in printed.out
     assert "int8" not in text
