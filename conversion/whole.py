@@ -38,6 +38,7 @@ _UNIT: Steps = (1 / 255, INT8_MIN)  # 0 to 1
 _FLAG: Steps = (1 / INT8_MAX, 0)  # 0 or 1, both exact
 _GAIN: Steps = (3 / 255, INT8_MIN)  # what repetitions leave empty: a third is filled at least
 _SPREAD = 4.0  # standard deviations of a statistic over the corpus that its range spans
+_SAME, _VALID = 0, 1  # the format's numbers of its ways to pad
 _CHUNK = 25  # steps summed at first: the delegate unrolls depthwise kernels of up to 25
 _CHUNK_SPREAD = 4.0  # how far the mean of a chunk may exceed that of an utterance
 
@@ -207,23 +208,20 @@ class _Whole:
         steps = steps_of(self.model.audio_input)
         frames = writer.input("frames", shape, *steps)
         reach = self._reach("audio", [q.range()[1] for q in _quantizers(audio)])
-        context = config.audio_context
-        edges = np.array([[0, 0], [0, 0], [context, context], [0, 0]], np.int32)
-        width = WINDOW_FRAMES + 2 * context
-        padded = writer.operation(
-            "PAD",
-            [frames, writer.constant(edges)],
-            (1, 1, width, config.features),
-            *steps,
-            options="PadOptions",
-        )
         deep = [cast(ActivationQuantizer, q) for q in audio.hidden]
+        # What one layer with a map a frame needs beyond the edges, every runtime pads by itself.
+        same = config.audio_stride == 1 and not deep
+        context = 0 if same else config.audio_context
+        padded = frames if same else self._padded(frames, context)
+        width, longest = WINDOW_FRAMES + 2 * context, max(config.audio_kernels)
         maps = []
         for index, (kernel, conv) in enumerate(zip(config.audio_kernels, audio.convs, strict=True)):
-            edge = (max(config.audio_kernels) - kernel) // 2
+            edge = 0 if same else (longest - kernel) // 2
             image = self._cut(padded, edge, width - 2 * edge)
             out, divisor = (steps_of(deep[0]), None) if deep else (_UNIT, reach[index])
-            maps.append(self._conv(image, conv, out, divisor, stride=config.audio_stride))
+            maps.append(
+                self._conv(image, conv, out, divisor, stride=config.audio_stride, same=same)
+            )
         for depth, layer in enumerate(audio.deep):
             length = writer.shape(maps[0])[2]
             joined = self._join(maps, (1, 1, length, config.filters * len(maps)), 3)
@@ -239,6 +237,18 @@ class _Whole:
                 for index, conv in enumerate(cast(nn.ModuleList, layer))
             ]
         return maps, reach
+
+    def _padded(self, frames: int, context: int) -> int:
+        """Frames with `context` frames of silence on both sides."""
+        edges = np.array([[0, 0], [0, 0], [context, context], [0, 0]], np.int32)
+        *head, width, channels = self.writer.shape(frames)
+        return self.writer.operation(
+            "PAD",
+            [frames, self.writer.constant(edges)],
+            (*head, width + 2 * context, channels),
+            *self.writer.steps(frames),
+            options="PadOptions",
+        )
 
     def _text_maps(self, rows: int) -> list[int]:
         config, kernels = self.config, self.config.text_kernels
@@ -285,7 +295,7 @@ class _Whole:
             for m in maps
         ]
         square = self._average(squares, square_reach / reach**2)
-        average, square = self._times(average, gain, _UNIT), self._times(square, gain, _UNIT)
+        average, square = self._filled(average, gain), self._filled(square, gain)
         share = (mean_reach / np.sqrt(square_reach)).reshape(-1)
         part = self._affine(average, share, None, _scale_to(float(share.max())))
         part = self._times(part, part, _UNIT)
@@ -401,7 +411,7 @@ class _Whole:
         shifted = self._masked(shifted, counted)
         mean, std = (x["swem"].reshape(len(SWEM), width) for x in (self.mean, self.std))
         reach = np.clip((mean[1] + _SPREAD * std[1] - low) / span, 1e-3, 1)
-        average = self._times(self._average([shifted], reach[None]), gain, _UNIT)
+        average = self._filled(self._average([shifted], reach[None]), gain)
         units = (self._highest(shifted), np.full(width, span)), (average, span * reach)
         for index, (tensor, unit) in enumerate(units):
             places = self.places["swem"].start + index * width + np.arange(width)
@@ -448,20 +458,33 @@ class _Whole:
         return tensor
 
     def _average(self, maps: list[int], reach: Float64) -> int:
-        """Mean over the window of maps (1, 1, T, C) in [0, 1]: (1, 1, 1, S C) over `reach`."""
+        """Mean over the window of maps (1, 1, T, C) in [0, 1], (1, 1, 1, S C).
+
+        In units of `_CHUNK_SPREAD` x `reach` (S, C), up to `reach`.
+        """
         length = self.writer.shape(maps[0])[2]
         chunk = max(n for n in range(1, _CHUNK + 1) if length % n == 0)
-        chunk_reach = np.minimum(1.0, _CHUNK_SPREAD * reach)
+        # In every channel of a chunk the same multiple of its reach, which the mean then takes out.
         sums = [
-            self._depthwise(scale, 1 / (chunk * chunk_reach[index]), chunk, None, _UNIT)
+            self._depthwise(scale, 1 / (chunk * _CHUNK_SPREAD * reach[index]), chunk, None, _UNIT)
             for index, scale in enumerate(maps)
         ]
-        chunks = length // chunk
-        means = [
-            self._depthwise(part, chunk_reach[index] / (chunks * reach[index]), chunks, None, _UNIT)
-            for index, part in enumerate(sums)
-        ]
-        return self._side_by_side(means)
+        channels = reach.size
+        joined = self._join(sums, (1, 1, length // chunk, channels), 3)
+        axes = self.writer.constant(np.array([1, 2], np.int32))
+        return self.writer.operation(
+            "MEAN",
+            [joined, axes],
+            (1, 1, 1, channels),
+            *_scale_to(1 / _CHUNK_SPREAD),
+            options="ReducerOptions",
+            keepDims=True,
+        )
+
+    def _filled(self, average: int, gain: int) -> int:
+        """What `_average` gives, over the steps that count, in units of its reach."""
+        part = self._times(average, gain, _scale_to(1 / _CHUNK_SPREAD))
+        return self._affine(part, np.full(self.writer.shape(part)[3], _CHUNK_SPREAD), None, _UNIT)
 
     def _affine(self, tensor: int, factor: Float64, offset: Float64 | None, out: Steps) -> int:
         """X * factor + offset, per channel."""
@@ -491,7 +514,7 @@ class _Whole:
             (1, 1, length // kernel, channels),
             *out,
             options="DepthwiseConv2DOptions",
-            padding=1,  # VALID
+            padding=_VALID,
             strideW=kernel,
             strideH=kernel,
             depthMultiplier=1,
@@ -508,15 +531,19 @@ class _Whole:
         stride: int = 1,
         dilation: int = 1,
         relu: bool = False,
+        same: bool = False,
     ) -> int:
         """The convolution of a layer over time, each filter divided by `divisor` (C,).
 
-        The low end of `out` is zero and does the work of the ReLU, unless `relu`.
+        The low end of `out` is zero and does the work of the ReLU, unless `relu`. With `same` there
+        are as many maps as steps, with zeros beyond the edges.
         """
         source = cast(nn.Conv1d, layer)
         weight = source.weight.detach().double().numpy().transpose(0, 2, 1)[:, None]  # (O,1,k,I)
         filters, _, kernel, _ = weight.shape
-        length = (self.writer.shape(image)[2] - dilation * (kernel - 1) - 1) // stride + 1
+        length = self.writer.shape(image)[2]
+        if not same:
+            length = (length - dilation * (kernel - 1) - 1) // stride + 1
         values, scales = _weights(weight)
         scales = scales if divisor is None else scales / divisor
         in_scale, _ = self.writer.steps(image)
@@ -529,7 +556,7 @@ class _Whole:
             (1, 1, length, filters),
             *out,
             options="Conv2DOptions",
-            padding=1,  # VALID
+            padding=_SAME if same else _VALID,
             strideW=stride,
             strideH=1,
             dilationWFactor=dilation,
@@ -562,7 +589,7 @@ class _Whole:
             (1, 1, 1, channels),
             *self.writer.steps(maps),
             options="Pool2DOptions",
-            padding=1,  # VALID
+            padding=_VALID,
             filterWidth=length,
             filterHeight=1,
             strideW=1,
