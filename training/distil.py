@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.text.tokenizer import FIRST_WORD, UNKNOWN, words
-from training.corpora import Utterance, load_corpora
+from training.corpora import Found, Utterance, load_corpora
 from training.embeddings import Vocabulary
 from training.errors import TrainingError
 from training.text import TextSet
@@ -181,19 +181,20 @@ def _word_odds(texts: Sequence[Utterance], known: Sequence[str]) -> Float64:
     return odds
 
 
-def further_texts(settings: DistilSettings) -> list[Utterance]:
-    """Training texts of the corpus that `distil_texts` names; none where it names none.
+def further_corpora(settings: DistilSettings) -> dict[str, Found]:
+    """The corpus that `distil_texts` names, its training texts alone; none where it names none.
 
     Raises TrainingError for a corpus that cannot be read, or has no training texts.
     """
-    argument = settings.distil_texts
-    if not argument:
-        return []
-    found = [u for c in load_corpora([argument]).values() for u in c.utterances]
-    texts = [u for u in found if u.split == "train" and u.text]
-    if not texts:
-        raise TrainingError(f"--distil-texts {argument}: it has no training split with texts")
-    return texts
+    if not settings.distil_texts:
+        return {}
+    result = {}
+    for name, found in load_corpora([settings.distil_texts]).items():
+        texts = [u for u in found.utterances if u.split == "train" and u.text]
+        if not texts:
+            raise TrainingError(f"--distil-texts: {name} has no training split with texts")
+        result[name] = replace(found, utterances=texts)
+    return result
 
 
 def _further_odds(texts: Sequence[Utterance], further: Sequence[Utterance], folds: int) -> Float64:
@@ -257,7 +258,8 @@ def _grams(text: str) -> list[str]:
 def _regression(strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=strength, class_weight="balanced", max_iter=300)
+    # A looser tolerance than the default saves time; targets need no more digits.
+    return LogisticRegression(C=strength, class_weight="balanced", max_iter=300, tol=1e-3)
 
 
 def _sklearn() -> None:

@@ -162,6 +162,7 @@ def test_the_command_distils(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     run = load(out)
     assert run.training["distillation"]["distil"] == 0.5
     assert run.training["distillation"]["distil_texts"] == "manifest"
+    assert run.training["corpora"]["manifest"]["clips"] == 40 + 10
     assert run.vocabulary[-1] == "<end>"
     assert run.config.embedding == 8 + 2  # for two classes, one column each of two corpora
     assert run.metrics["corpora"]["manifest"]["text"]["int8"]["ua"] > 0.9
