@@ -85,7 +85,7 @@ def distil(
     counts = np.bincount(truth, minlength=len(labels))
     if counts.min() < settings.distil_folds:
         raise TrainingError(
-            f"{labels[counts.argmin()]} has {counts.min()} training texts, too few for "
+            f"{labels[int(counts.argmin())]} has {counts.min()} training texts, too few for "
             f"--distil-folds {settings.distil_folds}"
         )
     more = further.utterances if further else []
@@ -208,13 +208,14 @@ def _further_odds(texts: Sequence[Utterance], further: Sequence[Utterance], fold
         vectorizer.transform([u.text for u in texts])
     )
     # Of two classes it gives one column.
-    return np.concatenate([others, own]).reshape(len(texts) + len(further), -1)
+    odds = np.concatenate([others, own]).reshape(len(texts) + len(further), -1)
+    return np.asarray(odds, np.float64)
 
 
 def _best_known(texts: TextSet, count: int) -> list[int]:
     """The `count` texts of which the vocabulary knows the largest share."""
     unknown = np.array([(tokens == UNKNOWN).mean() for tokens in texts.tokens])
-    return np.argsort(unknown, kind="stable")[:count].tolist()
+    return [int(index) for index in np.argsort(unknown, kind="stable")[:count]]
 
 
 def _joined(
