@@ -103,6 +103,7 @@ def add_word_arguments(group: Any) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
+    from training.distil import DistilSettings
     from training.fit import FitSettings
     from training.keywords import KeywordSettings
     from training.table import PAPER_FOLDS, TableSettings
@@ -170,6 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
                 help="audio + text: start from the text encoder of this run, and keep it",
             )
         add_arguments(command.add_argument_group("speaker embedding"), SpeakerSettings)
+    add_arguments(fit.add_argument_group("distillation, words alone"), DistilSettings)
     fit.add_argument(
         "--audio-run",
         type=Path,
@@ -296,13 +298,18 @@ def _fit(arguments: argparse.Namespace) -> int:
     branches = _branches(arguments.audio_run, arguments.text_run)
     prepared = prepare(train, watched, config, settings, features, words, branches)
     data = replace(prepared.data, speakers=known)
+    data, config, taught, taught_on = _distil(arguments, data, prepared)
     for note in prepared.notes:
         print(note)
     _report_skipped([*data.train.skipped, *(data.watch.skipped if data.watch else [])])
-    module = fit(data, prepared.config, settings, out, arguments.resume)
+    module = fit(data, config, settings, out, arguments.resume)
     run = run_of(module, features)
     run.vocabulary = prepared.vocabulary
-    run.training = _training_record(found, settings, [*data.train.utterances, *words.train], data)
+    run.training = _training_record(
+        found | taught_on, settings, [*data.train.utterances, *words.train], data
+    )
+    if taught:
+        run.training["distillation"] = taught
     if known:
         run.training["speaker_embedding"] = known.source
     if branches:
@@ -610,6 +617,40 @@ def _word_plan(
     if config.parts.text and settings.text == "asr":
         utterances = with_transcripts(utterances, settings.transcripts)
     return word_plan(utterances, config, settings, arguments.pair)
+
+
+def _distil(
+    arguments: argparse.Namespace, data: Any, prepared: Any
+) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """Data and config for training on a teacher, if asked for; what to record; further corpora."""
+    from edge_runtime.text.tokenizer import Tokenizer
+    from training.distil import DistilSettings, check, distil, further_corpora, with_odds
+    from training.errors import TrainingError
+    from training.text import TextSet, tokenize
+
+    settings, config = from_arguments(DistilSettings, arguments), prepared.config
+    check(settings)
+    if settings.distil == 0:
+        return data, config, {}, {}
+    if not isinstance(data.train, TextSet):
+        raise TrainingError("--distil teaches models of words alone: --variant text or text+swem")
+    tokenizer = Tokenizer(prepared.vocabulary, config.tokens, config.punctuation)
+    corpora = further_corpora(settings)
+    texts = [u for c in corpora.values() for u in c.utterances if u.label in data.labels]
+    further = tokenize(texts, tokenizer)
+    taught = distil(data.train, data.labels, settings, further)
+    print(
+        f"the teacher's UA on the training texts, out of fold: {100 * taught.ua:.1f} %; "
+        f"{taught.texts.unlabelled} further texts learn from it"
+    )
+    vocabulary = data.vocabulary
+    if settings.distil_columns:
+        sources = [part for part in (data.train.utterances, further.utterances) if part]
+        vocabulary = with_odds(vocabulary, sources)
+        config = replace(config, embedding=vocabulary.table.shape[1])
+    record = {**asdict(settings), "distil_texts": settings.distil_texts.partition("=")[0]}
+    record |= {"unlabelled": taught.texts.unlabelled, "ua": taught.ua}
+    return replace(data, train=taught.texts, vocabulary=vocabulary), config, record, corpora
 
 
 def _branches(audio: Path | None, text: Path | None) -> Any:
