@@ -108,6 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if live:
             # Refuses before any audio is opened.
             with _open_stream(bundle, settings, live=True) as stream:
+                stream.wait_ready()
                 _listen(_live_source(arguments), stream, settings, sink)
             return OK
         return _run_files(arguments.files, bundle, settings, sink)
@@ -228,7 +229,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     words = replace(settings, text=f"jsonl:{scene.with_suffix('.jsonl')}")
     try:
         code = _run_files([str(scene)], bundle, settings, sink)
-        print("\nThe same once more, with the words (scene.jsonl, as a recognizer would send them):")
+        print(
+            "\nThe same once more, with the words (scene.jsonl, as a recognizer would send them):"
+        )
         code = _run_files([str(scene)], bundle, words, sink) or code
         code = _run_files(arguments.clips, bundle, settings, sink) or code
     finally:
