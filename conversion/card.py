@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_runtime.bundle import Manifest
+from edge_runtime.bundle import AUDIO, Manifest
 
 
 def model_card(manifest: Manifest) -> str:
@@ -21,8 +21,7 @@ def model_card(manifest: Manifest) -> str:
         _data_table(training),
         _LICENCE.format(licence=training.get("licence", "unknown: the run names no corpus")),
         "## Accuracy",
-        _accuracy(metrics),
-        *([f"**Note:** {training['pairing']}."] if "pairing" in training else []),
+        _accuracy(metrics, training.get("pairing", "")),
         "## Confidence",
         _confidence(manifest),
         "## Limits",
@@ -57,36 +56,46 @@ _LIMITS = """- The figures are those of the corpora above. Acted studio speech, 
 
 
 def _data_table(training: dict[str, Any]) -> str:
-    rows = ["| corpus | clips | speakers | hours | licence | source |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| corpus | utterances | speakers | hours | licence | source |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, corpus in training.get("corpora", {}).items():
+        hours = f"{corpus['hours']:.2f}" if corpus["hours"] else "text only"
         rows.append(
-            f"| {name} | {corpus['clips']} | {corpus['speakers']} | {corpus['hours']:.2f} "
+            f"| {name} | {corpus['clips']} | {corpus['speakers']} | {hours} "
             f"| {corpus['licence'] or 'see its owner'} | {corpus['citation'] or '-'} |"
         )
     return "\n".join(rows)
 
 
-def _accuracy(metrics: dict[str, Any]) -> str:
+def _accuracy(metrics: dict[str, Any], pairing: str) -> str:
     if "corpora" not in metrics:
         return "Not measured: this run held no speaker out."
     rows = [
         f"Measured on: {metrics['protocol']}",
         "",
-        "| corpus | from | form | n | UA % | WA % |",
-        "|---|---|---|---|---|---|",
+        "| corpus | from | form | n | UA % | mean of folds | WA % |",
+        "|---|---|---|---|---|---|---|",
     ]
     for corpus, modalities in metrics["corpora"].items():
         for modality, forms in modalities.items():
-            rows += [
-                f"| {corpus} | {modality} | {form} | {values['n']} | {100 * values['ua']:.1f} "
-                f"| {100 * values['wa']:.1f} |"
-                for form, values in forms.items()
-            ]
+            for form, values in forms.items():
+                folds = values.get("ua_folds")
+                mark = " *" if pairing and folds and modality != AUDIO else ""
+                mean = f"{100 * sum(folds) / len(folds):.1f}" if folds else "-"
+                rows.append(
+                    f"| {corpus} | {modality}{mark} | {form} | {values['n']} "
+                    f"| {100 * values['ua']:.1f} | {mean} | {100 * values['wa']:.1f} |"
+                )
     rows += [
         "",
         "UA is the mean of the per-class recalls, WA the share of utterances that are right. "
-        "int8 is the converted bundle, run through the device's own code.",
+        "int8 is the converted bundle, run through the device's own code. Mean of folds: of the UA "
+        "of each fold by itself.",
     ]
+    if pairing:
+        rows += ["", f"\\* rests on {pairing}."]
     return "\n".join(rows)
 
 

@@ -109,6 +109,29 @@ def bundle(bundle_path: Path) -> Bundle:
     return load_bundle(bundle_path)
 
 
+@pytest.fixture(scope="session")
+def deaf_to_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small bundle, of random weights, whose model takes no words."""
+    import torch
+
+    from conversion.bundle import build
+    from conversion.targets import target_named
+    from training.data import FeatureSettings
+    from training.fakequant import Phase, set_phase
+    from training.model import ModelConfig, MscnnSpu
+    from training.run import Run
+
+    config = ModelConfig(filters=8, hidden=(8,))
+    model = MscnnSpu(config).eval()
+    set_phase(model, Phase.OBSERVE)
+    with torch.no_grad():
+        model(torch.randn(2, 60, config.features), torch.tensor([60, 40]))
+    state = model.state_dict()
+    out = tmp_path_factory.mktemp("deaf") / "deaf"
+    build(Run(config, FeatureSettings(), state, state), out, target_named("raspberry-pi"), "deaf")
+    return out
+
+
 @pytest.fixture
 def bundle_copy(bundle_path: Path, tmp_path: Path) -> Path:
     """A copy of the bundle that a test may damage."""

@@ -2,7 +2,7 @@
 
 RUN/run.json       everything but the weights
 RUN/weights.pt     the quantization-aware weights with their learned ranges
-RUN/float.pt       the float weights before quantization-aware training
+RUN/float.pt       the float weights before quantization-aware training; may be left out
 RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/log/, RUN/checkpoints/, RUN/*.png
 """
@@ -51,8 +51,11 @@ class Run:
     def model(self, phase: Phase = Phase.INT8) -> MscnnSpu:
         """The model with its weights, in evaluation mode.
 
-        FLOAT gives the float weights, INT8 the quantization-aware ones imitating int8.
+        FLOAT gives the float weights, INT8 the quantization-aware ones imitating int8. Raises
+        TrainingError for a run without float weights.
         """
+        if phase is Phase.FLOAT and not self.float_weights:
+            raise TrainingError(f"the run has no {FLOAT_FILE}, the weights before quantization")
         model = MscnnSpu(self.config)
         model.load_state_dict(self.float_weights if phase is Phase.FLOAT else self.weights)
         set_phase(model, phase)
@@ -90,6 +93,7 @@ def load(folder: Path) -> Run:
             if name in config:
                 config[name] = tuple(config[name])
         features = raw["features"]
+        floats = folder / FLOAT_FILE
         words = folder / VOCABULARY_FILE
         vocabulary = words.read_text(encoding="utf-8").split("\n")[:-1] if words.exists() else []
         return Run(
@@ -100,7 +104,7 @@ def load(folder: Path) -> Run:
                 features["trim"],
             ),
             weights=torch.load(folder / WEIGHTS_FILE, weights_only=True),
-            float_weights=torch.load(folder / FLOAT_FILE, weights_only=True),
+            float_weights=torch.load(floats, weights_only=True) if floats.exists() else {},
             calibration={name: Calibration(**c) for name, c in raw["calibration"].items()},
             metrics=raw["metrics"],
             training=raw["training"],

@@ -60,23 +60,43 @@ def test_accuracy_is_that_of_the_streaming_path_and_counts_what_it_skips(
 
 
 def test_texts_need_a_bundle_that_reads(
-    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    deaf_to_words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "texts.csv", tmp_path / "a.json"
     path.write_text("path,label,text\n,sad,alas\n")
-    assert main(["accuracy", "--manifest", str(path)]) == 2
+    accuracy = ["accuracy", "--bundle", str(deaf_to_words), "--manifest", str(path)]
+    assert main(accuracy) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "'alas': it has no audio, and bundle default reads no words" in error
+    assert "'alas': it has no audio, and bundle deaf reads no words" in error
     # Beside clips they are skipped, and said to be.
     path.write_text(f"path,label,text,start,end\n,sad,alas,,\n{SCENE},happy,hello there,5.0,8.8\n")
-    assert main(["accuracy", "--manifest", str(path), "--json", str(out)]) == 0
+    assert main([*accuracy, "--json", str(out)]) == 0
     result = json.loads(out.read_text())
     assert (result["n"], result["skipped"], result["text"]) == (1, 1, "off")
     assert list(result["by_modality"]) == ["audio"]
     for asked in ("transcript", "asr"):
-        assert main(["accuracy", "--manifest", str(path), "--text", asked]) == 2
+        assert main([*accuracy, "--text", asked]) == 2
         error = capsys.readouterr().err.splitlines()[-1]
-        assert f"--text {asked}: bundle default (audio) reads no words" in error
+        assert f"--text {asked}: bundle deaf (audio) reads no words" in error
+
+
+def test_texts_and_clips_with_words_are_judged_by_all_they_have(tmp_path: Path) -> None:
+    path, out = tmp_path / "both.csv", tmp_path / "a.json"
+    rows = [
+        ",happy,this is wonderful!,,",
+        f"{SCENE},happy,we won!,5.0,8.8",
+        f"{SCENE},sad,,9.0,13.7",
+    ]
+    path.write_text("\n".join(["path,label,text,start,end", *rows]) + "\n")
+    assert main(["accuracy", "--manifest", str(path), "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert (result["n"], result["skipped"], result["text"]) == (3, 0, "transcript")
+    assert {name: part["n"] for name, part in result["by_modality"].items()} == {
+        "audio": 1,
+        "text": 1,
+        "audio+text": 1,
+    }
+    assert result["by_modality"]["text"]["ua"] == 1
 
 
 @pytest.mark.parametrize(
@@ -93,7 +113,13 @@ def test_each_row_gives_what_the_bundle_takes_of_it(
 ) -> None:
     both = Utterance(SCENE, "sad", "a", "m", text="alas", start=0.5, end=4.9)
     rows = [both, replace(both, path=None), replace(both, text="")]
-    wordy = replace(bundle, manifest=replace(bundle.manifest, variant=variant))
+    heard, read = bundle.manifest.audio, bundle.manifest.text
+    manifest = replace(
+        bundle.manifest,
+        audio=heard if "audio" in variant else None,
+        text=read if "text" in variant else None,
+    )
+    wordy = replace(bundle, manifest=manifest)
     chosen = choose_text(wordy, rows, text)
     for row, modality in zip(rows, expected, strict=True):
         if modality is None:

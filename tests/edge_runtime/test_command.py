@@ -140,7 +140,7 @@ def test_the_version_is_told(edge_emotion: Command) -> None:
         (["run"], "name one or more FILEs, or --mic, or --stdin"),
         (["run", "a.wav", "--stdin"], "name one or more FILEs, or --mic, or --stdin"),
         (["run", "a.wav", "--out", "telegraph"], "invalid choice: 'telegraph'"),
-        (["run", "a.wav", "--text", "keywords"], "takes no words; use 'off'"),
+        (["run", "a.wav", "--text", "telepathy"], "unknown text source 'telepathy'"),
         (["run", "a.wav", "--threads", "0"], "--threads must be at least 1"),
         (["run", "a.wav", "--threads", "many"], "invalid int value: 'many'"),
         (["run", "a.wav", "--partial-seconds", "-1"], "--partial-seconds at least 0"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
-from edge_runtime.recognizer import softmax
+from edge_runtime.fusion import softmax
 from training.metrics import calibration_error, fit_temperature, measure, unsure_threshold
 
 LABELS = ["angry", "happy", "neutral", "sad"]
