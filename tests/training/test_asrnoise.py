@@ -18,7 +18,8 @@ WORDS = ["kids", "kit", "are", "talking", "taking", "by", "the", "door", "dogs",
 TOKENIZER = Tokenizer(WORDS)
 PAIRS = [
     ("Kids are talking by the door.", "kit are talking by the door"),
-    ("Kids are talking by the door.", "kids are taking the door a"),
+    ("Kids are talking by the door.", "kids are taking by the door a"),
+    ("Kids are talking by the door.", "kids are talking the door"),
 ] * 50  # so that what is measured outweighs what is assumed
 
 
@@ -31,11 +32,12 @@ def text(rows: torch.Tensor) -> str:
 
 
 def test_words_are_aligned_with_the_fewest_errors() -> None:
-    assert align(["a", "b", "c"], ["a", "x", "b"]) == [
+    assert align(["a", "b", "c", "d"], ["a", "x", "b", "c"]) == [
         ("a", "a"),
         (None, "x"),
         ("b", "b"),
-        ("c", None),
+        ("c", "c"),
+        ("d", None),
     ]
     assert align([], ["a"]) == [(None, "a")]
     assert align(["a"], []) == [("a", None)]
@@ -44,13 +46,13 @@ def test_words_are_aligned_with_the_fewest_errors() -> None:
 
 def test_what_is_measured_is_counted_once() -> None:
     found = confusions(PAIRS)
-    assert found.words == 600
+    assert found.words == 900
     assert found.taken_for["kids"] == Counter(kit=50)
     assert found.taken_for["talking"] == Counter(taking=50)
     assert found.lost == Counter(by=50)
     assert found.added == Counter(a=50)
-    assert found.right["door"] == 100
-    assert found.error_rate == pytest.approx(200 / 600)
+    assert found.right["door"] == 150
+    assert found.error_rate == pytest.approx(200 / 900)
 
 
 def test_corrupted_text_has_the_errors_that_were_measured() -> None:
@@ -58,12 +60,14 @@ def test_corrupted_text_has_the_errors_that_were_measured() -> None:
     noise = AsrNoise(TOKENIZER, WORDS, confusions(PAIRS))
     said = "kids are talking by the door"
     again = confusions((said, text(noise(tokens(said)))) for _ in range(1500))
-    # 9,000 words: three standard errors of a rate of a third are 0.015; the prior moves it as well.
-    assert again.error_rate == pytest.approx(200 / 600, abs=0.04)
+    # 9,000 words: three standard errors of a rate of a fifth are 0.013; the prior moves it as well.
+    assert again.error_rate == pytest.approx(200 / 900, abs=0.04)
     assert again.taken_for["kids"].most_common(1)[0][0] == "kit"
-    assert again.taken_for["kids"].total() == pytest.approx(750, abs=90)
+    assert again.taken_for["kids"].total() == pytest.approx(500, abs=90)
     assert again.taken_for["kids"]["kit"] > 0.7 * again.taken_for["kids"].total()
-    assert again.lost["by"] == pytest.approx(750, abs=90)
+    # A word lost beside one that was added, or changed, may be aligned with that.
+    assert 1500 - again.right["by"] == pytest.approx(500, abs=90)
+    assert again.lost["by"] > 150
     assert again.right["door"] > 0.9 * 1500
 
 
@@ -103,11 +107,11 @@ def test_batches_are_corrupted_before_they_are_padded() -> None:
 
 def test_confusions_are_read_from_a_transcript(tmp_path: Path) -> None:
     path = tmp_path / "transcripts.csv"
-    rows = [dict.fromkeys(COLUMNS, "") | {"reference": r, "text": h} for r, h in PAIRS[:2]]
+    rows = [dict.fromkeys(COLUMNS, "") | {"reference": r, "text": h} for r, h in PAIRS[:3]]
     rows.append(dict.fromkeys(COLUMNS, "") | {"text": "no reference"})
     lines = [",".join(row[column] for column in COLUMNS) for row in rows]
     path.write_text("\n".join([",".join(COLUMNS), *lines]) + "\n")
-    assert read_confusions(path).words == 12
+    assert read_confusions(path).words == 18
     assert open_noise(str(path), TOKENIZER, WORDS) is not None
 
 
