@@ -189,6 +189,11 @@ class EmotionStream:
         if self._words is not None:
             self._words.wait_ready()
 
+    @property
+    def text_pid(self) -> int | None:
+        """The process that hears the words; None without one."""
+        return self._words.pid if self._words else None
+
     def close(self) -> None:
         """End the text source; the stream can go on without."""
         if self._words is not None:
@@ -241,6 +246,7 @@ class EmotionStream:
             "text_lag_s": words.lag_seconds,
             "text_dropped_s": words.dropped_samples / SAMPLE_RATE,
             "text_rss_mb": words.rss_mb,
+            "text_real_time_factor": words.real_time_factor,
         }
 
     def _poll(self, begin: float, t: float | None = None) -> list[Event]:
