@@ -108,6 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if live:
             # Refuses before any audio is opened.
             with _open_stream(bundle, settings, live=True) as stream:
+                stream.wait_ready()
                 _listen(_live_source(arguments), stream, settings, sink)
             return OK
         return _run_files(arguments.files, bundle, settings, sink)

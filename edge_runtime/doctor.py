@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime import __version__
-from edge_runtime.bundle import load_bundle
+from edge_runtime.bundle import KEYWORDS, load_bundle
 from edge_runtime.errors import EdgeError
 from edge_runtime.graph import ENGINE_PACKAGES, available_engines
 from edge_runtime.stream import EmotionStream, classify
@@ -28,6 +28,14 @@ OPTIONAL = (
     ("audio files", ("soundfile", "soxr"), "files"),
     ("microphone", ("PyAudio",), "mic"),
     ("terminal view", ("rich",), "view"),
+)
+# What hears words, or brings them: `edge-emotion run --text`.
+TEXT = (
+    ("keywords, asr", "pocketsphinx", "asr", ", its model in the package"),
+    ("vosk:DIR", "vosk", "vosk", "; bring a model folder"),
+    ("sherpa:DIR", "sherpa-onnx", "sherpa", "; bring a model folder"),
+    ("whisper:FILE", "pywhispercpp", "whisper", "; bring a ggml file"),
+    ("mqtt://", "paho-mqtt", "mqtt", ""),
 )
 
 
@@ -70,6 +78,13 @@ def examine(bundle: str) -> Report:
             report.note(None, what, f"{' and '.join(missing)} not installed: {command}")
         else:
             report.note(True, what, ", ".join(f"{p} {_version(p)}" for p in packages))
+    for what, package, extra, model in TEXT:
+        version = _version(package)
+        if version is None:
+            command = f"pip install 'edge-emotion[{extra}]'"
+            report.note(None, what, f"{package} not installed: {command}")
+        else:
+            report.note(True, what, f"{package} {version}{model}")
     _examine_bundle(report, bundle)
     return report
 
@@ -92,6 +107,11 @@ def _examine_bundle(report: Report, name: str) -> None:
         f"{manifest.name}: {manifest.variant} model for {manifest.target}, "
         f"{', '.join(manifest.labels)}, {bundle.file_bytes() / 1e6:.2f} MB, hashes match",
     )
+    if manifest.text:
+        listed = "with key phrases" if KEYWORDS in bundle.contents else "without key phrases"
+        report.note(True, "words", f"the model reads them: run --text; {listed}")
+    else:
+        report.note(None, "words", "the model of this bundle takes none")
     report.note(
         True,
         "test run",

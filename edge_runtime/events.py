@@ -130,11 +130,19 @@ class HealthEvent:
     """Audio that no text source will hear, s since the stream began."""
     text_rss_mb: float = 0.0
     """Memory of the text source's process, MB."""
+    text_real_time_factor: float = 0.0
+    """Processor time of the text source's process over the speech it heard since it took over."""
 
 
 Event = SourceEvent | SpeechStartEvent | TextEvent | TextStatusEvent | EmotionEvent | HealthEvent
 
-_DECIMALS = {"latency_ms": 3, "real_time_factor": 5, "scores": 4, "confidence": 4}
+_DECIMALS = {
+    "latency_ms": 3,
+    "real_time_factor": 5,
+    "text_real_time_factor": 5,
+    "scores": 4,
+    "confidence": 4,
+}
 
 
 def to_dict(event: Event) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,10 @@ from edge_runtime.pcm import to_pcm
 from edge_runtime.process import resident_megabytes
 from edge_runtime.recognizer import Recognizer, StageTimes, Verdict
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
-from edge_runtime.text import OFF
+from edge_runtime.text import GIVEN_SCHEMES, OFF
+
+if TYPE_CHECKING:
+    from edge_runtime.text.stream import Patience
 
 HEALTH_SECONDS = 60.0  # audio between two health events
 PARTIAL_SECONDS = 0.25  # audio between two verdicts on the running utterance
@@ -61,6 +64,7 @@ class EmotionStream:
     live : whether the audio comes at the speed of speech. Then a verdict goes out on time with the
         words there are, and a `RevisedEvent` follows where more come; otherwise verdicts wait for
         their words.
+    patience : when an engine that hears the words counts as failed, and when it is tried again.
     segment : when utterances begin and end; by default as the model was trained. Its `whole()`
         form takes everything between two `finish` calls for one utterance.
     partial_seconds : audio between two verdicts on a running utterance, s; 0 for none.
@@ -82,6 +86,7 @@ class EmotionStream:
         threads: int = 1,
         engine: str | None = None,
         live: bool = True,
+        patience: Patience | None = None,
     ) -> None:
         if text != OFF and bundle.manifest.text is None:
             raise EdgeError(
@@ -102,12 +107,14 @@ class EmotionStream:
         self._live = live
         self._finished: deque[_Finished] = deque(maxlen=_REVISABLE)
         self._words = None
+        self._words_stay = False  # whether those that are not final are not taken back either
         self._keywords: Path | None = None
         if text != OFF:
             from edge_runtime.text.stream import open_text
 
             self._keywords = _keyword_file(bundle)
-            self._words = open_text(text, self._keywords, live)
+            self._words_stay = text.startswith(GIVEN_SCHEMES)
+            self._words = open_text(text, self._keywords, live, patience)
         self._dropped = 0
         self._invalid = 0
         self._busy = 0.0
@@ -182,6 +189,11 @@ class EmotionStream:
         if self._words is not None:
             self._words.wait_ready()
 
+    @property
+    def text_pid(self) -> int | None:
+        """The process that hears the words; None without one."""
+        return self._words.pid if self._words else None
+
     def close(self) -> None:
         """End the text source; the stream can go on without."""
         if self._words is not None:
@@ -234,14 +246,15 @@ class EmotionStream:
             "text_lag_s": words.lag_seconds,
             "text_dropped_s": words.dropped_samples / SAMPLE_RATE,
             "text_rss_mb": words.rss_mb,
+            "text_real_time_factor": words.real_time_factor,
         }
 
-    def _poll(self, begin: float) -> list[Event]:
-        """Words that have arrived: for the running utterance, or for one that is over."""
+    def _poll(self, begin: float, t: float | None = None) -> list[Event]:
+        """Words that have arrived by second `t`: for the running utterance, or for earlier ones."""
         if self._words is None:
             return []
         events: list[Event] = []
-        for event in self._words.poll(self.time):
+        for event in self._words.poll(self.time if t is None else t):
             events.append(event)
             if isinstance(event, TextEvent):
                 events += self._take_words(event, begin)
@@ -252,7 +265,7 @@ class EmotionStream:
             self._text = event.text
             return []
         done = next((f for f in self._finished if f.start == event.start), None)
-        if done is None or not event.final or event.text == done.text:
+        if done is None or event.text == done.text or not (event.final or self._words_stay):
             return []
         done.text = event.text
         verdict = self.recognizer.judge(done.audio, event.text)
@@ -290,7 +303,9 @@ class EmotionStream:
         self._words.end(t)
         if not self._live:
             self._words.wait()
-        return self._poll(begin)
+        # Of a long block, as much as it took to find this end: words of what follows come later.
+        decided = t + self._segmenter.params.end_ms / 1000
+        return self._poll(begin, min(self.time, decided))
 
     def _hear(self, samples: Int16, begin: float, events: list[Event]) -> None:
         """Verdicts fall on multiples of the interval, however the samples were cut."""

@@ -172,7 +172,7 @@ def build_vocabulary(
     rare = vectors.values[size:] if len(vectors.values) > size else vectors.values
     values = np.stack([rare.mean(axis=0), *(chosen[word] for word in order)])
     mean, std = values[1:].mean(axis=0), values[1:].std(axis=0)
-    table = np.zeros((FIRST_WORD + len(order), values.shape[1]), np.float32)
+    table: Float32 = np.zeros((FIRST_WORD + len(order), values.shape[1]), np.float32)
     table[UNKNOWN:] = (values - mean) / np.maximum(std, 1e-6)
     if expression:
         order, table = _with_expression(order, table)

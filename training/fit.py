@@ -24,6 +24,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from edge_runtime.mfcc import Float32
 from edge_runtime.text.tokenizer import UNKNOWN
+from training.asrnoise import AsrNoise
 from training.augment import CLEAN, TRAINING, Augmentation
 from training.corpora import Utterance
 from training.data import (
@@ -106,6 +107,9 @@ class FitSettings:
     """Share of words that are read as the unknown word."""
     punctuation_dropout: float = 0.0
     """Share of the texts that lose all their marks, as an ASR returns them; for --punctuation."""
+    asr_noise: str = ""
+    """Corrupt the words as a recognizer does: what transcribe wrote of speech with known words, or
+    a word error rate such as 0.24."""
     embedding_lr: float = 0.5
     """Learning rate of the word embeddings, relative to the rest; 0 keeps them as they are."""
     modality_dropout: float = 0.3
@@ -152,6 +156,8 @@ class FitData:
     """Runs whose encoders a bimodal model starts from, and keeps."""
     speakers: SpeakerVectors | None = None
     """Speaker embeddings, for a model that takes them."""
+    noise: AsrNoise | None = None
+    """Corrupts the words of training, also those that statistics and ranges are measured on."""
     corpora: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -615,11 +621,18 @@ def _modalities_dataset(
 
 
 def _text_collate(data: FitData, training: FitSettings | None) -> Callable[[Any], Batch]:
-    """What makes batches of texts; some lose their marks with `training`."""
-    if training is None or training.punctuation_dropout == 0 or data.vocabulary is None:
+    """What makes batches of texts; with `training` as a recognizer might return them."""
+    if training is None:
         return collate_text
-    marks = mark_rows(data.vocabulary.words)
-    return partial(collate_text, marks=marks, punctuation_dropout=training.punctuation_dropout)
+    marks = None
+    if training.punctuation_dropout > 0 and data.vocabulary is not None:
+        marks = mark_rows(data.vocabulary.words)
+    return partial(
+        collate_text,
+        marks=marks,
+        punctuation_dropout=training.punctuation_dropout,
+        noise=data.noise,
+    )
 
 
 def _probe(data: FitData, config: ModelConfig) -> StateProbe:

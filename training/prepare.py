@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edge_runtime.text.tokenizer import Tokenizer
+from training.asrnoise import open_noise
 from training.corpora import Utterance
 from training.data import FeatureSettings, extract
 from training.embeddings import (
@@ -121,6 +122,9 @@ def prepare(
     if branches:
         config = branches.fit_to(config)
     tokenizer = Tokenizer(known, config.tokens, config.punctuation)
+    if settings.asr_noise and not config.parts.text:
+        raise TrainingError(f"--asr-noise corrupts words; variant {config.variant} reads none")
+    noise = open_noise(settings.asr_noise, tokenizer, known)
     watch: Examples | None = None
     if not config.parts.audio:
         examples: Examples = tokenize(texts, tokenizer)
@@ -147,7 +151,7 @@ def prepare(
             _count(name, part, tokenizer)
             for name, part in (("training", texts), ("watched", watched))
         ]
-    data = FitData(examples, watch, labels, vocabulary, branches)
+    data = FitData(examples, watch, labels, vocabulary, branches, noise=noise)
     return Prepared(data, config, known, notes)
 
 

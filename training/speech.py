@@ -32,6 +32,9 @@ _CALLBACK = ctypes.CFUNCTYPE(
 
 FLITE_VOICES = ("slt", "rms", "awb", "kal16")
 """A woman and three men, one of them Scottish and one made of diphones."""
+FLITE_F0 = {"slt": (172.0, 27.0), "awb": (131.0, 25.0), "kal16": (95.0, 11.0)}
+"""Mean and deviation of fundamental frequency at which a voice sounds as recorded, Hz (measured);
+rms keeps its own, whatever is asked for."""
 # eSpeak's IPA of US English, longest first, as ARPAbet phones of the CMU dictionary.
 _ARPABET = {
     "aɪə": "AY AH", "aɪɚ": "AY ER", "oːɹ": "AO R", "ɔːɹ": "AO R", "ɑːɹ": "AA R", "ɪɹ": "IH R",
@@ -105,7 +108,9 @@ class Synthesizer:
         return 0
 
 
-def speak_with_flite(text: str, voice: str = "slt", stretch: float = 1.0) -> Int16:
+def speak_with_flite(
+    text: str, voice: str = "slt", stretch: float = 1.0, pitch: float = 1.0, spread: float = 1.0
+) -> Int16:
     """int16 samples at 16 kHz, shape (n,), by the program flite.
 
     Parameters
@@ -113,25 +118,25 @@ def speak_with_flite(text: str, voice: str = "slt", stretch: float = 1.0) -> Int
     text : what to say.
     voice : one of `FLITE_VOICES`.
     stretch : duration of the phones, 1 as recorded.
+    pitch : mean fundamental frequency, 1 as recorded.
+    spread : its standard deviation, 1 as recorded.
 
-    TrainingError where flite is not installed or fails.
+    TrainingError where flite is not installed or fails, or for the pitch of a voice that has one.
     """
     program = shutil.which("flite")
     if program is None:
         raise TrainingError("speaking needs flite: apt-get install flite")
+    features = {"duration_stretch": stretch}
+    if (pitch, spread) != (1.0, 1.0):
+        if voice not in FLITE_F0:
+            raise TrainingError(f"the pitch of voice {voice} is fixed; use {', '.join(FLITE_F0)}")
+        mean, deviation = FLITE_F0[voice]
+        features["int_f0_target_mean"] = pitch * mean
+        features["int_f0_target_stddev"] = spread * deviation
+    settings = [x for k, v in features.items() for x in ("--setf", f"{k}={v:.3f}")]
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         said = subprocess.run(
-            [
-                program,
-                "-voice",
-                voice,
-                "--setf",
-                f"duration_stretch={stretch:.3f}",
-                "-t",
-                text,
-                "-o",
-                file.name,
-            ],
+            [program, "-voice", voice, *settings, "-t", text, "-o", file.name],
             capture_output=True,
             text=True,
         )

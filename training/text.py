@@ -118,13 +118,16 @@ def collate_text(
     items: Sequence[tuple[Tensor, int, int]],
     marks: Tensor | None = None,
     punctuation_dropout: float = 0.0,
+    noise: Callable[[Tensor], Tensor] | None = None,
 ) -> Batch:
     """Pad texts to the longest, which may be empty.
+
+    `noise` corrupts the tokens (words,) of each text first, such as `training.asrnoise.AsrNoise`.
 
     A share `punctuation_dropout` of them, 0 to 1, drawn at random, loses every row in `marks`: a
     model so trained reads written text and what an ASR returns.
     """
-    texts = [tokens for tokens, _, _ in items]
+    texts = [noise(tokens) if noise and len(tokens) else tokens for tokens, _, _ in items]
     if marks is not None and punctuation_dropout > 0:
         lost = torch.rand(len(texts)) < punctuation_dropout
         texts = [

@@ -81,6 +81,8 @@ FORMS = ("keywords", "keywords:FILE", "asr", "vosk:DIR", "sherpa:DIR", "whisper:
 """What can be asked for by name: engines that hear words."""
 GIVEN_FORMS = ("jsonl:FILE", "jsonl:-", "mqtt://HOST/TOPIC")
 """Words that somebody else hears."""
+GIVEN_SCHEMES = ("jsonl:", "mqtt:")
+"""How their names begin."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ One object a line, with times in seconds of the audio stream:
 
 Only text (or words) is required. Without times the words belong to the utterance that is running
 or, where none is, to the last one. "final": true says that the words of that utterance are
-complete; without it they are as well once the source has ended.
+complete; without it they are as well once the source has ended. What has been said is not taken
+back: further words of an utterance join those that it has.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from edge_runtime.errors import TextError
 from edge_runtime.events import TextEvent, TextStatusEvent
 from edge_runtime.mfcc import SAMPLE_RATE, Int16
-from edge_runtime.text import Word
+from edge_runtime.text import OFF, Word
 
 GivenEvent = TextEvent | TextStatusEvent
 _KEPT = 200  # words whose utterance has not come yet, and lines that nobody has polled
@@ -113,7 +115,8 @@ class GivenStream:
         self._lines: queue.Queue[bytes | None] = queue.Queue(_KEPT)
         self._why = ""
         self._utterances: deque[_Utterance] = deque(maxlen=_LATE)
-        self._early: deque[Word] = deque()
+        self._early: deque[GivenWords] = deque()
+        self._closed = False
         self._t = 0.0
         feed.start(self._put, self._put_end)
 
@@ -139,15 +142,15 @@ class GivenStream:
         self._t = self._t if t is None else t
         events: list[GivenEvent] = []
         early, self._early = list(self._early), deque()
-        if early:
-            events += self._give(GivenWords(tuple(early), False, True))
+        for given in early:
+            events += self._give(given)
         while len(self._early) < _KEPT:
             try:
                 line = self._lines.get_nowait()
             except queue.Empty:
                 break
             events += self._ended() if line is None else self._take(line)
-        return events
+        return events + self._complete() if self._closed else events
 
     def wait(self, timeout: float = 0.0) -> bool:
         """Nothing says when somebody else's words are complete, so this does not wait."""
@@ -181,22 +184,25 @@ class GivenStream:
     def _give(self, given: GivenWords) -> list[GivenEvent]:
         """Words to their utterances; those of a time that has not come yet wait for it."""
         touched: list[_Utterance] = []
+        early: list[Word] = []
         for word in given.words:
             utterance = self._owner(word, given.timed)
             if utterance is None:
                 if word.start > self._t - _HOLD:
-                    self._early.append(word)
+                    early.append(word)
                 continue
             if not given.timed:
                 word = Word(word.text, self._t, self._t, word.confidence)
             utterance.words.append(word)
             if utterance not in touched:
                 touched.append(utterance)
+        if early:
+            self._early.append(replace(given, words=tuple(early)))
         if given.final and not given.words and self._utterances:
             touched = [self._utterances[-1]]
         for utterance in touched:
             utterance.words.sort(key=lambda word: word.start)
-            utterance.final = utterance.final or given.final
+            utterance.final = utterance.final or (given.final and not early)
         return [self._event(utterance) for utterance in touched]
 
     def _owner(self, word: Word, timed: bool) -> _Utterance | None:
@@ -205,11 +211,21 @@ class GivenStream:
         return next((u for u in reversed(self._utterances) if u.holds(word, self._t)), None)
 
     def _ended(self) -> list[GivenEvent]:
-        open_ = [u for u in self._utterances if u.words and not u.final]
-        for utterance in open_:
+        self._closed, self.source = True, OFF
+        return [self._status(self._why)]
+
+    def _complete(self) -> list[GivenEvent]:
+        """Nothing more will be said of the utterances that are over."""
+        waiting = [word for given in self._early for word in given.words]
+        complete = [
+            u
+            for u in self._utterances
+            if u.words and not u.final and u.end is not None
+            if not any(u.holds(word, self._t) for word in waiting)
+        ]
+        for utterance in complete:
             utterance.final = True
-        self.source = "off"
-        return [*(self._event(u) for u in open_), self._status(self._why)]
+        return [self._event(utterance) for utterance in complete]
 
     def _event(self, utterance: _Utterance) -> TextEvent:
         words = tuple(utterance.words)
@@ -229,6 +245,10 @@ class LinesFeed:
     def start(self, line: Callable[[bytes], None], end: Callable[[str], None]) -> None:
         """See Feed."""
         file = self._open()
+        if Path(self._path).is_file():
+            # Its first words are there when the audio begins, however fast that is read.
+            for content in islice(file, _KEPT // 2):
+                line(content)
 
         def read() -> None:
             why = "the source of the words has ended"

@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from edge_runtime.errors import TextError
 from edge_runtime.events import TextEvent, TextStatusEvent
 from edge_runtime.mfcc import SAMPLE_RATE, Int16
-from edge_runtime.text import OFF, Transcript, check_source
+from edge_runtime.text import GIVEN_SCHEMES, OFF, Transcript, check_source
 from edge_runtime.text.given import GivenStream, open_given
 from edge_runtime.text.process import EngineProcess
 
@@ -347,7 +347,10 @@ class TextStream:
 
 
 def open_text(
-    name: str, keywords: Path | None = None, live: bool = True
+    name: str,
+    keywords: Path | None = None,
+    live: bool = True,
+    patience: Patience | None = None,
 ) -> TextStream | GivenStream | None:
     """The words that `--text name` asks for; None for "off".
 
@@ -356,11 +359,12 @@ def open_text(
     name : "off", one of `edge_runtime.text.FORMS`, or of `edge_runtime.text.GIVEN_FORMS`.
     keywords : the bundle's list of key phrases: for "keywords", and to fall back to.
     live : whether audio comes at the speed of speech.
+    patience : when an engine counts as failed; words that somebody else hears are only waited for.
 
     Raises TextError or MissingPackageError for what cannot work here.
     """
     if name == OFF:
         return None
-    if name.startswith(("jsonl:", "mqtt:")):
+    if name.startswith(GIVEN_SCHEMES):
         return open_given(name)
-    return TextStream(name, keywords, live=live)
+    return TextStream(name, keywords, patience=patience, live=live)

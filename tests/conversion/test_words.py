@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
+from random_models import Case, random_case
 
 from conversion.bundle import build
 from conversion.export import AttentionGraph
 from conversion.quantize import float_tensors, tensor_details
 from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
-from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER, Bundle
+from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER
 from edge_runtime.errors import BundleError
 from edge_runtime.fusion import softmax
-from edge_runtime.mfcc import mfcc
 from edge_runtime.recognizer import Recognizer
 from edge_runtime.stream import classify
-from edge_runtime.text.tokenizer import FIRST_WORD, Tokenizer
 from edge_runtime.window import WholeWindow
-from training.data import FeatureSettings
-from training.fakequant import Phase, set_phase
-from training.fit import predict
-from training.model import ModelConfig, MscnnSpu
-from training.run import Run
+from training.fakequant import Phase
+from training.model import ModelConfig
 
-VOCABULARY = [f"w{a}{b}" for a in "abcdefgh" for b in "abcdefgh"]
 SHAPES = {
     "text": ModelConfig(variant="text"),
     "text+swem": ModelConfig(variant="text+swem"),
@@ -39,66 +32,9 @@ SHAPES = {
 }
 
 
-@dataclass
-class Case:
-    """A model with random weights, its bundle, and what it is shown."""
-
-    run: Run
-    bundle: Bundle
-    path: Path
-    sounds: list[npt.NDArray[np.int16]]
-    texts: list[str]
-
-    def inputs(self, hear: bool = True, read: bool = True) -> tuple[object, object]:
-        """Features and tokens of all examples; None for what the model does not take."""
-        config = self.run.config
-        tokenizer = Tokenizer(VOCABULARY, config.tokens, config.punctuation)
-        features = [mfcc(sound) for sound in self.sounds]
-        tokens = [tokenizer.encode(text).ids for text in self.texts]
-        return (
-            features if hear and config.parts.audio else None,
-            tokens if read and config.parts.text else None,
-        )
-
-    def logits(self, phase: Phase, hear: bool = True, read: bool = True) -> npt.NDArray[np.float32]:
-        """What torch computes, (n, classes)."""
-        return predict(self.run.model(phase), *self.inputs(hear, read))  # type: ignore[arg-type]
-
-
 @pytest.fixture(scope="module", params=SHAPES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    torch.manual_seed(1)
-    rng = np.random.default_rng(0)
-    config = replace(
-        SHAPES[request.param],
-        filters=24,
-        hidden=(16,),
-        vocabulary=FIRST_WORD + len(VOCABULARY),
-        embedding=10,
-    )
-    envelope = np.abs(np.sin(np.arange(24_000) / 2500))
-    sounds = [(3000 * envelope * rng.standard_normal(24_000)).astype(np.int16) for _ in range(8)]
-    counts = [1, 2, 5, 9, 14, 25, 60, 140]  # the last is cut
-    texts = [" ".join(rng.choice([*VOCABULARY, "unheardof"], count)) for count in counts]
-    model = MscnnSpu(config)
-    if config.parts.audio:
-        frames = np.concatenate([mfcc(sound) for sound in sounds])
-        model.feature_mean.copy_(torch.from_numpy(frames.mean(axis=0)))
-        model.feature_std.copy_(torch.from_numpy(frames.std(axis=0)))
-    run = Run(config, FeatureSettings(), {}, {}, vocabulary=VOCABULARY)
-    examples = Case(run, None, Path(), sounds, texts)  # type: ignore[arg-type]
-    given = examples.inputs()
-    model.standardize.momentum = None
-    model.train()
-    predict(model, *given)  # type: ignore[arg-type]
-    model.eval()
-    set_phase(model, Phase.OBSERVE)
-    predict(model, *given)  # type: ignore[arg-type]
-    run.weights = run.float_weights = model.state_dict()
-    examples.path = tmp_path_factory.mktemp("words") / "bundle"
-    build(run, examples.path, target_named("raspberry-pi"), "words")
-    examples.bundle = load_bundle(examples.path)
-    return examples
+    return random_case(SHAPES[request.param], tmp_path_factory.mktemp("words") / "bundle")
 
 
 def test_every_tensor_is_an_integer_and_nothing_moves_data(case: Case) -> None:

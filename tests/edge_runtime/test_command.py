@@ -389,6 +389,8 @@ def test_doctor_finds_a_sound_device_sound(edge_emotion: Command) -> None:
     assert "FAULT" not in done.stdout
     for word in ("edge-emotion", "Python", "CPU", "ai-edge-litert", "hashes match", "test run"):
         assert word in done.stdout
+    for engine in ("keywords, asr", "vosk:DIR", "sherpa:DIR", "whisper:FILE", "mqtt://"):
+        assert f"\nok    {engine}" in done.stdout or f"\n-     {engine}" in done.stdout
 
 
 def test_doctor_finds_the_fault_of_a_bundle(edge_emotion: Command, bundle_copy: Path) -> None:

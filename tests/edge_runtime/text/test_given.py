@@ -73,9 +73,11 @@ def test_words_of_a_file_wait_for_their_utterance(tmp_path: Path) -> None:
         stream.feed(SECOND)
     assert texts(stream.poll(2.0)) == [(1.0, "hello there", False)]
     stream.end(2.0)
+    # The source has ended, so nothing more can come.
+    assert texts(stream.poll(4.9)) == [(1.0, "hello there", True)]
     assert texts(stream.poll(4.9)) == []
     stream.begin(5.0)
-    assert texts(stream.poll(6.0)) == [(5.0, "later", False)]
+    assert texts(stream.poll(6.0)) == [(5.0, "later", True)]
     stream.close()
 
 

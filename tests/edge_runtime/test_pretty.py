@@ -1,0 +1,98 @@
+"""The terminal view: what a user sees, at 80 columns."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+pytest.importorskip("rich")
+from rich.console import Console
+
+from edge_runtime.events import (
+    EmotionEvent,
+    Event,
+    HealthEvent,
+    RevisedEvent,
+    SourceEvent,
+    SpeechStartEvent,
+    TextEvent,
+    TextStatusEvent,
+)
+from edge_runtime.sinks.pretty import PrettySink
+
+LONG = "nobody would have believed in the last years of the nineteenth century " * 3
+
+
+def verdict(kind: type[EmotionEvent], label: str, text: str, final: bool = True) -> EmotionEvent:
+    rest = [name for name in ("angry", "happy", "neutral", "sad") if name != label]
+    scores = {label: 0.7, **dict.fromkeys(rest, 0.1)}
+    return kind(9.0, final, 1.0, 3.5, label, 0.7, scores, text, latency_ms={"total": 0.8})
+
+
+def shown(*events: Event, terminal: bool = False) -> list[str]:
+    """Lines on the screen; on a terminal everything that was ever drawn there."""
+    out = io.StringIO()
+    console = Console(file=out, width=80, height=24, force_terminal=terminal, highlight=False)
+    sink = PrettySink(console)
+    for event in events:
+        sink.write(event)
+        if terminal:
+            sink._live.refresh()
+    sink.close()
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    return [line.rstrip() for line in re.split(r"[\r\n]+", plain) if line.strip()]
+
+
+def test_words_stand_above_the_verdict_that_read_them() -> None:
+    lines = shown(SourceEvent(0, "talk.wav"), verdict(EmotionEvent, "sad", "she is gone"))
+    assert lines == [
+        "talk.wav",
+        "00:01.0  2.5 s  she is gone",
+        "                sad      70 % ███████    angry 10, happy 10  0.8 ms",
+    ]
+
+
+def test_without_words_an_utterance_is_one_line() -> None:
+    (line,) = shown(verdict(EmotionEvent, "sad", ""))
+    assert line.startswith("00:01.0  2.5 s  sad      70 %")
+
+
+def test_a_revised_verdict_says_what_it_was() -> None:
+    first = verdict(EmotionEvent, "sad", "gone")
+    again = verdict(RevisedEvent, "angry", "she is gone")
+    lines = shown(first, again, verdict(RevisedEvent, "angry", "she is gone now"))
+    assert lines[2] == "00:01.0  2.5 s  she is gone"
+    assert lines[3].startswith("revised         angry    70 %")
+    assert lines[3].endswith("was sad")
+    assert lines[5].endswith("as before")
+
+
+def test_running_and_late_words_stream_and_nothing_is_wider_than_the_terminal() -> None:
+    lines = shown(
+        verdict(EmotionEvent, "sad", LONG),
+        SpeechStartEvent(5.0),
+        TextEvent(6.0, "she is", False, "asr", 5.0),
+        verdict(EmotionEvent, "sad", LONG, final=False),
+        TextEvent(6.0, LONG, False, "asr", 5.0),
+        TextEvent(6.0, "late ones", False, "asr", 1.0),
+        TextStatusEvent(7.0, "keywords", "asr", f"asr failed: {LONG}"),
+        HealthEvent(8.0, 20.0, 1, 0.01, 60.0, "asr", 4.2, 1.5, 130.0),
+        terminal=True,
+    )
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert "00:05.0         she is" in text
+    assert "listening ..." in text
+    assert re.search(r"\n00:05.0.{9}…", text)
+    assert "00:01.0  late   late ones" in text
+    assert "words from keywords: asr failed: nobody" in text
+    assert "words from asr, 130 MB, 4.2 s behind, 1.5 s unheard" in re.sub(r"\n +", " ", text)
+
+
+def test_words_of_another_utterance_do_not_stand_with_the_running_one() -> None:
+    lines = shown(
+        SpeechStartEvent(5.0), TextEvent(6.0, "not these", False, "asr", 4.0), terminal=True
+    )
+    assert not any("not these" in line for line in lines)
