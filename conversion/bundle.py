@@ -13,9 +13,10 @@ import numpy as np
 
 from conversion.card import model_card
 from conversion.errors import ConversionError
-from conversion.export import chunk_frames, export_onnx, to_tflite
+from conversion.export import chunk_frames, export_onnx, export_part, to_tflite
 from conversion.quantize import learned_ranges, quantize
 from conversion.targets import Target
+from conversion.whole import whole_part, write_whole
 from edge_runtime import __version__
 from edge_runtime.bundle import (
     EMBEDDINGS,
@@ -24,6 +25,7 @@ from edge_runtime.bundle import (
     MODEL_CARD,
     TEXT_ENCODER,
     VOCABULARY,
+    WHOLE,
     AttentionPart,
     AudioPart,
     Calibration,
@@ -52,12 +54,14 @@ def build(
     name: str,
     form: str = "int8",
     keywords: Path | None = None,
+    whole: bool = True,
 ) -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
 
     With `form` "float" the bundle holds float32 ONNX graphs and a float32 embedding table, with
     the quantization-aware weights unrounded: for other runtimes, and to compare with. `keywords`
-    is a list of phrases for the device to spot.
+    is a list of phrases for the device to spot. `whole` adds the whole model as one graph over a
+    window of fixed length.
     Raises ConversionError when a step fails or its numbers leave the bounds, or when `out` holds
     something else than a bundle.
     """
@@ -67,6 +71,12 @@ def build(
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         files = _float_graphs(model, work) if form == "float" else _int8_graphs(model, work, target)
+        if whole and form == "float":
+            files[WHOLE] = export_part(WHOLE, whole_part(model), work).path
+        elif whole:
+            files[WHOLE] = work / f"{WHOLE}.tflite"
+            files[WHOLE].write_bytes(write_whole(model))
+            target.check(files[WHOLE])
         graphs = {role: _describe(path) for role, path in files.items()}
         text = None
         if run.config.parts.text:

@@ -113,7 +113,11 @@ def _provenance(manifest: Manifest) -> str:
     if manifest.audio:
         seconds = manifest.audio.stride * manifest.mfcc.hop / manifest.mfcc.sample_rate
         sizes += f", an audio map every {1000 * seconds:g} ms"
-    return f"{sizes}. Settings: {chosen or 'not recorded'}.\n\nMade with {versions}."
+    lines = [f"{sizes}. Settings: {chosen or 'not recorded'}."]
+    for name, branch in manifest.training.get("branches", {}).items():
+        kept = ", ".join(f"{key} {value}" for key, value in branch.items())
+        lines.append(f"The {name} branch was trained alone and kept: {kept or 'not recorded'}.")
+    return "\n\n".join([*lines, f"Made with {versions}."])
 
 
 def _confidence(manifest: Manifest) -> str:

@@ -159,7 +159,7 @@ class Exported:
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """A graph to be exported. Names sort in the order of the model's scales."""
 
     module: nn.Module
@@ -168,49 +168,51 @@ class _Part:
 
 
 def export_onnx(model: MscnnSpu, folder: Path) -> dict[str, Exported]:
-    """Write each graph as ONNX into `folder`; return them by role.
+    """Write each streaming graph as ONNX into `folder`; return them by role.
 
     Raises ConversionError when ONNX Runtime differs from torch by more than `TOLERANCE`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    exported = {}
-    for role, part in _parts(model).items():
-        path = folder / f"{role}.onnx"
-        examples = tuple(part.inputs.values())
-        part.module.eval()
-        with torch.no_grad(), _quiet():
-            torch.onnx.export(
-                part.module,
-                examples,
-                str(path),
-                input_names=list(part.inputs),
-                output_names=part.outputs,
-                opset_version=_OPSET,
-                dynamo=False,
-            )
-            expected = part.module(*examples)
-        tensors = expected if isinstance(expected, tuple) else (expected,)
-        reference = Exported(
-            path, [e.numpy() for e in examples], [tensor.numpy() for tensor in tensors]
+    return {role: export_part(role, part, folder) for role, part in _parts(model).items()}
+
+
+def export_part(role: str, part: Part, folder: Path) -> Exported:
+    """Write one graph as ONNX into `folder`. Raises ConversionError as `export_onnx`."""
+    path = folder / f"{role}.onnx"
+    examples = tuple(part.inputs.values())
+    part.module.eval()
+    with torch.no_grad(), _quiet():
+        torch.onnx.export(
+            part.module,
+            examples,
+            str(path),
+            input_names=list(part.inputs),
+            output_names=part.outputs,
+            opset_version=_OPSET,
+            dynamo=False,
         )
-        _compare(f"{role}: ONNX Runtime against torch", reference, Graph(path))
-        exported[role] = reference
-    return exported
+        expected = part.module(*examples)
+    tensors = expected if isinstance(expected, tuple) else (expected,)
+    reference = Exported(
+        path, [e.numpy() for e in examples], [tensor.numpy() for tensor in tensors]
+    )
+    _compare(f"{role}: ONNX Runtime against torch", reference, Graph(path))
+    return reference
 
 
-def _parts(model: MscnnSpu) -> dict[str, _Part]:
+def _parts(model: MscnnSpu) -> dict[str, Part]:
     """The graphs of a model by role, with examples of their inputs."""
     config, parts = model.config, {}
     if config.parts.audio:
         width = chunk_frames(config.audio_stride) + 2 * config.audio_context
         frames = {"frames": torch.randn(1, 1, width, config.features)}
         names = [f"maps_{kernel:02d}" for kernel in config.audio_kernels]
-        parts[AUDIO_ENCODER] = _Part(AudioEncoder(model), frames, names)
+        parts[AUDIO_ENCODER] = Part(AudioEncoder(model), frames, names)
     if config.parts.text:
         width = config.tokens + max(config.text_kernels) - 1
         rows = {"rows": torch.randn(1, 1, width, config.embedding)}
         names = [f"maps_{kernel:02d}" for kernel in config.text_kernels]
-        parts[TEXT_ENCODER] = _Part(TextEncoder(model), rows, names)
+        parts[TEXT_ENCODER] = Part(TextEncoder(model), rows, names)
     if config.parts.att:
         maps = (1, config.tokens, config.filters)
         inputs = {f"keys_{kernel:02d}": torch.rand(maps) for kernel in config.text_kernels}
@@ -220,8 +222,8 @@ def _parts(model: MscnnSpu) -> dict[str, _Part]:
         inputs["queries"] = torch.rand(1, queries, config.filters) * config.filters**-0.5
         names = [f"found_{kernel:02d}" for kernel in config.text_kernels]
         graph = AttentionGraph(config.attention_pairs == "matched")
-        parts[ATTENTION] = _Part(graph, inputs, names)
-    parts[HEAD] = _Part(HeadGraph(model), {"pooled": torch.randn(1, model.width)}, ["logits"])
+        parts[ATTENTION] = Part(graph, inputs, names)
+    parts[HEAD] = Part(HeadGraph(model), {"pooled": torch.randn(1, model.width)}, ["logits"])
     return parts
 
 

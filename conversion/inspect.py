@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 
 from conversion.errors import ConversionError
+from conversion.flatbuffer import FILE_IDENTIFIER
 from edge_runtime.bundle import Bundle
 from edge_runtime.graph import Graph
 from edge_runtime.process import native_stderr_silenced
 
 _ALIGNMENT = 16  # bytes between tensors of the arena, as in TensorFlow Lite for Microcontrollers
 _RUNS, _WARM_UP = 40, 5
-_FILE_IDENTIFIER = b"TFL3"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def inspect_bundle(bundle: Bundle) -> list[GraphReport]:
 
     Raises ConversionError where the workstation's LiteRT does not run a graph.
     """
-    return [inspect_graph(role, content) for role, content in bundle.contents.items()]
+    return [inspect_graph(role, bundle.contents[role]) for role in bundle.manifest.graphs]
 
 
 def inspect_graph(role: str, content: bytes) -> GraphReport:
@@ -209,7 +209,7 @@ class _Model:
         model.subgraphs = [graph]
         model.signatureDefs, model.metadata, model.metadataBuffer = None, None, None
         builder = flatbuffers.Builder(len(self._content))
-        builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
+        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
         return bytes(builder.Output())
 
     def _lives(self) -> dict[int, tuple[int, int]]:
@@ -235,7 +235,7 @@ def _delegated(content: bytes) -> set[int]:
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    if content[4:8] != _FILE_IDENTIFIER:
+    if content[4:8] != FILE_IDENTIFIER:
         raise ConversionError("these bytes are no TFLite graph")
     with native_stderr_silenced():
         try:

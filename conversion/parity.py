@@ -63,7 +63,14 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
     arithmetic. The float bundle goes into the folder `work`. Raises ConversionError or AudioError,
     and TrainingError for an utterance that is text only.
     """
-    build(run, work / "float", target_named(bundle.manifest.target), "float", form="float")
+    build(
+        run,
+        work / "float",
+        target_named(bundle.manifest.target),
+        "float",
+        form="float",
+        whole=False,
+    )
     streams = {INT8: _stream(bundle), ONNX: _stream(load_bundle(work / "float"))}
     models = {TORCH: run.model(), FAKE_QUANT: run.model()}
     set_phase(models[TORCH], Phase.FLOAT)

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from conversion.errors import ConversionError
+from conversion.flatbuffer import fuse_relus
 from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER
 from edge_runtime.fusion import MASKED_SCORE
 from training.fakequant import ActivationQuantizer
@@ -124,7 +125,7 @@ def quantize(float_path: Path, ranges: Ranges, out: Path) -> None:
         result = quantizer.Quantizer(str(float_path), recipe.static_wi8_ai8()).quantize(table)
     except (ValueError, RuntimeError, KeyError) as error:
         raise ConversionError(f"{float_path.name}: {error}") from error
-    out.write_bytes(bytes(result.quantized_model))
+    out.write_bytes(fuse_relus(bytes(result.quantized_model)))
     floats = float_tensors(out)
     if floats:
         raise ConversionError(f"{out.name} still has float tensors: {', '.join(floats)}")

@@ -7,9 +7,11 @@ import io
 import json
 import zipfile
 import zlib
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
 from math import isfinite
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -32,6 +34,8 @@ AUDIO_ENCODER = "audio_encoder"
 TEXT_ENCODER = "text_encoder"
 ATTENTION = "attention"
 HEAD = "head"
+WHOLE = "whole"
+WINDOW_FRAMES = 750  # what the whole-window graph sees: 7.5 s, as in the paper
 VOCABULARY, EMBEDDINGS, KEYWORDS = "vocabulary", "embeddings", "keywords"
 STATISTICS = 3  # max, mean and standard deviation of each filter
 AUDIO, TEXT, BOTH = "audio", "text", "audio+text"  # what a verdict can rest on
@@ -204,19 +208,36 @@ class Bundle:
     """A verified bundle: the manifest, and the bytes of its files by role."""
 
     manifest: Manifest
-    contents: dict[str, bytes]
+    contents: Mapping[str, bytes]
+    """Of a folder, read again each time they are asked for."""
     source: str
+    folder: Path | None = None
+    """Where the files are, if they are files."""
+    _graphs: dict[tuple[str, int, str | None], Graph] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    _opening: Any = field(default_factory=Lock, repr=False, compare=False)
 
     def open_graph(self, role: str, threads: int = 1, engine: str | None = None) -> Graph:
-        """Load the graph of `role` into an interpreter and hold it against the manifest.
+        """The graph of `role` in an interpreter, held against the manifest.
 
+        Graphs are opened once: all streams of one bundle share them, in whatever threads they run.
+        Those of a folder are opened by their path, so that the interpreter maps them into memory.
         Raises EngineError without an interpreter that takes it, BundleError when the shapes do not
         fit.
         """
+        with self._opening:
+            key = (role, threads, engine)
+            if key not in self._graphs:
+                self._graphs[key] = self._open(role, threads, engine)
+            return self._graphs[key]
+
+    def _open(self, role: str, threads: int, engine: str | None) -> Graph:
         spec = self.manifest.graphs[role]
         try:
             kind = "onnx" if spec.file.endswith(".onnx") else "tflite"
-            graph = Graph(self.contents[role], kind, threads, engine)
+            model = self.folder / spec.file if self.folder else self.contents[role]
+            graph = Graph(model, kind, threads, engine)
         except EngineError as error:
             raise EngineError(f"bundle {self.source}: {spec.file}: {error}") from error
         for what, expected, found in (
@@ -248,7 +269,10 @@ class Bundle:
             raise BundleError(f"bundle {self.source}: its model reads no words")
         name = text.embeddings.file
         try:
-            values = np.load(io.BytesIO(self.contents[EMBEDDINGS]), allow_pickle=False)
+            if self.folder:
+                values = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+            else:
+                values = np.load(io.BytesIO(self.contents[EMBEDDINGS]), allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
             raise BundleError(f"bundle {self.source}: {name} is not a table: {error}") from None
         rows = FIRST_WORD + len(self.vocabulary())
@@ -263,6 +287,22 @@ class Bundle:
     def file_bytes(self) -> int:
         """Bytes of graphs, vocabulary and embeddings."""
         return sum(len(content) for content in self.contents.values())
+
+
+class _FolderContents(Mapping[str, bytes]):
+    """The files of a bundle that is a folder, by role, none of them kept in memory."""
+
+    def __init__(self, paths: dict[str, Path]) -> None:
+        self._paths = paths
+
+    def __getitem__(self, role: str) -> bytes:
+        return self._paths[role].read_bytes()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def load_bundle(source: str | Path = DEFAULT) -> Bundle:
@@ -292,9 +332,14 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
                 f"bundle {path}: {spec.file} is damaged: sha256 is {digest[:12]}..., "
                 f"the manifest says {spec.sha256[:12]}...; copy or build the bundle again"
             )
-        contents[role] = content
+        if not path.is_dir():
+            contents[role] = content
     _check_shapes(manifest, path)
-    bundle = Bundle(manifest, contents, str(path))
+    if path.is_dir():
+        paths = {role: path / spec.file for role, spec in files.items()}
+        bundle = Bundle(manifest, _FolderContents(paths), str(path), path)
+    else:
+        bundle = Bundle(manifest, contents, str(path))
     if manifest.text:
         bundle.embeddings()  # refuses a table that does not fit
     return bundle
@@ -408,6 +453,13 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
         )
     parts = (manifest.audio, AUDIO_ENCODER), (manifest.text, TEXT_ENCODER)
     wanted = [role for part, role in (*parts, (manifest.attention, ATTENTION)) if part]
+    for name, kernels in (
+        (name, part.kernels)
+        for name, part in (("audio", manifest.audio), ("text", manifest.text))
+        if part
+    ):
+        if not kernels or min(kernels) < 1:
+            raise BundleError(f"bundle {path}: {name} kernels {kernels} are not lengths")
     if not manifest.modalities:
         raise BundleError(f"bundle {path}: {MANIFEST} describes neither an audio nor a text model")
     if manifest.audio and (
@@ -430,6 +482,7 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
         (f"{head.file} output", [(1, len(manifest.labels))], _shapes(head.outputs)),
         *_expected_of_audio(manifest),
         *_expected_of_text(manifest),
+        *_expected_of_whole(manifest),
     ]
     for what, expected, found in expectations:
         if expected != found:
@@ -472,7 +525,11 @@ def _expected_of_text(manifest: Manifest) -> list[tuple[str, Any, Any]]:
     expected: list[tuple[str, Any, Any]] = [
         (f"{encoder.file} input", [(1, 1, window, text.width)], _shapes(encoder.inputs)),
         (f"{encoder.file} outputs", [maps] * scales, _shapes(encoder.outputs)),
-        (f"{encoder.file} input scale", (text.scale, text.zero_point), _steps(encoder.inputs[0])),
+        (
+            f"{encoder.file} input scale",
+            [(text.scale, text.zero_point)],
+            [_steps(spec) for spec in encoder.inputs],
+        ),
     ]
     if manifest.attention and manifest.audio:
         attention = manifest.graphs[ATTENTION]
@@ -488,6 +545,76 @@ def _expected_of_text(manifest: Manifest) -> list[tuple[str, Any, Any]]:
             ),
         ]
     return expected
+
+
+def _expected_of_whole(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    if WHOLE not in manifest.graphs:
+        return []
+    whole, audio, text = manifest.graphs[WHOLE], manifest.audio, manifest.text
+    inputs = whole_inputs(
+        features=manifest.mfcc.features if audio else 0,
+        stride=audio.stride if audio else 1,
+        tokens=text.tokens if text else 0,
+        context=sum(text.context) if text else 0,
+        width=text.width if text else 0,
+        speaker=manifest.speaker,
+        attention=manifest.attention is not None,
+    )
+    found = {spec.name: spec.shape for spec in whole.inputs}
+    expected: list[tuple[str, Any, Any]] = [
+        (f"{whole.file} inputs", inputs, found),
+        (f"{whole.file} output", [(1, len(manifest.labels))], _shapes(whole.outputs)),
+    ]
+    if text:
+        rows = next((spec for spec in whole.inputs if spec.name == "rows"), None)
+        expected.append((f"{whole.file} scale of rows", True, rows and _fits(text, rows)))
+    return expected
+
+
+def _fits(text: TextPart, rows: TensorSpec) -> bool:
+    """Whether an input takes the rows of the table as they are."""
+    close = abs(rows.scale - text.scale) <= 1e-5 * text.scale
+    return close and rows.zero_point == text.zero_point
+
+
+def whole_inputs(
+    *,
+    features: int = 0,
+    stride: int = 1,
+    tokens: int = 0,
+    context: int = 0,
+    width: int = 0,
+    speaker: int = 0,
+    attention: bool = False,
+) -> dict[str, tuple[int, ...]]:
+    """Names, sorted, and shapes of what the whole-window graph reads.
+
+    Parameters
+    ----------
+    features : width of a frame; 0 for a model that hears nothing. The graph reads normalized
+        frames; which maps count; and the window over how many do.
+    stride : frames from one map to the next.
+    tokens : words of the window; 0 for a model that reads nothing. It reads their embedding rows,
+        and the same two of words.
+    context : rows beside the words.
+    width : width of an embedding.
+    speaker : width of the standardized speaker embedding; 0 for none.
+    attention : whether it reads the mask that is added to the attention scores.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    if features:
+        shapes["frames"] = (1, 1, WINDOW_FRAMES, features)
+        shapes["frames_counted"] = (1, 1, -(-WINDOW_FRAMES // stride), 1)
+        shapes["frames_gain"] = (1, 1, 1, 1)
+    if tokens:
+        shapes["rows"] = (1, 1, tokens + context, width)
+        shapes["words_counted"] = (1, 1, tokens, 1)
+        shapes["words_gain"] = (1, 1, 1, 1)
+    if speaker:
+        shapes["speaker"] = (1, speaker)
+    if attention:
+        shapes["words_mask"] = (1, 1, tokens)
+    return dict(sorted(shapes.items()))
 
 
 def _steps(spec: TensorSpec) -> tuple[float, int]:

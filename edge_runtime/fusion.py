@@ -26,14 +26,25 @@ class Fusion:
         manifest = bundle.manifest
         self._manifest = manifest
         self._head = bundle.open_graph(HEAD, threads, engine)
-        self._gain = np.float32(1) / manifest.pooled_std
-        self._places: dict[str, slice] = {}
+        gain = np.float32(1) / manifest.pooled_std
+        self._standard = np.empty((1, len(gain)), np.float32)
+        self._branches: dict[str, tuple[Float32, Float32, Float32]] = {}
+        """Of each branch mean, gain, and its place in `_standard`."""
+        start = 0
         for name, width in manifest.branches.items():
-            start = max((place.stop for place in self._places.values()), default=0)
-            self._places[name] = slice(start, start + width)
-        self._attention = (
-            bundle.open_graph(ATTENTION, threads, engine) if "attention" in self._places else None
-        )
+            place = slice(start, start + width)
+            self._branches[name] = (
+                manifest.pooled_mean[place],
+                gain[place],
+                self._standard[0, place],
+            )
+            start += width
+        self._attention = None
+        if "attention" in self._branches:
+            self._attention = bundle.open_graph(ATTENTION, threads, engine)
+            spec = self._attention.inputs[-2]
+            self._mask = spec.quantize(np.full(spec.shape, MASKED_SCORE, np.float32))
+            self._unmasked = spec.quantize(np.zeros(1, np.float32))[0]
 
     @property
     def engine(self) -> str:
@@ -63,12 +74,13 @@ class Fusion:
             branches["attention"] = self._attend(audio, reading)
         if speaker is not None:
             branches["speaker"] = speaker
-        standard = np.zeros(len(self._gain), np.float32)
-        for name, place in self._places.items():
+        for name, (mean, gain, standard) in self._branches.items():
             if name in branches:
-                raw = branches[name].reshape(-1)
-                standard[place] = (raw - self._manifest.pooled_mean[place]) * self._gain[place]
-        (logits,) = self._head(self._head.inputs[0].quantize(standard[None]))
+                np.subtract(branches[name].reshape(-1), mean, out=standard)
+                standard *= gain
+            else:
+                standard.fill(0)
+        (logits,) = self._head(self._head.inputs[0].quantize(self._standard))
         calibration = self._manifest.calibration.get(modality(audio, reading))
         temperature = calibration.temperature if calibration else 1.0
         return softmax(self._head.outputs[0].dequantize(logits)[0], temperature)
@@ -77,13 +89,11 @@ class Fusion:
         """Attended text maps, (text scales, queries, filters)."""
         assert self._attention is not None
         assert self._manifest.attention is not None
-        *_, mask_spec, query_spec = self._attention.inputs
+        query_spec = self._attention.inputs[-1]
         queries = audio.reshape(query_spec.shape) * np.float32(self._manifest.attention.scale)
-        mask = np.zeros(mask_spec.shape, np.float32)
-        mask[..., reading.words :] = MASKED_SCORE
-        outputs = self._attention(
-            *reading.maps, mask_spec.quantize(mask), query_spec.quantize(queries)
-        )
+        mask = self._mask.copy()
+        mask[..., : reading.words] = self._unmasked
+        outputs = self._attention(*reading.maps, mask, query_spec.quantize(queries))
         specs = self._attention.outputs
         return np.concatenate([s.dequantize(o) for s, o in zip(specs, outputs, strict=True)])
 

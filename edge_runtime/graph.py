@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,8 @@ class Graph:
     threads : threads the interpreter may use.
     engine : force one of `available_engines`; by default the first that fits.
 
+    Threads may share a graph: one runs it at a time.
+
     Raises
     ------
     EngineError : no interpreter for this kind is installed (the message names the pip command),
@@ -93,13 +96,13 @@ class Graph:
         if kind is None:
             is_onnx = not isinstance(model, bytes) and Path(model).suffix == ".onnx"
             kind = "onnx" if is_onnx else "tflite"
-        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self._lock = Lock()
         self.engine = _choose_engine(kind, engine)
         try:
             if kind == "onnx":
-                self._open_onnx(content, threads)
+                self._open_onnx(model, threads)
             else:
-                self._open_tflite(content, threads)
+                self._open_tflite(model, threads)
         except ImportError as error:
             raise EngineError(f"{self.engine} is installed but does not load: {error}") from error
         except (ValueError, RuntimeError) as error:
@@ -120,12 +123,17 @@ class Graph:
                     f"input {spec.name!r} takes {spec.dtype} {spec.shape}, "
                     f"not {value.dtype} {value.shape}"
                 )
-        return self._run(inputs)
+        with self._lock:
+            return self._run(inputs)
 
-    def _open_tflite(self, content: bytes, threads: int) -> None:
+    def _open_tflite(self, model: bytes | str | Path, threads: int) -> None:
         module = importlib.import_module(TFLITE_ENGINES[self.engine])
         with native_stderr_silenced():
-            interpreter = module.Interpreter(model_content=content, num_threads=threads)
+            # By its path the file is mapped, not copied.
+            source = (
+                {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
+            )
+            interpreter = module.Interpreter(**source, num_threads=threads)
             interpreter.allocate_tensors()
         entries = sorted(interpreter.get_input_details(), key=lambda d: d["name"])
         self.inputs = tuple(_tflite_spec(d) for d in entries)
@@ -142,11 +150,12 @@ class Graph:
 
         self._run = run
 
-    def _open_onnx(self, content: bytes, threads: int) -> None:
+    def _open_onnx(self, model: bytes | str | Path, threads: int) -> None:
         ort = importlib.import_module("onnxruntime")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        source = model if isinstance(model, bytes) else str(model)
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         inputs = sorted(session.get_inputs(), key=lambda d: str(d.name))
         self.inputs = tuple(_onnx_spec(d) for d in inputs)
         outputs = sorted(session.get_outputs(), key=lambda d: str(d.name))

@@ -19,6 +19,8 @@ from edge_runtime.mfcc import Float32, Int16, MfccStream
 from edge_runtime.spu import RunningStatistics
 from edge_runtime.text.encoder import TextEncoder
 
+_ROOM = 64  # frames taken at a time
+
 
 @dataclass
 class StageTimes:
@@ -127,7 +129,8 @@ class AudioBranch:
         self._mfcc = MfccStream(manifest.mfcc)
         scales = len(self._encoder.outputs)
         self._form = (STATISTICS, scales, self._filters)
-        self._zeros = np.repeat([s.zero_point for s in self._encoder.outputs], self._filters)
+        zeros = [s.zero_point for s in self._encoder.outputs]
+        self._zeros = np.repeat(np.array(zeros, np.float32), self._filters)
         self._scales = np.repeat([s.scale or 1.0 for s in self._encoder.outputs], self._filters)
         # Normalization and quantization are one multiplication and one addition per feature.
         frames = self._encoder.inputs[0]
@@ -137,6 +140,11 @@ class AudioBranch:
         context = (part.context_frames, manifest.mfcc.features)
         self._edge = np.full(context, frames.zero_point, frames.dtype)
         self._window = part.chunk_frames + 2 * part.context_frames
+        # Frames that the encoder waits for, and room for those that come at a time.
+        rows = self._window + _ROOM
+        self._frames = np.full((rows, manifest.mfcc.features), frames.zero_point, frames.dtype)
+        self._real = np.empty((_ROOM, manifest.mfcc.features), np.float32)
+        self._range = np.iinfo(frames.dtype) if frames.scale else None
         self._reset()
 
     def feed(self, samples: Int16) -> None:
@@ -170,32 +178,41 @@ class AudioBranch:
 
     def _reset(self) -> None:
         self._mfcc.reset()
-        self._frames: Array = self._edge
+        self._filled = len(self._edge)
+        self._frames[: self._filled] = self._edge
         self._statistics = RunningStatistics(self._zeros.size)
 
     def _encode(self, features: Float32) -> None:
         """Pool over every chunk whose context is complete."""
-        if len(features) == 0:
-            return
-        spec = self._encoder.inputs[0]
-        values = features * self._gain + self._offset
-        if spec.scale:
-            info = np.iinfo(spec.dtype)
-            values = np.clip(np.rint(values), info.min, info.max)
-        self._frames = np.concatenate([self._frames, values.astype(spec.dtype)])
-        while len(self._frames) >= self._window:
-            self._pool(self._frames[: self._window], self._step)
-            self._frames = self._frames[self._step :]
+        for start in range(0, len(features), _ROOM):
+            piece = features[start : start + _ROOM]
+            real, end = self._real[: len(piece)], self._filled + len(piece)
+            np.multiply(piece, self._gain, out=real)
+            real += self._offset
+            if self._range:
+                np.rint(real, out=real)
+                np.clip(real, self._range.min, self._range.max, out=real)
+            self._frames[self._filled : end] = real
+            begin = 0
+            while end - begin >= self._window:
+                self._pool(self._frames[begin : begin + self._window], self._step)
+                begin += self._step
+            self._drop(begin, end)
 
     def _encode_rest(self) -> None:
         """Pool over what is left, with silence after the end."""
-        left = len(self._frames) - len(self._edge)
+        left = self._filled - len(self._edge)
         while left > 0:
-            window = self._frames[: self._window]
-            padding = np.resize(self._edge, (self._window - len(window), window.shape[1]))
-            self._pool(np.concatenate([window, padding]), min(left, self._step))
-            self._frames = self._frames[self._step :]
+            self._frames[self._filled : self._window] = self._edge[0, 0]
+            self._pool(self._frames[: self._window], min(left, self._step))
+            self._drop(self._step, max(self._filled, self._step))
             left -= self._step
+
+    def _drop(self, begin: int, end: int) -> None:
+        """Keep the frames from `begin` to `end`, at the front."""
+        self._filled = end - begin
+        if begin:
+            self._frames[: self._filled] = self._frames[begin:end]
 
     def _pool(self, window: Array, valid: int) -> None:
         steps = -(-valid // self._stride)

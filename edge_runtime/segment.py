@@ -102,13 +102,15 @@ class Segmenter:
 
     def __init__(self, params: SegmentParams | None = None) -> None:
         try:
-            import webrtcvad
+            # Not `webrtcvad`, a class around these functions: to know its own version it imports
+            # importlib.metadata, a tenth of all that a start takes.
+            import _webrtcvad
         except ImportError:
             raise MissingPackageError(
                 "voice activity detection", "webrtcvad-wheels", "all"
             ) from None
         self.params = params or SegmentParams()
-        self._new_vad = webrtcvad.Vad
+        self._detector = _webrtcvad
         self._position = 0  # samples judged since the stream began
         self._rest: Int16 = np.empty(0, np.int16)
         self._begin_recording()
@@ -171,7 +173,9 @@ class Segmenter:
         return _joined(found)
 
     def _begin_recording(self) -> None:
-        self._vad = self._new_vad(self.params.aggressiveness)
+        self._vad = self._detector.create()
+        self._detector.init(self._vad)
+        self._detector.set_mode(self._vad, self.params.aggressiveness)
         self._floor = self.params.floor_db
         self._speaking = False
         self._begin_listening()
@@ -238,7 +242,7 @@ class Segmenter:
         self._floor = min(level, self._floor + rise) if level > _SILENCE_DB else self._floor
         if level < self._floor + self.params.margin_db:
             return False
-        return bool(self._vad.is_speech(frame.tobytes(), SAMPLE_RATE))
+        return bool(self._detector.process(self._vad, SAMPLE_RATE, frame.tobytes(), FRAME))
 
 
 def speech_of(samples: Int16, params: SegmentParams | None = None) -> Int16:

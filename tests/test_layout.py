@@ -18,7 +18,7 @@ ALLOWED = {
 # What the device may import at all, beside the standard library; all but the first two lazily.
 DEVICE = {
     "numpy",
-    "webrtcvad",
+    "_webrtcvad",
     "ai_edge_litert",
     "tflite_runtime",
     "onnxruntime",

@@ -28,6 +28,7 @@ _EPILOG = """examples:
   python -m training fit      ravdess=data/ravdess --variant audio+speaker --speaker xvector.scp
   python -m training transcribe ravdess=data/ravdess --out runs/transcripts.csv
   python -m training keywords meld=data/meld goemotions=data/goemotions ravdess=data/ravdess
+  python -m training table    iemocap=data/iemocap --speaker xvector.scp --seeds 3 --out runs/table
   python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
@@ -44,8 +45,6 @@ WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not tr
 class ModelSettings:
     """The shape of the network, as far as the command line sets it."""
 
-    variant: str = "audio"
-    """audio, text, audio+text or audio+text+att; then +swem, +speaker or both."""
     filters: int = 128
     """Filters per kernel length."""
     stride: int = 1
@@ -70,7 +69,7 @@ class SpeakerSettings:
 
 
 @dataclass(frozen=True)
-class TableSettings:
+class CostSettings:
     """The model whose variants are counted."""
 
     filters: int = 128
@@ -90,7 +89,7 @@ class TableSettings:
 
 
 def add_word_arguments(group: Any) -> None:
-    """Options of models that read."""
+    """Options of models that read, whatever they start from."""
     from training.embeddings import WordSettings
 
     add_arguments(group, WordSettings)
@@ -100,18 +99,14 @@ def add_word_arguments(group: Any) -> None:
         help="put to each clip a text of the same class from the text-only corpora, drawn at "
         "random; every figure and model card that rests on it says so",
     )
-    group.add_argument(
-        "--text-run",
-        type=Path,
-        metavar="RUN",
-        help="audio + text: start from the text encoder of this run, and keep it",
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
+    from training.distil import DistilSettings
     from training.fit import FitSettings
     from training.keywords import KeywordSettings
+    from training.table import PAPER_FOLDS, TableSettings
     from training.transcribe import TRANSCRIPTS, TranscribeSettings
 
     parser, commands = command_parser(
@@ -123,9 +118,10 @@ def main(arguments: list[str] | None = None) -> int:
     corpora = commands.add_parser("corpora", help="what is there: clips, hours, speakers, classes")
     fit = commands.add_parser("fit", help="train one model")
     crossval = commands.add_parser("crossval", help="speaker-independent folds, UA/WA, plots")
+    table = commands.add_parser("table", help="every variant over the paper's folds, as a table")
     variants = commands.add_parser("variants", help="parameters and MACs of every variant")
     variants.set_defaults(command=_variants)
-    add_arguments(variants, TableSettings)
+    add_arguments(variants, CostSettings)
     hearing = commands.add_parser("transcribe", help="what an engine hears in every clip, as a CSV")
     add_arguments(hearing, TranscribeSettings)
     hearing.add_argument(
@@ -146,17 +142,36 @@ def main(arguments: list[str] | None = None) -> int:
         (crossval, _crossval),
         (hearing, _transcribe),
         (keywords, _keywords),
+        (table, _table),
     ):
         command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
         command.set_defaults(command=function)
-    for command in (fit, crossval):
+    add_arguments(table, TableSettings)
+    for command in (fit, crossval, table):
         command.add_argument(
             "--out", type=Path, default=None, metavar="RUN", help="folder to write"
         )
         add_arguments(command.add_argument_group("schedule"), FitSettings)
-        add_arguments(command.add_argument_group("model"), ModelSettings)
-        add_word_arguments(command.add_argument_group("words"))
+        model = command.add_argument_group("model")
+        if command is not table:
+            model.add_argument(
+                "--variant",
+                default="audio",
+                help="audio, text, audio+text or audio+text+att; then +swem, +speaker or both "
+                "(default: audio)",
+            )
+        add_arguments(model, ModelSettings)
+        words = command.add_argument_group("words")
+        add_word_arguments(words)
+        if command is not table:
+            words.add_argument(
+                "--text-run",
+                type=Path,
+                metavar="RUN",
+                help="audio + text: start from the text encoder of this run, and keep it",
+            )
         add_arguments(command.add_argument_group("speaker embedding"), SpeakerSettings)
+    add_arguments(fit.add_argument_group("distillation, words alone"), DistilSettings)
     fit.add_argument(
         "--audio-run",
         type=Path,
@@ -186,14 +201,19 @@ def main(arguments: list[str] | None = None) -> int:
         help="a finished crossval of the same data: train on every speaker, and take calibration "
         "and figures from there",
     )
-    crossval.add_argument("--folds", type=int, metavar="K", help="folds by speaker (default: 5)")
-    crossval.add_argument(
-        "--by",
-        choices=("speaker", "session"),
-        default="speaker",
-        help="what a fold is cut by (default: speaker); by session, each session is a fold",
-    )
-    crossval.add_argument("--jobs", type=int, metavar="N", help="folds at a time (default: cores)")
+    for command, count in ((crossval, 5), (table, PAPER_FOLDS)):
+        command.add_argument(
+            "--folds", type=int, metavar="K", help=f"folds by speaker (default: {count})"
+        )
+        command.add_argument(
+            "--by",
+            choices=("speaker", "session"),
+            default="speaker",
+            help="what a fold is cut by (default: speaker); by session, each session is a fold",
+        )
+        command.add_argument(
+            "--jobs", type=int, metavar="N", help="folds at a time (default: cores)"
+        )
 
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -207,7 +227,7 @@ def _corpora(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from edge_runtime.audio.file import FileSource
-    from training.corpora import differences, load_corpora
+    from training.corpora import incomplete, load_corpora
 
     columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
     table = Table(*columns, "unreadable")
@@ -234,14 +254,8 @@ def _corpora(arguments: argparse.Namespace) -> int:
             str(unreadable),
         )
         notes += [f"{name}: {note}" for note in found.notes]
-        different = differences(name, found)
-        if different and found.expected:
-            logging.warning(
-                "%s: not the complete corpus (%s): %s",
-                name,
-                found.expected.source,
-                "; ".join(different),
-            )
+        if warning := incomplete(name, found):
+            logging.warning("%s", warning)
     console = Console()
     console.print(table)
     for note in notes:
@@ -272,7 +286,9 @@ def _fit(arguments: argparse.Namespace) -> int:
     if not 0 <= share < 1:
         raise TrainingError(f"--watch {share} is not a share from 0 to 1")
     borrowed = _crossval_summary(arguments.crossval, labels) if arguments.crossval else None
-    config, known = _with_speakers(arguments, _config(arguments, labels), utterances)
+    config, known = _with_speakers(
+        arguments, _config(arguments, arguments.variant, labels), utterances
+    )
     features = FeatureSettings()
     usable, words = _word_plan(arguments, utterances, config)
     split = None if config.parts.audio else official_split(usable)
@@ -282,13 +298,18 @@ def _fit(arguments: argparse.Namespace) -> int:
     branches = _branches(arguments.audio_run, arguments.text_run)
     prepared = prepare(train, watched, config, settings, features, words, branches)
     data = replace(prepared.data, speakers=known)
+    data, config, taught, taught_on = _distil(arguments, data, prepared)
     for note in prepared.notes:
         print(note)
     _report_skipped([*data.train.skipped, *(data.watch.skipped if data.watch else [])])
-    module = fit(data, prepared.config, settings, out, arguments.resume)
+    module = fit(data, config, settings, out, arguments.resume)
     run = run_of(module, features)
     run.vocabulary = prepared.vocabulary
-    run.training = _training_record(found, settings, [*data.train.utterances, *words.train], data)
+    run.training = _training_record(
+        found | taught_on, settings, [*data.train.utterances, *words.train], data
+    )
+    if taught:
+        run.training["distillation"] = taught
     if known:
         run.training["speaker_embedding"] = known.source
     if branches:
@@ -315,24 +336,23 @@ def _crossval(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from training.corpora import load_corpora
-    from training.crossval import SUMMARY, crossval, default_jobs, summarize
+    from training.crossval import crossval, default_jobs, write_summary
     from training.data import FeatureSettings
     from training.errors import TrainingError
     from training.fit import FitSettings
     from training.folds import check_classes
     from training.metrics import Metrics
-    from training.pairs import PAIRING
     from training.report import plot_confusion, plot_curves, print_metrics
 
     out = arguments.out or Path("runs/crossval")
     settings = from_arguments(FitSettings, arguments)
-    if arguments.by == "session" and arguments.folds is not None:
-        raise TrainingError("--by session makes one fold a session; leave out --folds")
-    folds = None if arguments.by == "session" else 5 if arguments.folds is None else arguments.folds
+    folds = _folds(arguments, 5)
     found = load_corpora(arguments.corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
-    config, known = _with_speakers(arguments, _config(arguments, labels), utterances)
+    config, known = _with_speakers(
+        arguments, _config(arguments, arguments.variant, labels), utterances
+    )
     usable, words = _word_plan(arguments, utterances, config)
     for path in (arguments.audio_runs, arguments.text_run):
         if path and not path.exists():
@@ -350,24 +370,8 @@ def _crossval(arguments: argparse.Namespace) -> int:
         arguments.text_run,
         known,
     )
-    found_out = summarize(result.verdicts, result.utterances, labels, result.folds)
-    metrics = found_out.metrics
-    speakers = {c: len({u.speaker for u in result.utterances if u.corpus == c}) for c in metrics}
-    summary: dict[str, Any] = {
-        "labels": labels,
-        "variant": config.variant,
-        "calibration": {name: asdict(chosen) for name, chosen in found_out.calibration.items()},
-        "metrics": {
-            "protocol": f"{len(set(result.folds))} speaker-independent folds"
-            + (", each a recording session, over " if folds is None else " over ")
-            + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
-            + "; figures over the clips of all test folds together"
-            + (f"; {PAIRING}" if words.train else ""),
-            "corpora": metrics,
-            "calibration_error": found_out.calibration_error,
-        },
-    }
-    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    summary = write_summary(result, config, out, folds is None, bool(words.train))
+    metrics = summary["metrics"]["corpora"]
     for corpus, modalities in metrics.items():
         main_modality, forms = list(modalities.items())[-1]
         panels = [
@@ -378,10 +382,11 @@ def _crossval(arguments: argparse.Namespace) -> int:
     plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.float_epochs)
     console = Console()
     print_metrics(console, summary["metrics"])
-    for name, chosen in found_out.calibration.items():
-        error = found_out.calibration_error[name]
+    for name, chosen in summary["calibration"].items():
+        error = summary["metrics"]["calibration_error"][name]
         console.print(
-            f"{name}: calibration error {100 * error:.1f} % at temperature {chosen.temperature:.2f}"
+            f"{name}: calibration error {100 * error:.1f} % at temperature "
+            f"{chosen['temperature']:.2f}"
         )
     console.print(f"plots and predictions in {out}")
     return OK
@@ -439,6 +444,59 @@ def _as_manifest(argument: str) -> str:
     return f"manifest={argument}" if argument.endswith(".csv") and "=" not in argument else argument
 
 
+def _table(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from training.corpora import incomplete, load_corpora
+    from training.crossval import default_jobs
+    from training.data import FeatureSettings
+    from training.embeddings import WordSettings
+    from training.fit import FitSettings
+    from training.folds import check_classes
+    from training.table import PAPER_FOLDS, Protocol, TableSettings, choose, run
+    from training.transcribe import with_transcripts
+
+    out = arguments.out or Path("runs/table")
+    settings = from_arguments(TableSettings, arguments)
+    speaker = from_arguments(SpeakerSettings, arguments)
+    words = from_arguments(WordSettings, arguments)
+    folds = _folds(arguments, PAPER_FOLDS)
+    found = load_corpora(arguments.corpora)
+    utterances = [u for f in found.values() for u in f.utterances]
+    if words.text == "asr":
+        utterances = with_transcripts(utterances, words.transcripts)
+    chosen, notes = choose(settings.variants, utterances, arguments.pair, bool(speaker.speaker))
+    notes = [*filter(None, (incomplete(name, f) for name, f in found.items())), *notes]
+    spoken = [u for u in utterances if u.path is not None]
+    if not arguments.pair and len(spoken) < len(utterances):
+        notes.append(
+            f"{len(utterances) - len(spoken)} texts without sound are left out; see --pair"
+        )
+        utterances = spoken
+    for note in notes:
+        logging.warning("%s", note)
+    protocol = Protocol(
+        utterances,
+        _config(arguments, "audio", check_classes(spoken)),
+        from_arguments(FitSettings, arguments),
+        FeatureSettings(),
+        words,
+        folds,
+        arguments.jobs or default_jobs(),
+        arguments.pair,
+        _speakers(speaker, spoken),
+    )
+    table = run(protocol, chosen, settings, out, notes, logging.warning)
+    # As wide as its cells wherever it goes: a row that wraps is not read at a glance.
+    console = Console(width=max(Console().width, 150))
+    for part in table.tables():
+        console.print(part)
+    for line in table.explanation():
+        print(line)
+    print(f"table in {out}: table.json, table.md, table.png")
+    return OK
+
+
 def _variants(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
@@ -446,7 +504,7 @@ def _variants(arguments: argparse.Namespace) -> int:
     from training.cost import cost
     from training.model import ModelConfig, variants
 
-    shape = from_arguments(TableSettings, arguments)
+    shape = from_arguments(CostSettings, arguments)
     table = Table(
         "variant", "head reads", "parameters", "and embeddings", "MMAC", "audio", "text", "att"
     )
@@ -479,7 +537,18 @@ def _variants(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
+def _folds(arguments: argparse.Namespace, count: int) -> int | None:
+    """Folds by speaker, `count` by default; None for one a session."""
+    from training.errors import TrainingError
+
+    if arguments.by == "speaker":
+        return count if arguments.folds is None else int(arguments.folds)
+    if arguments.folds is not None:
+        raise TrainingError("--by session makes one fold a session; leave out --folds")
+    return None
+
+
+def _config(arguments: argparse.Namespace, variant: str, labels: list[str]) -> Any:
     from training.errors import TrainingError
     from training.model import ModelConfig
 
@@ -487,7 +556,7 @@ def _config(arguments: argparse.Namespace, labels: list[str]) -> Any:
     try:
         return ModelConfig(
             labels=tuple(labels),
-            variant=shape.variant,
+            variant=variant,
             filters=shape.filters,
             audio_stride=shape.stride,
             audio_dilations=_numbers(shape.dilations),
@@ -511,7 +580,6 @@ def _with_speakers(
 ) -> tuple[Any, Any]:
     """`config` at the width of the speaker embeddings, and those; as it is and None without."""
     from training.errors import TrainingError
-    from training.speaker import load_speakers
 
     chosen = from_arguments(SpeakerSettings, arguments)
     if config.parts.speaker != bool(chosen.speaker):
@@ -520,14 +588,22 @@ def _with_speakers(
             if config.parts.speaker
             else f"variant {config.variant} takes no speaker embedding; add +speaker to it"
         )
+    speakers = _speakers(chosen, utterances)
+    return (replace(config, speaker=speakers.width) if speakers else config), speakers
+
+
+def _speakers(chosen: SpeakerSettings, utterances: list[Any]) -> Any:
+    """The speaker embeddings asked for; None for none."""
+    from training.speaker import load_speakers
+
     if not chosen.speaker:
-        return config, None
+        return None
     speakers = load_speakers(chosen.speaker, utterances, chosen.utt2spk)
     print(
         f"{len(speakers.vectors)} of {len(utterances)} utterances have a speaker embedding of "
         f"{speakers.source}, {speakers.width} wide"
     )
-    return replace(config, speaker=speakers.width), speakers
+    return speakers
 
 
 def _word_plan(
@@ -541,6 +617,40 @@ def _word_plan(
     if config.parts.text and settings.text == "asr":
         utterances = with_transcripts(utterances, settings.transcripts)
     return word_plan(utterances, config, settings, arguments.pair)
+
+
+def _distil(
+    arguments: argparse.Namespace, data: Any, prepared: Any
+) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """Data and config for training on a teacher, if asked for; what to record; further corpora."""
+    from edge_runtime.text.tokenizer import Tokenizer
+    from training.distil import DistilSettings, check, distil, further_corpora, with_odds
+    from training.errors import TrainingError
+    from training.text import TextSet, tokenize
+
+    settings, config = from_arguments(DistilSettings, arguments), prepared.config
+    check(settings)
+    if settings.distil == 0:
+        return data, config, {}, {}
+    if not isinstance(data.train, TextSet):
+        raise TrainingError("--distil teaches models of words alone: --variant text or text+swem")
+    tokenizer = Tokenizer(prepared.vocabulary, config.tokens, config.punctuation)
+    corpora = further_corpora(settings)
+    texts = [u for c in corpora.values() for u in c.utterances if u.label in data.labels]
+    further = tokenize(texts, tokenizer)
+    taught = distil(data.train, data.labels, settings, further)
+    print(
+        f"the teacher's UA on the training texts, out of fold: {100 * taught.ua:.1f} %; "
+        f"{taught.texts.unlabelled} further texts learn from it"
+    )
+    vocabulary = data.vocabulary
+    if settings.distil_columns:
+        sources = [part for part in (data.train.utterances, further.utterances) if part]
+        vocabulary = with_odds(vocabulary, sources)
+        config = replace(config, embedding=vocabulary.table.shape[1])
+    record = {**asdict(settings), "distil_texts": settings.distil_texts.partition("=")[0]}
+    record |= {"unlabelled": taught.texts.unlabelled, "ua": taught.ua}
+    return replace(data, train=taught.texts, vocabulary=vocabulary), config, record, corpora
 
 
 def _branches(audio: Path | None, text: Path | None) -> Any:

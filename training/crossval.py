@@ -6,6 +6,7 @@ converter is called as a user would call it, by its command: training does not i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import torch
 
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
-from edge_runtime.bundle import AUDIO, TEXT, Bundle, Calibration
+from edge_runtime.bundle import AUDIO, BOTH, TEXT, Bundle, Calibration
 from edge_runtime.fusion import softmax
 from edge_runtime.mfcc import Float32, Int16
 from edge_runtime.stream import judge_clip
@@ -36,11 +37,11 @@ from training.fakequant import Phase
 from training.fit import FitSettings, augmentations, fit, predict, run_of
 from training.folds import Fold, session_folds, speaker_folds
 from training.metrics import calibration_error, fit_temperature, measure, unsure_threshold
-from training.model import ModelConfig
-from training.pairs import draw_words
+from training.model import ModelConfig, Variant
+from training.pairs import PAIRING, draw_words
 from training.prepare import WordPlan, prepare
 from training.progress import FoldProgress
-from training.run import Run, load
+from training.run import RUN_FILE, Run, load
 from training.speaker import SpeakerVectors
 from training.teacher import teach
 from training.text import encode
@@ -124,11 +125,13 @@ def crossval(
     audio_runs: Path | None = None,
     text_run: Path | None = None,
     speakers: SpeakerVectors | None = None,
+    int8: bool = True,
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
     Folds are cut by speaker; with None, each recording session is a fold.
-    A fold that is finished in `out` is not trained again.
+    A fold that is finished in `out` is not trained again; one that was judged without int8 is
+    converted when that is asked for.
     Raises TrainingError when the data does not fold, or the converter fails.
 
     Parameters
@@ -141,16 +144,19 @@ def crossval(
         folds start from and keep (`training.warmstart`).
     text_run : a run of a text model, likewise; it must not have trained on the words tested.
     speakers : speaker embeddings, for a variant that takes them.
+    int8 : whether to convert each fold's model and judge it on the device path, which takes a few
+        seconds a fold and about as long again as the clips take to stream.
     """
     known = extract(utterances, features, augmentations(settings))
     if settings.teacher:
         teach(known, features, augmentations(settings))
     usable = known.utterances
+    del known  # the folds read their own; of a large corpus this is gigabytes
     plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
     words = words or WordPlan()
     if config.parts.text and words.test:
         usable = draw_words(usable, words.test, words.seed)
-    _refuse_other_plan(out, plan, usable, settings, config, speakers)
+    _refuse_other_plan(out, plan, usable, settings, config, words, speakers)
     context = multiprocessing.get_context("spawn")
     with (
         FoldProgress(len(plan), settings.all_epochs) as progress,
@@ -172,6 +178,7 @@ def crossval(
                     out / f"fold{number}",
                     progress.queue,
                     speakers,
+                    int8,
                 ),
             )
             for number, fold in enumerate(plan, 1)
@@ -189,6 +196,34 @@ def crossval(
         for index in fold.test:
             numbers[index] = number
     return CrossvalResult(list(usable), labels, verdicts, numbers)
+
+
+def write_summary(
+    result: CrossvalResult, config: ModelConfig, out: Path, by_session: bool, paired: bool
+) -> dict[str, Any]:
+    """Write the figures of a crossval into `out`, where `fit --crossval` finds them; the same back.
+
+    `by_session` and `paired` say how folds were cut and whether words were drawn by class.
+    """
+    found = summarize(result.verdicts, result.utterances, result.labels, result.folds)
+    corpora = sorted(found.metrics)
+    speakers = {c: len({u.speaker for u in result.utterances if u.corpus == c}) for c in corpora}
+    summary: dict[str, Any] = {
+        "labels": result.labels,
+        "variant": config.variant,
+        "calibration": {name: asdict(chosen) for name, chosen in found.calibration.items()},
+        "metrics": {
+            "protocol": f"{len(set(result.folds))} speaker-independent folds"
+            + (", each a recording session, over " if by_session else " over ")
+            + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
+            + "; figures over the clips of all test folds together"
+            + (f"; {PAIRING}" if paired else ""),
+            "corpora": found.metrics,
+            "calibration_error": found.calibration_error,
+        },
+    }
+    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    return summary
 
 
 def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float, float]:
@@ -218,17 +253,46 @@ class _FoldTask:
     folder: Path
     queue: Any
     speakers: SpeakerVectors | None
+    int8: bool
 
 
 def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     """Train, convert and judge one fold; runs in a process of its own."""
     done = task.folder / PREDICTIONS
-    if done.exists():
-        task.queue.put((task.number, "done", 0))
-        return dict(np.load(done))
-    torch.set_num_threads(1)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    train, test = (_take(task.utterances, side) for side in (task.fold.train, task.fold.test))
+    result = _known(done, task.int8)
+    if not result:
+        torch.set_num_threads(1)
+        task.folder.mkdir(parents=True, exist_ok=True)
+        train, test = (_take(task.utterances, side) for side in (task.fold.train, task.fold.test))
+        finished = (task.folder / RUN_FILE).exists()
+        run = load(task.folder) if finished else _train(task, train, test)
+        bundle = None
+        if task.int8:
+            task.queue.put((task.number, "converting", 0))
+            bundle = convert(task.folder, task.folder / "bundle")
+        clean = None
+        if run.config.parts.audio:
+            known = extract(test, task.features, workers=1, progress=False)
+            clean = [variants[0] for variants in known.variants]
+        result = judge(run, bundle, test, clean, task.speakers)
+        np.savez(done, **result)  # type: ignore[arg-type]
+    task.queue.put((task.number, "done", 0))
+    return result
+
+
+def _known(path: Path, int8: bool) -> Verdicts:
+    """The verdicts of a finished fold in the forms asked for; empty where they are not all there.
+
+    Folds of one result have the same forms: int8 that is not asked for is left out.
+    """
+    verdicts = dict(np.load(path)) if path.exists() else {}
+    if int8:
+        return verdicts if any("/int8" in key for key in verdicts) else {}
+    return {key: logits for key, logits in verdicts.items() if "/int8" not in key}
+
+
+def _train(task: _FoldTask, train: list[Utterance], test: list[Utterance]) -> Run:
+    """The model of one fold, trained, saved in the fold's folder."""
     branches = Branches(
         load(task.audio_run) if task.audio_run else None,
         load(task.text_run) if task.text_run else None,
@@ -243,34 +307,24 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
         branches,
         workers=1,
     )
-    config = prepared.config
     module = fit(
         replace(prepared.data, speakers=task.speakers),
-        config,
+        prepared.config,
         task.settings,
         task.folder,
         resume=True,
         progress=lambda epoch, _: task.queue.put((task.number, "training", epoch)),
     )
-    task.queue.put((task.number, "converting", 0))
     run = run_of(module, task.features)
     run.training = {"fold": task.number}
     run.vocabulary = prepared.vocabulary
     run.save(task.folder)
-    clean = None
-    if config.parts.audio:
-        known = extract(test, task.features, workers=1, progress=False)
-        clean = [variants[0] for variants in known.variants]
-    bundle = convert(task.folder, task.folder / "bundle")
-    result = judge(run, bundle, test, clean, task.speakers)
-    np.savez(done, **result)  # type: ignore[arg-type]
-    task.queue.put((task.number, "done", 0))
-    return result
+    return run
 
 
 def judge(
     run: Run,
-    bundle_path: Path,
+    bundle_path: Path | None,
     utterances: Sequence[Utterance],
     features: Sequence[Float32] | None,
     speakers: SpeakerVectors | None = None,
@@ -279,7 +333,7 @@ def judge(
 
     Parameters
     ----------
-    run, bundle_path : the model, and the bundle made of it.
+    run, bundle_path : the model, and the bundle made of it; without that, no form is int8.
     utterances : what is judged; their `text` is what is read.
     features : their raw features; None for words alone.
     speakers : their speaker embeddings, for a model that takes them.
@@ -288,22 +342,30 @@ def judge(
     if parts.text:
         reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
         tokens = encode(utterances, reader)
-    bundle = load_bundle(bundle_path)
+    bundle = load_bundle(bundle_path) if bundle_path else None
     vectors = speakers.of(utterances) if speakers else None
     result = {}
-    for modality in bundle.manifest.modalities:
+    for modality in modalities(parts):
         if modality != TEXT and features is None:
             continue
         heard = features if modality != TEXT else None
         read = tokens if modality != AUDIO else None
         for form, phase in (("float", Phase.FLOAT), ("fake-quant", Phase.INT8)):
             result[f"{modality}/{form}"] = predict(run.model(phase), heard, read, vectors)
+        if bundle is None:
+            continue
         result[f"{modality}/int8"] = int8_logits(bundle, utterances, modality, vectors)
         if modality == TEXT and run.config.punctuation:
             # What an ASR returns has no marks.
             plain = [replace(u, text=" ".join(words_of(u.text))) for u in utterances]
             result[f"{modality}/int8, no marks"] = int8_logits(bundle, plain, modality, vectors)
     return result
+
+
+def modalities(parts: Variant) -> tuple[str, ...]:
+    """What a verdict of a model can rest on, all that it takes last; as `Manifest.modalities`."""
+    one = ((AUDIO,) if parts.audio else ()) + ((TEXT,) if parts.text else ())
+    return (*one, BOTH) if len(one) > 1 else one
 
 
 def convert(run: Path, out: Path) -> Path:
@@ -348,10 +410,11 @@ def _refuse_other_plan(
     utterances: Sequence[Utterance],
     settings: FitSettings,
     config: ModelConfig,
+    words: WordPlan,
     speakers: SpeakerVectors | None,
 ) -> None:
     """Finished folds are only good for the same data, folds and settings."""
-    parts = {
+    parts: dict[str, Any] = {
         "settings": repr(settings),
         "config": repr(config),
         "test": [
@@ -359,6 +422,10 @@ def _refuse_other_plan(
             for f in plan
         ],
     }
+    if config.parts.text:
+        texts = "\n".join(u.text for u in words.train)
+        digest = hashlib.sha256(texts.encode()).hexdigest()
+        parts["words"] = {"settings": repr(words.settings), "paired": digest}
     if speakers:
         parts["speakers"] = speakers.digest(utterances)
     identity = json.dumps(parts)

@@ -203,6 +203,8 @@ class Batch:
     """Bool (B, 3), false where the model shall ignore one of its `MODALITIES`; None: nowhere."""
     states: Tensor | None = None
     """The teacher's states at every frame, (B, T, 256); a target, not an input."""
+    targets: Tensor | None = None
+    """Probabilities (B, classes) to learn in place of the labels."""
 
     def inputs(self) -> dict[str, Tensor]:
         """The model's inputs by name."""

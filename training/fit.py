@@ -44,7 +44,15 @@ from training.pairs import PairDataset, PairSet, collate_pairs
 from training.run import LOG_FOLDER, Run
 from training.speaker import SpeakerVectors, attach, with_speakers
 from training.teacher import StateProbe, TaughtDataset, collate_taught
-from training.text import Ids, TextDataset, TextSet, collate_text, mark_rows
+from training.text import (
+    Ids,
+    SoftTextDataset,
+    TextDataset,
+    TextSet,
+    collate_soft,
+    collate_text,
+    mark_rows,
+)
 from training.warmstart import Branches, phase_of_rest
 
 EMBEDDING = "embedding.weight"
@@ -207,6 +215,8 @@ class EmotionModule(lightning.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Cross-entropy with label smoothing, class weights and mixup of pooled statistics.
 
+        A batch with targets has those in place of its labels.
+
         With a teacher, its loss is added, or stands alone in the first epochs.
         """
         inputs = self._vary(batch)
@@ -235,7 +245,8 @@ class EmotionModule(lightning.LightningModule):
             weight=self.class_weights,
             label_smoothing=self.settings.label_smoothing,
         )
-        total = mix * loss(batch.labels) + (1 - mix) * loss(batch.labels[partner])
+        target = batch.labels if batch.targets is None else batch.targets
+        total = mix * loss(target) + (1 - mix) * loss(target[partner])
         total = total + self.settings.teacher_weight * taught
         self.train_ua(logits.detach(), batch.labels)
         size = len(batch.labels)
@@ -438,7 +449,7 @@ def fit(
     module = EmotionModule(
         model,
         settings,
-        class_weights(data.train.utterances, data.labels),
+        class_weights(_labelled(data.train), data.labels),
         DataLoader(clean, 64, shuffle=True, collate_fn=clean_collate, drop_last=examples > 64),
         data.branches,
         _probe(data, config) if settings.teacher else None,
@@ -571,6 +582,13 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
         data.branches.silence_rest(model)
 
 
+def _labelled(examples: Examples) -> list[Utterance]:
+    """The utterances whose labels count."""
+    if isinstance(examples, TextSet):
+        return examples.utterances[: len(examples.utterances) - examples.unlabelled]
+    return examples.utterances
+
+
 def _dataset(
     data: FitData, examples: Examples, training: FitSettings | None
 ) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
@@ -586,6 +604,9 @@ def _modalities_dataset(
 ) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
     """What `_dataset` makes of sound and words."""
     if isinstance(examples, TextSet):
+        if training and examples.targets is not None:
+            soft = SoftTextDataset(examples, data.labels, data.corpora)
+            return soft, partial(collate_soft, read=_text_collate(data, training))
         return TextDataset(examples, data.labels, data.corpora), _text_collate(data, training)
     if training and training.teacher and isinstance(examples, FeatureSet):
         collate_fn = partial(collate_taught, crop=(training.min_frames, training.max_frames))

@@ -18,8 +18,8 @@ import matplotlib.pyplot as plt
 from training.metrics import Metrics
 from training.run import LOG_FOLDER
 
-_INK = "#22313f"
-_COLORS = ("#3b6ea8", "#d1495b", "#5f9e6e", "#8d6a9f")
+INK = "#22313f"
+COLORS = ("#3b6ea8", "#d1495b", "#5f9e6e", "#8d6a9f")
 
 
 def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
@@ -42,7 +42,7 @@ def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
                     ha="center",
                     va="center",
                     fontsize=10,
-                    color="white" if share > 0.5 else _INK,
+                    color="white" if share > 0.5 else INK,
                 )
         axis.set_xticks(range(len(counts)), metrics.labels)
         axis.set_yticks(range(len(counts)), metrics.labels, rotation=90, va="center")
@@ -53,7 +53,7 @@ def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
         axis.set_title(
             f"{title}\nUA {100 * metrics.ua:.1f} %   WA {100 * metrics.wa:.1f} %   n = {metrics.n}",
             fontsize=11,
-            color=_INK,
+            color=INK,
         )
     figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -67,7 +67,7 @@ def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
         (axes[1], "ua", "unweighted accuracy"),
     ):
         for (side, color), style in zip(
-            (("train", _COLORS[0]), ("watch", _COLORS[1])), ("-", "-"), strict=True
+            (("train", COLORS[0]), ("watch", COLORS[1])), ("-", "-"), strict=True
         ):
             curves = [c for c in (_curve(run, f"{side}_{name}") for run in runs) if len(c)]
             if not curves:
@@ -81,7 +81,7 @@ def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
                 axis.fill_between(
                     epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, lw=0
                 )
-        axis.axvline(float_epochs + 0.5, color=_INK, lw=0.8, ls=":")
+        axis.axvline(float_epochs + 0.5, color=INK, lw=0.8, ls=":")
         axis.annotate(
             "int8",
             (float_epochs + 0.5, 1),
@@ -89,9 +89,9 @@ def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
             xytext=(3, -12),
             textcoords="offset points",
             fontsize=8,
-            color=_INK,
+            color=INK,
         )
-        axis.set_title(title, fontsize=11, color=_INK)
+        axis.set_title(title, fontsize=11, color=INK)
         axis.set_xlabel("epoch")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.25)

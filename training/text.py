@@ -16,6 +16,7 @@ from training.corpora import Utterance
 from training.data import Batch
 
 Ids = npt.NDArray[np.int64]
+Float32 = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -34,6 +35,10 @@ class TextSet:
     """Words that are read as the unknown word."""
     cut: int = 0
     """Words beyond the longest text that is read."""
+    targets: Float32 | None = None
+    """Probabilities (n, classes) to learn in place of the labels; None: the labels."""
+    unlabelled: int = 0
+    """How many at the end are learned by targets alone; their labels are another corpus's."""
 
 
 def tokenize(utterances: Sequence[Utterance], tokenizer: Tokenizer) -> TextSet:
@@ -70,6 +75,31 @@ class TextDataset(Dataset[tuple[Tensor, int, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         return torch.from_numpy(self._tokens[index]), self._labels[index], self._corpora[index]
+
+
+class SoftTextDataset(Dataset[tuple[tuple[Tensor, Tensor], int, int]]):
+    """((tokens (words,), target (classes,)), label index, corpus index) of each text."""
+
+    def __init__(self, texts: TextSet, labels: Sequence[str], corpora: Sequence[str]) -> None:
+        assert texts.targets is not None
+        self._texts, self._targets = TextDataset(texts, labels, corpora), texts.targets
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, index: int) -> tuple[tuple[Tensor, Tensor], int, int]:
+        tokens, label, corpus = self._texts[index]
+        return (tokens, torch.from_numpy(self._targets[index])), label, corpus
+
+
+def collate_soft(
+    items: Sequence[tuple[tuple[Tensor, Tensor], int, int]],
+    read: Callable[[Sequence[tuple[Tensor, int, int]]], Batch],
+) -> Batch:
+    """What `read` makes of the texts, with their targets."""
+    batch = read([(tokens, label, corpus) for (tokens, _), label, corpus in items])
+    batch.targets = torch.stack([target for (_, target), _, _ in items])
+    return batch
 
 
 def mark_rows(vocabulary: Sequence[str]) -> Tensor:

@@ -75,7 +75,7 @@ def compare(bundle: Bundle, run: Run) -> list[Comparison]:
     from benchmarks.peers import onnx_float, speech_features
 
     signal = speechlike_noise(SECONDS)
-    contests = [speech_features.contest(signal), onnx_float.contest(bundle, run)]
+    contests = [speech_features.contest(signal), *onnx_float.contests(bundle, run)]
     return [_time(contest) for contest in contests]
 
 

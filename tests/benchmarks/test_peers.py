@@ -127,7 +127,7 @@ def test_the_table_has_ours_and_every_peer(
     assert main(["peers", *arguments, "--json", str(out)]) == 0
     accuracy = json.loads(out.read_text())["accuracy"]
     ours, *others = accuracy["standings"]
-    carried = bundle.manifest.metrics["corpora"]["ravdess"]["int8"]
+    carried = bundle.manifest.metrics["corpora"]["ravdess"]["audio"]["int8"]
     assert ours["corpora"]["ravdess"]["ua"] == pytest.approx(carried["ua"], abs=1e-4)
     assert {f"openSMILE {name} + SVM" for name in opensmile_sets.SETS} <= {o["who"] for o in others}
     for other in others:

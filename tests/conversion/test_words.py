@@ -19,6 +19,7 @@ from edge_runtime.errors import BundleError
 from edge_runtime.fusion import softmax
 from edge_runtime.recognizer import Recognizer
 from edge_runtime.stream import classify
+from edge_runtime.window import WholeWindow
 from training.fakequant import Phase
 from training.model import ModelConfig
 
@@ -74,6 +75,35 @@ def test_the_float_bundle_computes_what_torch_computes(case: Case, tmp_path: Pat
         verdict = recognizer.finish(text)
         assert verdict is not None
         np.testing.assert_allclose(verdict.scores, scores, atol=1e-4)
+
+
+def test_the_whole_window_graph_says_what_streaming_says(case: Case, tmp_path: Path) -> None:
+    """Heard, read, and both; the float form to float precision, int8 within a few steps."""
+    out = tmp_path / "float"
+    build(case.run, out, target_named("raspberry-pi"), "float", form="float")
+    exact = load_bundle(out)
+    features, _ = case.inputs()
+    heard = list(features) if features else [None] * len(case.texts)  # type: ignore[call-overload]
+    step = case.bundle.manifest.graphs[HEAD].outputs[0].scale
+    for bundle in (exact, case.bundle):
+        window, recognizer = WholeWindow(bundle), Recognizer(bundle)
+        for modality in bundle.manifest.modalities:
+            for sound, frames, words in zip(case.sounds, heard, case.texts, strict=True):
+                text = words if "text" in modality else ""
+                if "audio" in modality:
+                    recognizer.feed(sound)
+                    verdict = recognizer.finish(text)
+                else:
+                    verdict = recognizer.judge_text(text)
+                found = window.scores(frames if "audio" in modality else None, text)
+                # The deviation over a few words is the difference of two nearly equal int8 values.
+                steps = 6 + (12 // len(text.split()) if text else 0)
+                bound = 1e-4 if bundle is exact else steps * step
+                assert verdict is not None
+                assert found is not None
+                difference = np.log(found) - np.log(verdict.scores)
+                np.testing.assert_allclose(difference - difference.mean(), 0, atol=bound)
+        assert window.scores(None, "... !") is None
 
 
 def test_the_second_factor_of_a_product_has_zero_point_zero(case: Case) -> None:

@@ -92,8 +92,8 @@ DAMAGES: list[tuple[str, Damage, tuple[str, ...]]] = [
     ("unknown key", edit(mfcc__vtln=1.1), ("mfcc has an unknown 'vtln'",)),
     ("wrong type", edit(mfcc__window="400"), ("window", '"400" is not of type int')),
     ("a class too many", edit(labels=list("abcde")), ("head.tflite output", "(1, 5)")),
-    ("fewer kernels", edit(audio__kernels=[5, 7]), ("pooled_mean", "expected (768,)")),
-    ("stride beside the chunk", edit(audio__stride=2), ("chunk_frames 25", "stride 2")),
+    ("fewer kernels", edit(audio__kernels=[5, 7]), ("pooled_mean", "expected (2788,)")),
+    ("stride beside the chunk", edit(audio__stride=5), ("chunk_frames 24", "stride 5")),
     ("short statistics", edit(audio__feature_mean=[0.0] * 95), ("feature_mean", "(95,)", "(96,)")),
     ("zero deviation", edit(audio__feature_std=[0.0] * 96), ("feature_std must be positive",)),
     ("NaN statistics", edit(audio__feature_mean=[float("nan")] * 96), ("feature_mean", "NaN")),
@@ -204,8 +204,10 @@ def test_whatever_a_field_holds_the_bundle_works_or_is_refused_cleanly(bundle_co
     assert len(paths) > 50
     noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
     faults = []
-    for path in paths:
-        for value in (None, "x", -1, 0, 10**400, 1e308, True, [], {}, [None], {"x": 1}):
+    values = (None, "x", -1, 0, 10**400, 1e308, True, [], {}, [None], {"x": 1})
+    for number, path in enumerate(paths):
+        # A third of the values each: neighbours are fields of one kind.
+        for value in values[number % 3 :: 3]:
             raw = json.loads(text)
             inner = raw
             for key in path[:-1]:

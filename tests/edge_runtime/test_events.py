@@ -67,6 +67,10 @@ def test_the_other_events_have_the_keys_of_the_contract() -> None:
         "invalid_samples": 0,
         "real_time_factor": 0.00412,
         "rss_mb": 52.1,
+        "text_source": "off",
+        "text_lag_s": 0.0,
+        "text_dropped_s": 0.0,
+        "text_rss_mb": 0.0,
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.text.embedding import EmbeddingTable
-from edge_runtime.text.tokenizer import MAX_TOKENS, UNKNOWN, Tokenizer, is_mark, words
+from edge_runtime.text.tokenizer import EXPRESSION, MAX_TOKENS, UNKNOWN, Tokenizer, is_mark, words
 
 VOCABULARY = ["i", "so", "soo", "mike", "don't", "happy", "o'clock", "cool"]
 
@@ -75,3 +75,16 @@ def test_rows_of_a_table_are_steps_times_scale() -> None:
     np.testing.assert_array_equal(whole.rows(np.array([1, 2])), [[5, -10], [63.5, 2.5]])
     by_row = EmbeddingTable(values, np.array([1, 0.5, 2], np.float32), zero_point=5)
     np.testing.assert_array_equal(by_row.rows(np.array([2, 1])), [[244, 0], [2.5, -12.5]])
+
+
+def test_how_a_text_is_written_is_read_where_the_vocabulary_has_words_for_it() -> None:
+    text = "WHAT?! Nooo way!! I see... Hm.\u2026 a,b"
+    said = "what <caps> ?! nooo <long> way !! i see ... hm ... a , b <end>"
+    assert words(text, punctuation=True, expression=True) == said.split()
+    known = [*VOCABULARY, "!", *EXPRESSION]
+    ids = Tokenizer(known, punctuation=True).encode("so HAPPY!!").ids
+    assert [known[row - 2] for row in ids] == ["so", "happy", "<caps>", "!!", "<end>"]
+    for plain in (Tokenizer(known), Tokenizer([*VOCABULARY, "!"], punctuation=True)):
+        assert len(plain.encode("so HAPPY!!").ids) == 2 + 2 * plain.punctuation
+    assert words("_ *", punctuation=True, expression=True) == []
+    assert [word for word in EXPRESSION if not is_mark(word)] == ["<end>"]

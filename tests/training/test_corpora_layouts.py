@@ -475,16 +475,15 @@ def test_features_skip_utterances_without_audio(
         extract(words, cache=tmp_path, workers=1, progress=False)
 
 
-@pytest.mark.parametrize("command", ["training", "benchmarks", "conversion"])
+@pytest.mark.parametrize("command", ["training", "conversion"])
 def test_commands_that_need_audio_refuse_text_in_one_line(
-    command: str, tmp_path: Path, environment: dict[str, str], bundle_path: Path
+    command: str, tmp_path: Path, environment: dict[str, str]
 ) -> None:
     rows = [f",{label},s{i},{label} words" for i in range(5) for label in ("angry", "happy", "sad")]
     lines(tmp_path / "words.csv", "path,label,speaker,text", *rows)
     table = tmp_path / "words.csv"
     arguments = {
         "training": ["fit", f"manifest={table}", "--out", tmp_path / "run"],
-        "benchmarks": ["accuracy", "--bundle", bundle_path, "--manifest", table],
         "conversion": ["parity", "default", "--manifest", table],
     }[command]
     done = subprocess.run(

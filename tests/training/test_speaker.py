@@ -313,22 +313,22 @@ def test_a_model_learns_what_only_the_speaker_vector_tells(tmp_path: Path) -> No
     truth = np.array([labels.index(u.label) for u in test.utterances])
     for phase in (Phase.FLOAT, Phase.INT8):
         model = load(tmp_path).model(phase)
-        right = predict(model, clips, rows).argmax(axis=1) == truth
-        wrong = predict(model, clips, np.roll(rows, 1, axis=0)).argmax(axis=1) == truth
+        right = predict(model, clips, speakers=rows).argmax(axis=1) == truth
+        wrong = predict(model, clips, speakers=np.roll(rows, 1, axis=0)).argmax(axis=1) == truth
         assert right.mean() >= 0.95
         assert wrong.mean() <= 0.05
-        without = predict(model, clips, np.full_like(rows, np.nan))
+        without = predict(model, clips, speakers=np.full_like(rows, np.nan))
         assert np.isfinite(without).all()
         average = model.pooled_statistics()[0][-24:].detach().numpy()
         # Standardization makes the average zero only up to rounding.
         np.testing.assert_allclose(
-            without, predict(model, clips, np.tile(average, (len(rows), 1))), atol=1e-4
+            without, predict(model, clips, speakers=np.tile(average, (len(rows), 1))), atol=1e-4
         )
         some = rows.copy()
         some[0] = np.nan
-        mixed = predict(model, clips, some)
+        mixed = predict(model, clips, speakers=some)
         np.testing.assert_allclose(mixed[0], without[0], atol=1e-5)
-        np.testing.assert_allclose(mixed[1:], predict(model, clips, rows)[1:], atol=1e-5)
+        np.testing.assert_allclose(mixed[1:], predict(model, clips, speakers=rows)[1:], atol=1e-5)
 
 
 def test_crossval_and_fit_take_vectors_by_their_options(
@@ -352,7 +352,8 @@ def test_crossval_and_fit_take_vectors_by_their_options(
         capsys.readouterr().out
     )
     summary = json.loads((out / "crossval.json").read_text())
-    assert set(summary["metrics"]["corpora"]["manifest"]) == {"float", "fake-quant"}
+    forms = set(summary["metrics"]["corpora"]["manifest"]["audio"])
+    assert forms == {"float", "fake-quant", "int8"}
     other = tmp_path / "other"
     other.mkdir()
     _, twice = write_kaldi(other, {k: 2 * v for k, v in kaldiio.load_scp(str(scp)).items()})

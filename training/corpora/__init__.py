@@ -167,6 +167,14 @@ def differences(corpus: str, found: Found) -> list[str]:
     return [f"{what}: {count}, not {right}" for what, count, right in pairs if count != right]
 
 
+def incomplete(corpus: str, found: Found) -> str:
+    """A sentence that says in what the folder differs from the complete corpus; empty if not."""
+    different = differences(corpus, found)
+    if not different or not found.expected:
+        return ""
+    return f"{corpus}: not the complete corpus ({found.expected.source}): {'; '.join(different)}"
+
+
 @cache
 def label_map(corpus: str) -> dict[str, str]:
     """The corpus's own labels and their classes."""
