@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     accuracy.add_argument(
         "--text",
-        choices=("transcript", "asr", "off"),
+        choices=("transcript", "asr", "keywords", "off"),
         help="whose words the bundle reads (default: transcript where it reads and the manifest "
         "has words, else off)",
     )

@@ -25,8 +25,8 @@ from training.metrics import Metrics, measure
 
 log = logging.getLogger(__name__)
 
-TRANSCRIPT, ASR, OFF = "transcript", "asr", "off"
-TEXTS = (TRANSCRIPT, ASR, OFF)
+TRANSCRIPT, ASR, KEYWORDS, OFF = "transcript", "asr", "keywords", "off"
+TEXTS = (TRANSCRIPT, ASR, KEYWORDS, OFF)
 """Whose words a bundle reads: those of the manifest, those it hears itself, none."""
 
 
@@ -89,25 +89,28 @@ def accuracy(
     """
     labels = list(bundle.manifest.labels)
     text = choose_text(bundle, utterances, text)
-    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     result = AccuracyResult([], [], 0, labels, text)
     why = ""
     console = Console(stderr=True)
-    for utterance in track(utterances, "judging utterances", console=console, transient=True):
-        try:
-            if utterance.label not in labels:
-                raise BenchmarkError(f"the bundle has no class {utterance.label!r}")
-            samples, words = inputs(bundle, utterance, text)
-            verdict = _verdict(stream, samples, words)
-        except (BenchmarkError, AudioError) as error:
-            result.skipped += 1
-            # Errors of audio name their file.
-            where = "" if isinstance(error, AudioError) else f"{_name(utterance)}: "
-            why = f"{where}{error}"
-            log.warning("skipped %s", why)
-        else:
-            result.judged.append(utterance)
-            result.verdicts.append(verdict)
+    engine = text if text in (ASR, KEYWORDS) else OFF
+    segment = bundle.manifest.segment.whole()
+    with EmotionStream(bundle, engine, segment=segment, partial_seconds=0, live=False) as stream:
+        stream.wait_ready()
+        for utterance in track(utterances, "judging utterances", console=console, transient=True):
+            try:
+                if utterance.label not in labels:
+                    raise BenchmarkError(f"the bundle has no class {utterance.label!r}")
+                samples, words = inputs(bundle, utterance, text)
+                verdict = _verdict(stream, samples, words)
+            except (BenchmarkError, AudioError) as error:
+                result.skipped += 1
+                # Errors of audio name their file.
+                where = "" if isinstance(error, AudioError) else f"{_name(utterance)}: "
+                why = f"{where}{error}"
+                log.warning("skipped %s", why)
+            else:
+                result.judged.append(utterance)
+                result.verdicts.append(verdict)
     if not result.judged:
         raise BenchmarkError(f"no utterance of the manifest could be judged; the last was {why}")
     return result
@@ -135,8 +138,6 @@ def choose_text(bundle: Bundle, utterances: Sequence[Utterance], asked: str | No
             f"--text {asked}: bundle {bundle.manifest.name} ({bundle.manifest.variant}) reads no "
             "words; use --text off"
         )
-    if asked == ASR:
-        raise BenchmarkError("--text asr: this version of edge_runtime hears no words")
     return asked
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,14 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**asdict(self), "agreeing": self.agreeing.to_dict()}
+        return {
+            "mode": self.mode,
+            "agreeing": self.agreeing.to_dict(),
+            "conflicts": dict(self.conflicts),
+            "heard": self.heard,
+            "sentences": self.sentences,
+            "confusion": {case: dict(counts) for case, counts in self.confusion.items()},
+        }
 
 
 def sentences_of(texts: Sequence[Utterance], count: int, seed: int = 0) -> list[Sentence]:

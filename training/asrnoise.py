@@ -23,9 +23,9 @@ from edge_runtime.text.tokenizer import FIRST_WORD, UNKNOWN, Tokenizer, words
 from training.errors import TrainingError
 
 _PRIOR = 10.0  # occurrences that the rates of all words count for in those of one
-# Of the errors of a recognizer, where only their rate is known: pocketsphinx on 80 neutral clips of
-# RAVDESS made 77 substitutions, 33 deletions and 20 insertions.
-_SHARES = (0.59, 0.25, 0.16)
+# Of the errors of a recognizer, where only their rate is known: of the 480 words of RAVDESS's 80
+# neutral clips pocketsphinx substituted 99, lost 28, and added 3.
+_SHARES = (99 / 130, 28 / 130, 3 / 130)
 
 
 @dataclass

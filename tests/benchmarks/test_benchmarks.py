@@ -99,6 +99,23 @@ def test_texts_and_clips_with_words_are_judged_by_all_they_have(tmp_path: Path) 
     assert result["by_modality"]["text"]["ua"] == 1
 
 
+@pytest.mark.parametrize("engine", ["keywords", "asr"])
+def test_clips_are_judged_by_the_words_that_the_device_hears(
+    bundle: Bundle, engine: str, manifest: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pocketsphinx")
+    out, verdicts = tmp_path / "a.json", tmp_path / "v.csv"
+    arguments = ["--manifest", str(manifest), "--json", str(out), "--predictions", str(verdicts)]
+    assert main(["accuracy", *arguments, "--text", engine]) == 0
+    result = json.loads(out.read_text())
+    assert (result["n"], result["text"]) == (3, engine)
+    if engine == "asr":
+        assert "audio+text" in result["by_modality"]
+    with verdicts.open() as file:
+        modalities = {row["modality"] for row in csv.DictReader(file)}
+    assert modalities == set(result["by_modality"])
+
+
 @pytest.mark.parametrize(
     ("variant", "text", "expected"),
     [

@@ -200,7 +200,7 @@ def test_the_command_trains_on_words(tmp_path: Path, capsys: pytest.CaptureFixtu
     )
     out = tmp_path / "run"
     options = "--variant text+swem --filters 8 --hidden 8 --epochs 2 --qat-epochs 1 --batch 8"
-    options += " --punctuation --punctuation-dropout 0.5"
+    options += " --punctuation --punctuation-dropout 0.5 --asr-noise 0.2"
     arguments = ["fit", f"manifest={manifest}", "--out", str(out), "--vectors", str(file)]
     assert main([*arguments, *options.split()]) == 0
     printed = capsys.readouterr().out
@@ -216,6 +216,9 @@ def test_the_command_trains_on_words(tmp_path: Path, capsys: pytest.CaptureFixtu
         "int8, no marks",
     }
 
+    noisy = [*arguments[:3], str(tmp_path / "no"), "--variant", "text", "--asr-noise", "gone.csv"]
+    assert main(noisy) == 2
+    assert "--asr-noise gone.csv cannot be read" in capsys.readouterr().err
     wrong = [*arguments[:3], str(tmp_path / "no"), "--variant", "text+video"]
     assert main(wrong) == 2
     assert "not a model variant" in capsys.readouterr().err
