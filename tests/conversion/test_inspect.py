@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +35,14 @@ def test_the_head_runs_in_the_delegate_as_a_whole(reports: dict[str, GraphReport
     assert names == {"FULLY_CONNECTED"}  # the ReLU between them is part of the first
 
 
-def test_the_whole_window_has_no_square_root_and_one_operation_outside_the_delegate(
+def test_the_whole_window_has_no_square_root_and_little_outside_the_delegate(
     reports: dict[str, GraphReport],
 ) -> None:
     operations = reports[WHOLE].operations
     assert "SQRT" not in {operation.name for operation in operations}
-    assert [o.name for o in operations if not o.delegated] == ["RSQRT"]
+    # Deviations of each modality, attention of each text scale, what the head reads.
+    outside = Counter(o.name for o in operations if not o.delegated)
+    assert outside <= Counter(RSQRT=2, SOFTMAX=4, CONCATENATION=1)
 
 
 def test_macs_and_weights_are_those_of_the_layers(
