@@ -47,8 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     build.add_argument(
         "--whole",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="add the whole model as one graph over 7.5 s (default: yes)",
+        default=None,
+        help="add the whole model as one graph over 7.5 s (default: if the bundle stays in 6 MB)",
     )
     build.set_defaults(command=_build)
 

@@ -44,6 +44,7 @@ from training.model import MscnnSpu
 from training.run import Run
 
 FORMS = ("int8", "float")
+WHOLE_BYTES = 6_000_000  # what a device shall read at most
 _TOOLS = ("torch", "onnx", "onnx2tf", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 
 
@@ -54,14 +55,14 @@ def build(
     name: str,
     form: str = "int8",
     keywords: Path | None = None,
-    whole: bool = True,
+    whole: bool | None = None,
 ) -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
 
     With `form` "float" the bundle holds float32 ONNX graphs and a float32 embedding table, with
     the quantization-aware weights unrounded: for other runtimes, and to compare with. `keywords`
     is a list of phrases for the device to spot. `whole` adds the whole model as one graph over a
-    window of fixed length.
+    window of fixed length; by default where the int8 bundle stays within `WHOLE_BYTES` with it.
     Raises ConversionError when a step fails or its numbers leave the bounds, or when `out` holds
     something else than a bundle.
     """
@@ -71,12 +72,14 @@ def build(
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         files = _float_graphs(model, work) if form == "float" else _int8_graphs(model, work, target)
-        if whole and form == "float":
+        if whole is not False and form == "float":
             files[WHOLE] = export_part(WHOLE, whole_part(model), work).path
-        elif whole:
-            files[WHOLE] = work / f"{WHOLE}.tflite"
-            files[WHOLE].write_bytes(write_whole(model))
-            target.check(files[WHOLE])
+        elif whole is not False:
+            content = write_whole(model)
+            if whole or _fits(files, len(content), run):
+                files[WHOLE] = work / f"{WHOLE}.tflite"
+                files[WHOLE].write_bytes(content)
+                target.check(files[WHOLE])
         graphs = {role: _describe(path) for role, path in files.items()}
         text = None
         if run.config.parts.text:
@@ -96,6 +99,12 @@ def build(
         (out / MANIFEST).write_text(manifest_to_json(manifest))
         (out / MODEL_CARD).write_text(model_card(manifest))
     _verify(out)
+
+
+def _fits(graphs: dict[str, Path], whole: int, run: Run) -> bool:
+    """Whether the streaming graphs, the whole one and the words stay within `WHOLE_BYTES`."""
+    words = sum(len(word.encode()) + 1 + run.config.embedding for word in run.vocabulary)
+    return whole + words + sum(path.stat().st_size for path in graphs.values()) <= WHOLE_BYTES
 
 
 def _float_graphs(model: MscnnSpu, work: Path) -> dict[str, Path]:

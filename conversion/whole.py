@@ -6,11 +6,11 @@ choice of every scale, which a quantizer that works from one range a tensor cann
 - The weights' own scales, one per filter, bring each filter's maps into a range of its own, at no
   cost: a filter that speaks softly keeps its 8 bits through squares and sums. How far each reaches
   is known from training, which standardizes the statistics and so has their means and deviations.
-- Sums over time are depthwise convolutions, which have a scale per filter as well: 25 steps at a
-  time in the delegate's unrolled kernel, then over those.
+- Means over time begin as depthwise convolutions, which have a scale per filter as well: up to 25
+  steps at a time, for which the delegate has an unrolled kernel. A MEAN over those finishes.
 - Variance is the mean of squares less the squared mean; ReLU maps have means below their
   deviations, so that little is lost in the difference. Its root is v * RSQRT(v): int8 RSQRT runs in
-  tflite-runtime 2.14 and on NPUs, int8 SQRT does not.
+  tflite-runtime 2.14, int8 SQRT does not.
 - Standardization is one more depthwise convolution, straight to the steps that the head reads.
 """
 
@@ -71,7 +71,7 @@ class WholeGraph(nn.Module):
             counted, gain = given["frames_counted"], given["frames_gain"]
             heard = counted.amax()
             audio = [_statistics(maps, counted, gain) for maps in self.audio(frames)]
-            branches["audio"] = torch.cat(audio, dim=1) * heard
+            branches["audio"] = torch.cat(audio, dim=1)
         if parts.text:
             counted, gain = given["words_counted"], given["words_gain"]
             read = counted.amax()
@@ -96,8 +96,8 @@ class WholeGraph(nn.Module):
             if name == "speaker":
                 standard.append(given["speaker"])
             else:
-                values_of = branches[name].reshape(1, width)
-                scaled = (values_of - self.mean[begin:end]) / self.std[begin:end]
+                raw = branches[name].reshape(1, width)
+                scaled = (raw - self.mean[begin:end]) / self.std[begin:end]
                 standard.append(scaled * present[name])
             begin = end
         logits: Tensor = self.head(torch.cat(standard, dim=1))
@@ -168,6 +168,7 @@ class _Whole:
         self.joined: list[int] = []
 
     def write(self) -> bytes:
+        """The file: what is heard, then what is read, then the head."""
         parts, shapes = self.config.parts, inputs(self.config)
         heard = read = None
         queries = keys = None

@@ -106,7 +106,8 @@ class Graph:
         except ImportError as error:
             raise EngineError(f"{self.engine} is installed but does not load: {error}") from error
         except (ValueError, RuntimeError) as error:
-            raise EngineError(f"{self.engine} refuses the graph: {error}") from error
+            message = " ".join(str(error).split())  # on one line
+            raise EngineError(f"{self.engine} refuses the graph: {message}") from error
 
     def __call__(self, *inputs: Array) -> list[Array]:
         """Run once. Inputs and outputs go in the order of `inputs` and `outputs`, by name.
