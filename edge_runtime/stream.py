@@ -304,7 +304,9 @@ class EmotionStream:
         assert self._words is not None
         self._words.end(t)
         if not self._live:
+            start = perf_counter()
             self._words.wait()
+            self._busy -= perf_counter() - start  # nothing is processed here meanwhile
         # Of a long block, as much as it took to find this end: words of what follows come later.
         decided = t + self._segmenter.params.end_ms / 1000
         return self._poll(begin, min(self.time, decided))
