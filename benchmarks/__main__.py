@@ -365,14 +365,15 @@ def _spoken(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.bundle)
     _, held_out = _speech_and_texts(arguments.corpora)
     outcomes = judge_spoken(bundle, sentences_of(held_out, arguments.spoken))
-    columns = ("same class\nUA / WA %", "conflict: as\nthe words %", "as the\nvoice %", "neither %")
-    table = Table("words from", "words heard in", *columns)
+    same, conflict = ("same class\nUA / WA %", "now right,\nnow wrong"), "conflict: as\nthe words %"
+    table = Table("words from", "words\nheard in", *same, conflict, "as the\nvoice %", "neither %")
     for outcome in outcomes:
-        same = outcome.agreeing
+        agreeing = outcome.agreeing
         table.add_row(
             {"off": "none: audio only"}.get(outcome.mode, outcome.mode),
             f"{outcome.heard} of {outcome.sentences}",
-            f"{100 * same.ua:.1f} / {100 * same.wa:.1f}",
+            f"{100 * agreeing.ua:.1f} / {100 * agreeing.wa:.1f}",
+            f"{outcome.helped}, {outcome.harmed}",
             *(f"{100 * outcome.share(side):.0f}" for side in ("words", "voice", "neither")),
         )
     console = Console(width=max(100, Console().width))

@@ -32,7 +32,7 @@ NOT_ENGLISH = ("emodb",)  # corpora whose words the shipped engines do not know
 _BLOCK = SAMPLE_RATE // 10
 _PAUSE = np.zeros(SAMPLE_RATE, np.int16)  # between two clips of a stream
 _SENTENCE_WORDS = 12  # longest sentence that is spoken
-_COST_CLIPS = 40
+_COST_CLIPS = 20
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,10 @@ class Outcome:
     """Sentences of which the mode had any word."""
     sentences: int = 0
     """Sentences in all."""
+    helped: int = 0
+    """Agreeing sentences that are right now and were wrong by the first mode, by sound alone."""
+    harmed: int = 0
+    """Those that were right by that and are wrong now."""
     confusion: dict[str, Counter[str]] = field(default_factory=dict)
     """Of the conflicts: verdicts by "words/voice"."""
 
@@ -108,6 +112,8 @@ class Outcome:
             "conflicts": dict(self.conflicts),
             "heard": self.heard,
             "sentences": self.sentences,
+            "helped": self.helped,
+            "harmed": self.harmed,
             "confusion": {case: dict(counts) for case, counts in self.confusion.items()},
         }
 
@@ -137,7 +143,10 @@ def sentences_of(texts: Sequence[Utterance], count: int, seed: int = 0) -> list[
 def judge_spoken(
     bundle: Bundle, sentences: Sequence[Sentence], modes: Sequence[str] = MODES
 ) -> list[Outcome]:
-    """Verdicts on all sentences by what each mode has of their words, beside their sound."""
+    """Verdicts on all sentences by what each mode has of their words, beside their sound.
+
+    The first mode is what the others are held against. Raises BenchmarkError for another bundle.
+    """
     missing = set(PROSODY) - set(bundle.manifest.labels)
     if missing or "audio+text" not in bundle.manifest.modalities:
         raise BenchmarkError(
@@ -145,14 +154,25 @@ def judge_spoken(
             "and words"
         )
     clips = [s.speak() for s in _tracked(sentences, "speaking")]
-    return [_judge(bundle, sentences, clips, mode) for mode in modes]
+    outcomes: list[Outcome] = []
+    alone: list[str] = []
+    for mode in modes:
+        outcome, verdicts = _judge(bundle, sentences, clips, mode)
+        for sentence, verdict, before in zip(sentences, verdicts, alone or verdicts, strict=True):
+            if sentence.words == sentence.voice:
+                outcome.helped += verdict == sentence.words != before
+                outcome.harmed += before == sentence.words != verdict
+        outcomes.append(outcome)
+        alone = alone or verdicts
+    return outcomes
 
 
 def _judge(
     bundle: Bundle, sentences: Sequence[Sentence], clips: Sequence[Int16], mode: str
-) -> Outcome:
+) -> tuple[Outcome, list[str]]:
+    """What came of it, and the verdict on each sentence."""
     labels = list(bundle.manifest.labels)
-    truth, found = [], []
+    truth, found, verdicts = [], [], []
     outcome = Outcome(mode, measure(np.array([0]), np.array([0]), labels))
     engine = OFF if mode == TRANSCRIPT else mode
     segment = bundle.manifest.segment.whole()
@@ -162,6 +182,7 @@ def _judge(
         for sentence, clip in _tracked(pairs, f"judging, {mode}"):
             event = classify(stream, clip, sentence.text if mode == TRANSCRIPT else "")
             best = max(event.scores, key=lambda label: event.scores[label])
+            verdicts.append(best)
             outcome.sentences += 1
             outcome.heard += bool(event.text)
             if sentence.words == sentence.voice:
@@ -173,7 +194,7 @@ def _judge(
             case = f"{sentence.words}/{sentence.voice}"
             outcome.confusion.setdefault(case, Counter())[best] += 1
     outcome.agreeing = measure(np.array(truth), np.array(found), labels)
-    return outcome
+    return outcome, verdicts
 
 
 def _tracked(items: Sequence[Any], what: str) -> Iterator[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections import deque
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -108,13 +109,15 @@ class EmotionStream:
         self._finished: deque[_Finished] = deque(maxlen=_REVISABLE)
         self._words = None
         self._words_stay = False  # whether those that are not final are not taken back either
-        self._keywords: Path | None = None
+        self._forget_keywords: weakref.finalize[..., EmotionStream] | None = None
         if text != OFF:
             from edge_runtime.text.stream import open_text
 
-            self._keywords = _keyword_file(bundle)
+            keywords = _keyword_file(bundle)
+            if keywords is not None:  # gone with the stream, whether or not that is closed
+                self._forget_keywords = weakref.finalize(self, keywords.unlink, missing_ok=True)
             self._words_stay = text.startswith(GIVEN_SCHEMES)
-            self._words = open_text(text, self._keywords, live, patience)
+            self._words = open_text(text, keywords, live, patience)
         self._dropped = 0
         self._invalid = 0
         self._busy = 0.0
@@ -199,9 +202,8 @@ class EmotionStream:
         if self._words is not None:
             self._words.close()
             self._words = None
-        if self._keywords is not None:
-            self._keywords.unlink(missing_ok=True)
-            self._keywords = None
+        if self._forget_keywords is not None:
+            self._forget_keywords()
 
     def __enter__(self) -> EmotionStream:
         return self
@@ -302,7 +304,9 @@ class EmotionStream:
         assert self._words is not None
         self._words.end(t)
         if not self._live:
+            start = perf_counter()
             self._words.wait()
+            self._busy -= perf_counter() - start  # nothing is processed here meanwhile
         # Of a long block, as much as it took to find this end: words of what follows come later.
         decided = t + self._segmenter.params.end_ms / 1000
         return self._poll(begin, min(self.time, decided))

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class EngineProcess:
             bufsize=0,
             env={**os.environ, "PYTHONPATH": path},
         )
+        # Else subprocess keeps a process that nobody ended, and its pipes, for good.
+        weakref.finalize(self, self._process.kill)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout

@@ -72,6 +72,9 @@ def test_the_spoken_table_has_every_mode(
     assert (found["off"]["heard"], found["transcript"]["heard"]) == (0, 8)
     for row in found.values():
         assert row["agreeing"]["n"] == sum(row["conflicts"].values()) == 4
+        tables = [r["agreeing"]["confusion"] for r in (found["off"], row)]
+        right = [sum(line[i] for i, line in enumerate(table)) for table in tables]
+        assert right[1] - right[0] == row["helped"] - row["harmed"]
     assert "synthetic speech" in capsys.readouterr().out
 
 

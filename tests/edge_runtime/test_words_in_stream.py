@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import os
@@ -308,6 +309,26 @@ def test_what_cannot_give_words_is_refused(reading: Bundle, tmp_path: Path) -> N
         pytest.raises(TextError, match="dictionary lacks zzyzx"),
     ):
         stream.wait_ready()
+    assert not engines()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_nothing_is_left_of_a_stream(
+    reading: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stream = EmotionStream(reading, "keywords")
+    stream.wait_ready()
+    assert len(list(tmp_path.glob("keywords-*"))) == len(engines()) == 1
+    if closed:
+        stream.close()
+        stream.close()
+    del stream
+    gc.collect()
+    assert not list(tmp_path.glob("keywords-*"))
+    deadline = time.monotonic() + 30
+    while engines() and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not engines()
 
 
