@@ -96,7 +96,8 @@ def test_the_whole_window_graph_says_what_streaming_says(case: Case, tmp_path: P
                 else:
                     verdict = recognizer.judge_text(text)
                 found = window.scores(frames if "audio" in modality else None, text)
-                # Random weights leave logits a few steps wide; the deviation over a few words is the difference of two nearly equal int8 values.
+                # Random weights leave logits a few steps wide; the deviation over a few words is
+                # the difference of two nearly equal int8 values.
                 steps = 16 + (16 // len(text.split()) if text else 0)
                 bound = 1e-4 if bundle is exact else steps * step
                 assert verdict is not None
