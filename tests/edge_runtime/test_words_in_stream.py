@@ -241,9 +241,14 @@ def test_a_harmed_engine_costs_words_but_no_verdict(
     if brake:
         brake.join()
     reasons = [s.reason for s in statuses(events)]
-    why = {"kill": "killed by signal 9", "stop": "has not answered for 2 s", "slow": "behind"}
+    # Ten times slower on a busy machine can be as good as silent.
+    why = {
+        "kill": ("killed by signal 9",),
+        "stop": ("has not answered for 2 s",),
+        "slow": ("behind", "has not answered"),
+    }
     down = next(s for s in statuses(events) if "failed" in s.reason)
-    assert why[harm] in down.reason
+    assert any(words in down.reason for words in why[harm])
     assert (down.source, down.wanted) == ("keywords", "asr")
     assert "it is back" in reasons
     assert statuses(events)[-1].source == "asr"
