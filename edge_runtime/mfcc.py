@@ -7,6 +7,7 @@ into chunks, the frames are the same.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -22,8 +23,8 @@ DELTA_SPAN = 2  # frames on each side of a delta
 DELTA_ORDERS = 2  # delta and delta-delta
 LOOKAHEAD = DELTA_SPAN * DELTA_ORDERS  # frames of audio that a finished frame waits for
 _BLOCK = 64  # frames transformed at a time: the work arrays stay inside the CPU's cache
-_GROUP = 16  # frames are padded to a multiple of this: see `_Work`
-_BAND = 32  # frames whose deltas are taken at a time: a banded matrix is the emptier the larger
+_GROUP = 8  # frames in a product: see `_Work`
+_ROWS = 512  # cepstra held until their deltas are taken: long files in constant memory
 _LONGEST_FFT = 1 << 16  # points; beyond, a frame is no longer a moment of speech
 _ENERGY_FLOOR = float(np.finfo(np.float64).eps)  # what python_speech_features puts for a zero
 
@@ -98,7 +99,20 @@ def mfcc(samples: npt.ArrayLike, params: MfccParams = DEFAULT_PARAMS) -> Float32
     ------
     ValueError : samples that are not one-dimensional, not float or int16, or not finite.
     """
-    return MfccStream(params).whole(samples)
+    stream = _idle.stream
+    if stream is None or stream.params != params:
+        stream = _idle.stream = MfccStream(params)
+    stream.reset()  # an interrupt may have left an utterance half done
+    return stream.whole(samples)
+
+
+class _Idle(threading.local):
+    """The stream that `mfcc` uses again: its work arrays need not be made for every clip."""
+
+    stream: MfccStream | None = None
+
+
+_idle = _Idle()
 
 
 def _checked(samples: npt.ArrayLike) -> Int16 | Float32:
@@ -117,7 +131,9 @@ def _checked(samples: npt.ArrayLike) -> Int16 | Float32:
         raise ValueError(f"samples must be float or int16, not {array.dtype}")
     scaled = array.astype(np.float32) * np.float32(32768.0)
     # A sum is not finite as soon as one term is not, and costs no temporary array.
-    if not np.isfinite(scaled.sum()) and not np.isfinite(scaled).all():
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(scaled.sum())
+    if not finite and not np.isfinite(scaled).all():
         raise ValueError("samples hold NaN or infinity")
     return scaled
 
@@ -138,7 +154,7 @@ class MfccStream:
         self._signal = np.zeros(longest, np.float32)  # emphasized, not yet past every window
         windows = np.lib.stride_tricks.sliding_window_view(self._signal, params.window)
         self._windows = windows[:: params.hop]
-        self._work: dict[int, _Work] = {}
+        self._work = _Work(self._transform)
         self._deltas = _Deltas(params.cepstra)
         self.reset()
 
@@ -174,14 +190,17 @@ class MfccStream:
             room = self._signal.size - self._pending
             self._emphasize(signal[:room])
             signal = signal[room:]
-            ready = max(0, (self._pending - params.window) // params.hop + 1)
-            done += self._transform_windows(ready, False, out[done:])
+            self._transform_windows(max(0, (self._pending - params.window) // params.hop + 1))
+            if self._deltas.full:
+                done += self._deltas.take(False, out[done:])
         if final:
             # What no complete window covers is at most one window, padded with zeros.
             self._signal[self._pending : params.window] = 0.0
-            self._transform_windows(frames - self._transformed, True, out[done:])
+            self._transform_windows(frames - self._transformed)
+            self._deltas.take(True, out[done:])
             self.reset()
         else:
+            self._deltas.take(False, out[done:])
             self._emitted = frames
         return out
 
@@ -196,96 +215,95 @@ class MfccStream:
         raw[0] = raw[count]
         self._pending = end
 
-    def _transform_windows(self, count: int, final: bool, out: Float32) -> int:
-        """Cepstra of the first `count` windows of the pending signal, which are used up.
-
-        Writes the frames that this finishes into `out`; returns how many.
-        """
-        if count > 0:
-            padded = -(-count // _GROUP) * _GROUP
-            if padded not in self._work:
-                self._work[padded] = _Work(self._transform, padded)
-            self._work[padded].run(self._windows[:count], self._deltas.place(padded))
-            used = count * self.params.hop
-            left = max(0, self._pending - used)
-            self._signal[:left] = self._signal[used : self._pending]
-            self._pending = left
-            self._transformed += count
-        return self._deltas.append(max(0, count), final, out)
+    def _transform_windows(self, count: int) -> None:
+        """Cepstra of the first `count` windows of the pending signal, which are used up."""
+        if count <= 0:
+            return
+        lane = self._transformed % _GROUP
+        self._deltas.append(self._work.run(self._windows[:count], lane))
+        used = count * self.params.hop
+        left = max(0, self._pending - used)
+        self._signal[:left] = self._signal[used : self._pending]
+        self._pending = left
+        self._transformed += count
 
 
 class _Deltas:
     """Cepstra in, frames of cepstra, deltas and delta-deltas out, as soon as they are known.
 
     python_speech_features takes d_t = sum_n n (c_{t+n} - c_{t-n}) / 10 over n = 1, 2, twice, and
-    repeats the edge of what it is given each time. All three orders are linear in the nine cepstra
-    around a frame: one product with a banded matrix. At an edge, four rows stand for what lies
-    beyond: two repeat the first cepstra, and two are chosen so that the deltas repeat as well.
+    repeats the edge of what it is given each time. Sums of whole rows, always in the same order:
+    a frame has the same bits whatever it is computed together with.
     """
 
     def __init__(self, width: int) -> None:
-        self._rows = np.zeros((LOOKAHEAD + _BLOCK + 2 * LOOKAHEAD, width), np.float32)
-        self._bands, self._edge = _delta_bands()
+        # Of each order the rows from DELTA_SPAN frames before the next frame that goes out.
+        self._cepstra = np.zeros((_ROWS, width), np.float32)
+        self._first = np.zeros((_ROWS, width), np.float32)
+        self._terms = np.zeros((2, _ROWS, width), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._filled = LOOKAHEAD  # the left edge, written when its cepstra are known
+        self._filled = DELTA_SPAN  # the edge before the first frame, written when that is known
+        self._deltas = 0  # rows of `_first`, its own edge included
         self._started = False
 
-    def place(self, count: int) -> Float32:
-        """Where the next `count` cepstra are to be written, before `append` says how many count."""
-        return self._rows[self._filled : self._filled + count]
+    @property
+    def full(self) -> bool:
+        """Whether `take` must come before the next block of cepstra."""
+        return self._filled + _BLOCK + DELTA_SPAN > _ROWS
 
-    def append(self, count: int, final: bool, out: Float32) -> int:
-        """Take `count` rows in; write the frames now known into `out`, return how many."""
-        rows = self._rows
-        self._filled += count
-        if final and self._filled > LOOKAHEAD:
-            end = self._filled
-            rows[end : end + LOOKAHEAD] = rows[end - 1]
-            self._begin()
-            rows[end : end + LOOKAHEAD] = self._edge[::-1, ::-1] @ rows[end - 3 : end]
-            self._filled += LOOKAHEAD
-        ready = self._filled - 2 * LOOKAHEAD
-        if ready <= 0:
-            return 0
-        self._begin()
-        orders = out[:ready].reshape(ready, 1 + DELTA_ORDERS, -1).transpose(1, 0, 2)
-        for start in range(0, ready, _BAND):
-            frames = min(_BAND, ready - start)
-            around = frames + 2 * LOOKAHEAD
-            bands, nearby = self._bands[:, :frames, :around], rows[start : start + around]
-            np.matmul(bands, nearby, out=orders[:, start : start + frames])
-        rows[: 2 * LOOKAHEAD] = rows[ready : self._filled]
-        self._filled = 2 * LOOKAHEAD
-        return ready
-
-    def _begin(self) -> None:
+    def append(self, cepstra: Float32) -> None:
+        """Take the next rows, (n, width) with n from 1 to `_BLOCK`."""
         if not self._started:
             self._started = True
-            self._rows[:LOOKAHEAD] = self._edge @ self._rows[LOOKAHEAD : LOOKAHEAD + 3]
+            self._cepstra[:DELTA_SPAN] = cepstra[0]
+        self._cepstra[self._filled : self._filled + len(cepstra)] = cepstra
+        self._filled += len(cepstra)
 
+    def take(self, final: bool, out: Float32) -> int:
+        """Write the frames now known into the first rows of `out`; returns how many.
 
-@lru_cache(maxsize=1)
-def _delta_bands() -> tuple[Float32, Float32]:
-    """The banded matrices of the three orders, and the rows before the first.
+        With `final` all of them, the last repeated at the edge; `reset` must follow.
+        """
+        if not self._started:
+            return 0
+        cepstra, first, span = self._cepstra, self._first, DELTA_SPAN
+        if final:
+            cepstra[self._filled : self._filled + span] = cepstra[self._filled - 1]
+            self._filled += span
+        known = self._filled - span  # rows with both neighbours
+        begin = max(span, self._deltas)
+        if known <= begin:
+            return 0
+        self._slope(cepstra[begin - span : known + span], first[begin:known])
+        if not self._deltas:
+            first[:span] = first[span]
+        self._deltas = known
+        if final:
+            first[known : known + span] = first[known - 1]
+            self._deltas += span
+        frames = max(0, self._deltas - 2 * span)
+        width = cepstra.shape[1]
+        out[:frames, :width] = cepstra[span : span + frames]
+        out[:frames, width : 2 * width] = first[span : span + frames]
+        self._slope(first[: frames + 2 * span], out[:frames, 2 * width :])
+        self._filled -= frames
+        self._deltas -= frames
+        cepstra[: self._filled] = cepstra[frames : frames + self._filled]
+        first[: self._deltas] = first[frames : frames + self._deltas]
+        return frames
 
-    The first, (3, frames, frames + 8), takes cepstra from four rows before the first frame to four
-    after the last. The second, (4, 3), gives c_-4 to c_-1 from c_0 to c_2: c_-1 = c_-2 = c_0, and
-    c_-3, c_-4 solve d_-1 = d_0 and d_-2 = d_0.
-    """
-    frames = _BAND
-    delta = np.array([-2, -1, 0, 1, 2]) / 10
-    bands = np.zeros((1 + DELTA_ORDERS, frames, frames + 2 * LOOKAHEAD), np.float32)
-    taps = np.zeros((1 + DELTA_ORDERS, 2 * LOOKAHEAD + 1))
-    taps[0, LOOKAHEAD] = 1.0
-    taps[1, DELTA_SPAN : DELTA_SPAN + len(delta)] = delta
-    taps[2] = np.convolve(delta, delta)
-    for frame in range(frames):
-        bands[:, frame, frame : frame + taps.shape[1]] = taps
-    edge = np.array([[2.25, -0.75, -0.5], [1.5, 0.5, -1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
-    return bands, edge.astype(np.float32)
+    def _slope(self, rows: Float32, out: Float32) -> None:
+        """Deltas of `rows`, which have DELTA_SPAN more on both sides than `out`."""
+        count = len(out)
+        near, far = self._terms[:, :count]
+        np.subtract(rows[4:][:count], rows[:count], out=far)
+        np.subtract(rows[3:][:count], rows[1:][:count], out=near)
+        far += far
+        far += near
+        np.multiply(far, np.float32(0.1), out=out)
 
 
 @dataclass(frozen=True)
@@ -304,10 +322,10 @@ class _Transform:
     """Over every B-th sample: (2 G, ceil(window / B)) with G = A / 2 + 1 frequencies, real and
     imaginary row in turn; the other half of the A frequencies is theirs mirrored."""
     second: Float32
-    """Over the B phases, twiddle factors folded in: (G, 2 B, 2 B), real then imaginary in
-    columns (in) and rows (out)."""
+    """Over the B phases, twiddle factors folded in: (2, 1, G, 2 B, B), to the real parts and to
+    the imaginary parts; in the rows both of what the first stage gives."""
     mel: Float32
-    """Power to mel energies, and in the last row the total energy: (mels + 1, G B); the
+    """Power to mel energies, and in the last column the total energy: (G B, mels + 1); the
     periodogram's 1 / fft is folded in."""
     cepstral: Float32
     """Log energies to cepstra, (mels + 1, cepstra): the orthonormal DCT-II times the lifter; its
@@ -315,50 +333,52 @@ class _Transform:
 
 
 class _Work:
-    """The arrays between the stages of `_Transform` for `count` windows, used again and again.
+    """Runs `_Transform` over windows, in arrays that are used again and again.
 
-    From the second stage on, windows are side by side in the last axis, so that every operation
-    runs along whole rows of them. With a multiple of 16 windows OpenBLAS takes the same kernels
-    whatever their number, so that a frame's numbers hardly depend on the frames transformed with
-    it: with AVX-512 not at all, with AVX2 by 4e-5 in features that reach 100.
+    Every product has one fixed shape, of one window or of `_GROUP` windows side by side, in which
+    a window's place is its number in the utterance: a BLAS has other kernels for other shapes and
+    for the edges of a matrix, which round differently. So a frame has the same bits whatever it
+    is computed together with. The products are also too small for a BLAS to use threads.
     """
 
-    def __init__(self, transform: _Transform, count: int) -> None:
+    def __init__(self, transform: _Transform) -> None:
         self._transform = transform
-        groups, double, _ = transform.second.shape
-        phases = double // 2
+        _, _, frequencies, _, phases = transform.second.shape
         blocks = transform.first.shape[1]
-        self._windowed = np.zeros((count, blocks * phases), np.float32)
-        self._blocks = self._windowed.reshape(count, blocks, phases)
-        self._partial = np.empty((count, 2 * groups, phases), np.float32)
-        self._phases = self._partial.reshape(count, groups, double).transpose(1, 2, 0)
-        self._spectrum = np.empty((groups, double, count), np.float32)
-        self._power = np.empty((groups, phases, count), np.float32)
-        self._energies = np.empty((transform.mel.shape[0], count), np.float32)
-        # The same in groups of windows: products so small that no BLAS splits them over threads.
-        self._power_groups = _in_groups(self._power.reshape(groups * phases, count))
-        self._energy_groups = _in_groups(self._energies)
+        groups = _BLOCK // _GROUP + 1  # one more, for a block that begins inside a group
+        in_groups = (groups, _GROUP)
+        self._windowed = np.zeros((*in_groups, blocks * phases), np.float32)
+        self._partial = np.empty((*in_groups, 2 * frequencies, phases), np.float32)
+        self._spectrum = np.empty((2, *in_groups, frequencies * phases), np.float32)
+        self._power = np.empty((*in_groups, frequencies * phases), np.float32)
+        self._energies = np.empty((*in_groups, transform.mel.shape[1]), np.float32)
+        self._cepstra = np.empty((*in_groups, transform.cepstral.shape[1]), np.float32)
+        self._windows = self._windowed.reshape(groups * _GROUP, -1)
+        self._blocks = self._windowed.reshape(*in_groups, blocks, phases)
+        # (groups, frequencies, windows, phases): in the second stage windows stand side by side.
+        self._phases = self._partial.reshape(*in_groups, frequencies, -1).swapaxes(1, 2)
+        self._bins = self._spectrum.reshape(2, *in_groups, frequencies, phases).swapaxes(2, 3)
 
-    def run(self, windows: Float32, out: Float32) -> None:
-        """Windows of the signal (n, window), n <= count, to cepstra: the first n rows of `out`."""
-        transform, spectrum = self._transform, self._spectrum
-        phases = self._power.shape[1]
-        np.multiply(
-            windows, transform.window, out=self._windowed[: len(windows), : windows.shape[1]]
-        )
-        np.matmul(transform.first, self._blocks, out=self._partial)
-        np.matmul(transform.second, self._phases, out=spectrum)
+    def run(self, windows: Float32, lane: int) -> Float32:
+        """Windows of the signal (n, window), n <= `_BLOCK`, to their cepstra, (n, cepstra).
+
+        `lane` is the place of the first in its group. What comes back is overwritten by the next
+        call.
+        """
+        transform, end = self._transform, lane + len(windows)
+        groups = -(-end // _GROUP)
+        spectrum, power = self._spectrum[:, :groups], self._power[:groups]
+        energies, cepstra = self._energies[:groups], self._cepstra[:groups]
+        np.multiply(windows, transform.window, out=self._windows[lane:end, : windows.shape[1]])
+        np.matmul(transform.first, self._blocks[:groups], out=self._partial[:groups])
+        np.matmul(self._phases[:groups], transform.second, out=self._bins[:, :groups])
         np.square(spectrum, out=spectrum)
-        np.add(spectrum[:, :phases], spectrum[:, phases:], out=self._power)
-        np.matmul(transform.mel, self._power_groups, out=self._energy_groups)
-        np.maximum(self._energies, np.float32(_ENERGY_FLOOR), out=self._energies)
-        np.log(self._energies, out=self._energies)
-        np.matmul(self._energies.T, transform.cepstral, out=out)
-
-
-def _in_groups(columns: Float32) -> Float32:
-    """(rows, n) as (n / 16, rows, 16), the same memory."""
-    return columns.reshape(len(columns), -1, _GROUP).transpose(1, 0, 2)
+        np.add(spectrum[0], spectrum[1], out=power)
+        np.matmul(power, transform.mel, out=energies)
+        np.maximum(energies, np.float32(_ENERGY_FLOOR), out=energies)
+        np.log(energies, out=energies)
+        np.matmul(energies, transform.cepstral, out=cepstra)
+        return cepstra.reshape(groups * _GROUP, -1)[lane:end]
 
 
 @lru_cache(maxsize=4)
@@ -371,9 +391,10 @@ def _transform(params: MfccParams) -> _Transform:
     angle = -2 * np.pi * np.outer(groups, blocks) / factor
     first = np.stack([np.cos(angle), np.sin(angle)], axis=1).reshape(-1, len(blocks))
     frequency = groups[:, None] + factor * np.arange(phases)  # (G, B)
-    angle = -2 * np.pi * frequency[:, :, None] * np.arange(phases) / fft
+    angle = -2 * np.pi * np.arange(phases)[:, None] * frequency[:, None] / fft
     cos, sin = np.cos(angle), np.sin(angle)
-    second = np.block([[cos, -sin], [sin, cos]])
+    real, imaginary = np.concatenate([cos, -sin], axis=1), np.concatenate([sin, cos], axis=1)
+    second = np.stack([real, imaginary])[:, None]
     # Mirrored frequencies have the same power; those that occur twice count half each.
     bins = np.minimum(frequency, fft - frequency).reshape(-1)
     occurrences = np.bincount(bins)[bins]
@@ -382,7 +403,7 @@ def _transform(params: MfccParams) -> _Transform:
         np.hamming(params.window).astype(np.float32),
         first.astype(np.float32),
         second.astype(np.float32),
-        np.ascontiguousarray(mel.T, np.float32),
+        mel.astype(np.float32),
         _cepstral(params),
     )
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
+import platform
+import subprocess
+import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +30,6 @@ Float32 = npt.NDArray[np.float32]
 # is beyond 1e-3, and the worst is at 1.6e-3 (AMD EPYC; with numpy's FFT in float32 at 7e-4).
 ORACLE = 1e-3
 WORST = 3e-3
-# One part in a million of features that reach 100. With OpenBLAS's kernels for AVX-512 the frames
-# are the same to the bit, with those for AVX2 (OPENBLAS_CORETYPE=Haswell) within 4e-5.
-REGROUPING = 1e-4
 
 
 def noise(length: int, seed: int, level: float) -> Int16:
@@ -96,13 +99,43 @@ def test_any_cut_of_the_samples_gives_the_same_frames(cuts: list[int]) -> None:
     signal = noise(12_000, 1, 1000)
     whole = mfcc(signal)
     parts = streamed(signal, sorted(cuts))
-    assert parts.shape == whole.shape
-    assert np.abs(parts - whole).max() <= REGROUPING
+    assert np.array_equal(parts, whole)
 
 
 def test_one_sample_at_a_time_gives_the_same_frames() -> None:
     signal = noise(2000, 2, 1000)
-    assert np.abs(streamed(signal, list(range(1, 2000))) - mfcc(signal)).max() <= REGROUPING
+    assert np.array_equal(streamed(signal, list(range(1, 2000))), mfcc(signal))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="names kernels for x86-64")
+@pytest.mark.parametrize(
+    ("kernels", "needs"), [("Prescott", "pni"), ("Haswell", "avx2"), ("SkylakeX", "avx512f")]
+)
+def test_every_kind_of_processor_gives_the_same_frames_for_any_cut(
+    kernels: str, needs: str
+) -> None:
+    """OpenBLAS takes other kernels for other processors; they differ in what rounds alike."""
+    if needs not in Path("/proc/cpuinfo").read_text().split():
+        pytest.skip(f"this processor has no {needs}")
+    program = """
+import numpy as np
+from edge_runtime.mfcc import MfccStream, mfcc
+signal = np.asarray(np.random.default_rng(9).normal(0, 1000, 40_000), np.int16)
+for block in (160, 1234, 1600, 4001, 37_777):
+    stream = MfccStream()
+    frames = [stream.feed(signal[i : i + block]) for i in range(0, signal.size, block)]
+    assert np.array_equal(np.concatenate([*frames, stream.flush()]), mfcc(signal)), block
+"""
+    environment = {**os.environ, "OPENBLAS_CORETYPE": kernels}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+
+def test_threads_do_not_share_what_features_are_computed_in() -> None:
+    signals = [noise(30_000, seed, 1000) for seed in range(8)]
+    expected = [mfcc(signal) for signal in signals]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(mfcc, signals * 4))
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected * 4, strict=True))
 
 
 def test_frames_arrive_as_soon_as_the_lookahead_allows() -> None:
