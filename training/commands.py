@@ -276,7 +276,7 @@ def keywords_command(arguments: argparse.Namespace) -> int:
     texts = [u for u in utterances if u.text and (u.split == "train" or not (u.split or u.path))]
     result = learn(texts, utterances, settings)
     result.write(arguments.out, settings)
-    table = Table("phrase", "tells", "log10 threshold", "found", "false alarms")
+    table = Table("phrase", "tells", "log10 threshold", "found", "alarms an hour", "bits x 1000")
     for entry in result.phrases:
         best = max(entry.phrase.weights, key=lambda label: entry.phrase.weights[label])
         table.add_row(
@@ -284,12 +284,13 @@ def keywords_command(arguments: argparse.Namespace) -> int:
             f"{best} {entry.phrase.weights[best]:.1f}",
             f"{entry.phrase.threshold:.1f}",
             f"{entry.hits} of {entry.spoken}",
-            str(entry.alarms),
+            f"{entry.rate:g}",
+            f"{1000 * entry.bits:.2f}",
         )
     Console().print(table)
     print(
         f"{arguments.out}: {len(result.phrases)} phrases, {len(result.left_out)} candidates left "
-        f"out; {result.hours:.2f} h of real speech, speech with the phrases is synthesized"
+        f"out; {result.hours:.2f} h of real and {result.spoken_hours:.2f} h of synthesized speech"
     )
     return OK
 

@@ -3,15 +3,18 @@ the evidence must be.
 
 Words and short phrases of the training texts are ranked by weighted log-odds with an informative
 Dirichlet prior (Monroe, Colaresi & Quinn 2008, doi 10.1093/pan/mpn018, eq. 16 and 22). Each phrase
-then gets the threshold at which real speech without it sets it off no more than so often an hour,
-from an exponential tail through its highest scores there (peaks over threshold, Coles 2001, ch. 4);
-phrases that are not found again in synthesized sentences at that threshold are left out. The
-sentences are spoken by flite, whose voices are made of recorded speech; with eSpeak's formants only
-2 of 66 phrases were found again.
+then gets the threshold at which speech without it sets it off no more than so often an hour, from
+an exponential tail through its highest scores there (peaks over threshold, Coles 2001, ch. 4): in
+real speech and in synthesized sentences alike. The false alarms that the list as a whole may give
+go where they buy most: each phrase may have as many as raise the information that hearing it gives
+on the class (Shannon's, in bits) by more than elsewhere. Phrases that are not found again in
+synthesized sentences are left out. The sentences are spoken by flite, whose voices are made of
+recorded speech; with eSpeak's formants only 2 of 66 phrases were found again.
 """
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 import multiprocessing
@@ -47,6 +50,9 @@ _LOWEST = -20.0  # log10 of the likelihood ratio from which detections are looke
 _TAIL = 8  # highest false alarms that the tail is fitted to
 _SPREAD = 3.0  # decades that the tail is taken to fall off in, where next to nothing is known of it
 _SENTENCE_WORDS = 12  # longest sentence that is spoken
+_UTTERANCE = 3.0  # seconds in which a phrase is heard or not, for what that tells
+_RATES = tuple(m * 10.0**e for e in (-2, -1, 0, 1) for m in (1, 2, 5))
+"""False alarms an hour that a single phrase may be given."""
 Gram = tuple[str, ...]
 
 
@@ -54,25 +60,25 @@ Gram = tuple[str, ...]
 class KeywordSettings:
     """How the list is learned."""
 
-    count: int = 48
+    count: int = 400
     """Phrases in the list, at most."""
     longest: int = 3
     """Words of a phrase, at most."""
-    min_count: int = 12
+    min_count: int = 10
     """Texts that a phrase must be in."""
-    min_phones: int = 4
+    min_phones: int = 3
     """Phones of a phrase: shorter ones are set off by everything."""
-    min_score: float = 5.0
+    min_score: float = 2.5
     """z-score of the log-odds in the class it tells most for."""
     prior: float = 1000.0
     """Weight of the prior, in words."""
-    alarms: float = 10.0
+    alarms: float = 100.0
     """False alarms an hour of speech, of the whole list."""
-    examples: int = 3
+    examples: int = 6
     """Sentences spoken with each phrase."""
-    negatives: float = 20.0
+    negatives: float = 60.0
     """Minutes of real speech to tune on, at most."""
-    min_hits: float = 0.3
+    min_hits: float = 0.1
     """Share of its sentences in which a phrase must be found."""
     jobs: int = 0
     """Processes; 0 for one per core."""
@@ -90,7 +96,11 @@ class Tuned:
     spoken: int = 0
     """Sentences with it."""
     alarms: int = 0
-    """Times it was heard in real speech, which it is not in."""
+    """Clips of real speech in which it was heard and is not."""
+    rate: float = 0.0
+    """False alarms an hour that its threshold was set for."""
+    bits: float = 0.0
+    """What hearing it, or not, tells about the class of an utterance."""
 
 
 @dataclass
@@ -99,9 +109,11 @@ class KeywordList:
 
     phrases: list[Tuned] = field(default_factory=list)
     left_out: list[Tuned] = field(default_factory=list)
-    """Candidates found too rarely."""
+    """Candidates found too rarely, or that tell less than others."""
     hours: float = 0.0
     """Real speech that the thresholds were tuned on."""
+    spoken_hours: float = 0.0
+    """Synthesized speech that they were tuned on."""
     corpora: tuple[str, ...] = ()
     """Where the texts and the speech come from."""
 
@@ -112,9 +124,9 @@ class KeywordList:
         header = (
             f"# {len(self.phrases)} phrases learned by python -m training keywords from "
             f"{', '.join(self.corpora)}",
-            f"# tuned for {settings.alarms:g} false alarms an hour; on the {self.hours:.2f} h of "
-            f"real speech that was tuned on: {alarms}; found in {hits} of {spoken} synthesized "
-            "sentences",
+            f"# tuned for {settings.alarms:g} false alarms an hour on {self.hours:.2f} h of real "
+            f"and {self.spoken_hours:.2f} h of synthesized speech; heard there: {alarms} in the "
+            f"real speech; found in {hits} of {spoken} synthesized sentences",
             "# phrase, threshold (likelihood ratio), z-score of log-odds by class, pronunciations",
         )
         lines = (*header, *(format_phrase(t.phrase) for t in self.phrases))
@@ -209,41 +221,133 @@ def learn(
     if settings.count < 1 or settings.alarms <= 0 or settings.longest < 1:
         raise TrainingError("--count and --longest must be at least 1, --alarms above 0")
     spare = 1.5  # candidates beyond those wanted: some are not found again
-    phrases = candidates(
-        ((u.text, u.label) for u in texts), settings, round(spare * settings.count)
-    )
+    ranked = [(u.text, u.label) for u in texts]
+    phrases = candidates(ranked, settings, round(spare * settings.count))
     clips = _sample([u for u in speech if u.path is not None], settings.seed)
     if not phrases or not clips:
         what = "phrase in enough texts" if not phrases else "speech to tune on: name a corpus of it"
         raise TrainingError(f"keywords: there is no {what}")
-    tuned = {p.text: Tuned(replace(p, threshold=_LOWEST)) for p in phrases}
-    sentences = _sentences(texts, phrases, settings)
-    spoken, real, hours = _listen([t.phrase for t in tuned.values()], sentences, clips, settings)
-    result = KeywordList(
-        hours=hours,
+    phrases = [replace(phrase, threshold=_LOWEST) for phrase in phrases]
+    heard = _listen(phrases, _sentences(texts, phrases, settings), clips, settings)
+    shares = _shares(ranked, [p.text for p in phrases], settings.prior)
+    options = {p.text: _options(p, heard, shares[p.text]) for p in phrases}
+    found = [p.text for p in phrases if any(_is_found(o, settings) for o in options[p.text])]
+    best = sorted(found, key=lambda text: -max(o.bits for o in options[text]))[: settings.count]
+    chosen = spend({text: options[text] for text in best}, settings.alarms)
+    kept = [chosen[text] for text in best if _is_found(chosen[text], settings)]
+    texts_kept = {entry.phrase.text for entry in kept}
+    return KeywordList(
+        phrases=kept,
+        left_out=[options[p.text][0] for p in phrases if p.text not in texts_kept],
+        hours=heard.real_hours,
+        spoken_hours=heard.spoken_hours,
         corpora=tuple(sorted({f"{u.corpus} ({u.split})" if u.split else u.corpus for u in texts})),
     )
-    for text, entry in tuned.items():
-        _tune(entry, spoken[text], real[text], hours, settings)
-        kept = (
-            entry.hits >= settings.min_hits * entry.spoken and len(result.phrases) < settings.count
+
+
+def spend(options: dict[str, list[Tuned]], alarms: float) -> dict[str, Tuned]:
+    """One option for each phrase, so that all together tell most for `alarms` an hour.
+
+    Greedy, by the bits that a further alarm buys; the first option of each, its cheapest, is taken
+    in any case.
+
+    Parameters
+    ----------
+    options : of each phrase the same phrase at rising rates of false alarms.
+    alarms : an hour, of all together.
+    """
+    chosen = {text: mine[0] for text, mine in options.items()}
+    left = alarms - sum(entry.rate for entry in chosen.values())
+    offers: list[tuple[float, str, int]] = []
+
+    def offer(text: str) -> None:
+        """The best step up from where the phrase stands."""
+        now = chosen[text]
+        steps = [
+            ((now.bits - step.bits) / (step.rate - now.rate), text, index)
+            for index, step in enumerate(options[text])
+            if step.rate > now.rate and step.bits > now.bits
+        ]
+        if steps:
+            heapq.heappush(offers, min(steps))
+
+    for text in options:
+        offer(text)
+    while offers:
+        _, text, index = heapq.heappop(offers)
+        cost = options[text][index].rate - chosen[text].rate
+        if cost <= left:
+            left -= cost
+            chosen[text] = options[text][index]
+            offer(text)
+    return chosen
+
+
+def information(shares: Sequence[float]) -> float:
+    """Bits that an event tells about the class of an utterance, all classes being as likely.
+
+    `shares` are the probabilities of the event in each class, 0 to 1: the mutual information
+    (Cover & Thomas 2006, eq. 2.35).
+    """
+    by_class = np.clip(np.array(shares, float), 1e-12, 1 - 1e-12)
+    mean = by_class.mean()
+    yes, no = by_class * np.log2(by_class / mean), 1 - by_class
+    return float((yes + no * np.log2(no / (1 - mean))).mean())
+
+
+def _options(phrase: Phrase, heard: _Heard, shares: Sequence[float]) -> list[Tuned]:
+    """The phrase with the threshold for each of `_RATES`."""
+    found = heard.spoken[phrase.text]
+    result = []
+    for rate in _RATES:
+        value = max(
+            threshold([x for x in scores if x > _LOWEST], hours, rate)
+            for scores, hours in (
+                (heard.real[phrase.text], heard.real_hours),
+                (heard.others[phrase.text], heard.spoken_hours),
+            )
+            if hours
         )
-        (result.phrases if kept else result.left_out).append(entry)
+        hits = sum(score >= value for score in found)
+        # A third of a hit in one sentence more than there were: few sentences prove little.
+        hit = (hits + 1 / 3) / (len(found) + 1)
+        alarm = 1 - math.exp(-rate * _UTTERANCE / 3600)
+        bits = information([share * hit + (1 - share * hit) * alarm for share in shares])
+        alarms = sum(score >= value for score in heard.real[phrase.text])
+        tuned = replace(phrase, threshold=value)
+        result.append(Tuned(tuned, hits, len(found), alarms, rate, bits))
     return result
 
 
-def _tune(
-    entry: Tuned,
-    spoken: list[float],
-    alarms: list[float],
-    hours: float,
-    settings: KeywordSettings,
-) -> None:
-    """Set the threshold, and measure at it; -infinity stands for not found at all."""
-    value = threshold([a for a in alarms if a > _LOWEST], hours, settings.alarms / settings.count)
-    entry.phrase = replace(entry.phrase, threshold=value)
-    entry.spoken, entry.hits = len(spoken), sum(score >= value for score in spoken)
-    entry.alarms = sum(score >= value for score in alarms)
+def _is_found(entry: Tuned, settings: KeywordSettings) -> bool:
+    """Whether a phrase is heard again often enough."""
+    return entry.hits >= settings.min_hits * entry.spoken and entry.hits > 0
+
+
+def _shares(
+    texts: Sequence[tuple[str, str]], phrases: Sequence[str], prior: float
+) -> dict[str, list[float]]:
+    """Of each phrase the share of texts of each class that have it, drawn towards that of all."""
+    grams = {tuple(phrase.split()) for phrase in phrases}
+    longest = max(map(len, grams))
+    sizes = Counter(label for _, label in texts)
+    counts: dict[str, Counter[Gram]] = {label: Counter() for label in sizes}
+    for text, label in texts:
+        found = words(text)
+        here = {
+            tuple(found[i : i + length])
+            for length in range(1, longest + 1)
+            for i in range(len(found) - length + 1)
+        }
+        counts[label].update(here & grams)
+    result = {}
+    for gram in grams:
+        overall = sum(mine[gram] for mine in counts.values()) / len(texts)
+        result[" ".join(gram)] = [
+            (mine[gram] + prior * overall) / (sizes[label] + prior)
+            for label, mine in counts.items()
+        ]
+    return result
 
 
 def _in_turn(
@@ -368,32 +472,52 @@ def _audio(task: _Task) -> Int16:
     return speech_of(speak_with_flite(task.text, task.voice, task.stretch))
 
 
+class _Heard:
+    """Best scores of each phrase in a clip or sentence, log10, where it is found at all."""
+
+    def __init__(self, phrases: Sequence[str]) -> None:
+        self.spoken: dict[str, list[float]] = {text: [] for text in phrases}
+        """In synthesized sentences with it; -infinity where it is not found."""
+        self.others: dict[str, list[float]] = {text: [] for text in phrases}
+        """In synthesized sentences without it."""
+        self.real: dict[str, list[float]] = {text: [] for text in phrases}
+        """In real speech without it."""
+        self.spoken_hours = 0.0
+        """Length of the synthesized speech."""
+        self.real_hours = 0.0
+        """Length of the real speech."""
+
+
 def _listen(
     phrases: list[Phrase],
     sentences: list[str],
     clips: list[Utterance],
     settings: KeywordSettings,
-) -> tuple[dict[str, list[float]], dict[str, list[float]], float]:
-    """Best scores of each phrase where it is spoken, and where not, and hours of the latter."""
+) -> _Heard:
+    """What the engine makes of all phrases in all sentences and clips."""
     rng = np.random.default_rng(settings.seed)
     tasks = [
-        _Task(text, None, str(rng.choice(FLITE_VOICES)), float(rng.uniform(0.9, 1.2)))
+        _Task(text, None, str(rng.choice(FLITE_VOICES)), float(rng.uniform(0.85, 1.3)))
         for text in sentences
     ]
-    spoken: dict[str, list[float]] = {p.text: [] for p in phrases}
-    real: dict[str, list[float]] = {p.text: [] for p in phrases}
-    seconds = 0.0
+    heard = _Heard([p.text for p in phrases])
     for task, length, best in _outcomes(phrases, [*tasks, *_until(clips, settings)], settings):
         said = tuple(words(task.text))
-        for text in spoken:
-            if _overlap(tuple(text.split()), said) and said:
-                spoken[text].append(best.get(text, -math.inf)) if task.clip is None else None
-            elif task.clip is not None and text in best:
-                real[text].append(best[text])
-        seconds += length if task.clip else 0.0
-    if not seconds:
+        without = heard.others if task.clip is None else heard.real
+        for phrase in phrases:
+            text = phrase.text
+            if said and _overlap(tuple(text.split()), said):
+                if task.clip is None:
+                    heard.spoken[text].append(best.get(text, -math.inf))
+            elif text in best:
+                without[text].append(best[text])
+        if task.clip is None:
+            heard.spoken_hours += length / 3600
+        else:
+            heard.real_hours += length / 3600
+    if not heard.real_hours:
         raise TrainingError("keywords: none of the speech to tune on can be read")
-    return spoken, real, seconds / 3600
+    return heard
 
 
 def _until(clips: list[Utterance], settings: KeywordSettings) -> Iterator[_Task]:
