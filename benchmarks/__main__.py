@@ -365,7 +365,8 @@ def _spoken(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.bundle)
     _, held_out = _speech_and_texts(arguments.corpora)
     outcomes = judge_spoken(bundle, sentences_of(held_out, arguments.spoken))
-    same, conflict = ("same class\nUA / WA %", "now right,\nnow wrong"), "conflict: as\nthe words %"
+    same = ("same class\nUA / WA %", "now right,\nnow wrong", "by chance\np")
+    conflict = "conflict: as\nthe words %"
     table = Table("words from", "words\nheard in", *same, conflict, "as the\nvoice %", "neither %")
     for outcome in outcomes:
         agreeing = outcome.agreeing
@@ -374,6 +375,7 @@ def _spoken(arguments: argparse.Namespace) -> int:
             f"{outcome.heard} of {outcome.sentences}",
             f"{100 * agreeing.ua:.1f} / {100 * agreeing.wa:.1f}",
             f"{outcome.helped}, {outcome.harmed}",
+            f"{outcome.chance:.3f}",
             *(f"{100 * outcome.share(side):.0f}" for side in ("words", "voice", "neither")),
         )
     console = Console(width=max(100, Console().width))
@@ -388,7 +390,7 @@ def _spoken(arguments: argparse.Namespace) -> int:
     console.print(confusion)
     print(
         "synthetic speech: sentences of a development split, each spoken twice by flite, with "
-        "pace, pitch, spread and loudness of its own class and of another"
+        "pace, pitch, spread and loudness of its own class and of another; p: exact sign test"
     )
     _write_json(arguments.json, {"rows": [o.to_dict() for o in outcomes]})
     return OK

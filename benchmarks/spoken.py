@@ -100,6 +100,16 @@ class Outcome:
     confusion: dict[str, Counter[str]] = field(default_factory=dict)
     """Of the conflicts: verdicts by "words/voice"."""
 
+    @property
+    def chance(self) -> float:
+        """How likely a coin is to lean as far as `helped` and `harmed` do: two-sided exact sign
+        test (McNemar's, exact), 0 to 1.
+        """
+        from scipy.stats import binomtest
+
+        changed = self.helped + self.harmed
+        return float(binomtest(self.helped, changed).pvalue) if changed else 1.0
+
     def share(self, what: str) -> float:
         """Of the conflicts, the share that went with "words", "voice" or "neither"."""
         return self.conflicts[what] / max(1, self.conflicts.total())
@@ -114,6 +124,7 @@ class Outcome:
             "sentences": self.sentences,
             "helped": self.helped,
             "harmed": self.harmed,
+            "chance": self.chance,
             "confusion": {case: dict(counts) for case, counts in self.confusion.items()},
         }
 

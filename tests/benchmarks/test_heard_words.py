@@ -76,6 +76,8 @@ def test_the_spoken_table_has_every_mode(
         tables = [r["agreeing"]["confusion"] for r in (found["off"], row)]
         right = [sum(line[i] for i, line in enumerate(table)) for table in tables]
         assert right[1] - right[0] == row["helped"] - row["harmed"]
+        assert 0 < row["chance"] <= 1
+    assert found["off"]["chance"] == 1  # held against itself, nothing changed
     assert "synthetic speech" in capsys.readouterr().out
 
 
