@@ -653,7 +653,9 @@ def _scale_to(high: float) -> Steps:
 
 def _weights(weight: Float64) -> tuple[npt.NDArray[np.int8], Float64]:
     """Weights (O, ...) on the int8 grid of their output channel, and its scales (O,)."""
-    scales = np.abs(weight).reshape(len(weight), -1).max(axis=1).clip(min=1e-12) / INT8_MAX
+    highest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+    # Any scale fits weights that are all zero; their bias is in its steps, and needs large ones.
+    scales = np.where(highest > 0, highest.clip(min=1e-12), 1) / INT8_MAX
     shape = (-1, *[1] * (weight.ndim - 1))
     return np.rint(weight / scales.reshape(shape)).astype(np.int8), scales
 
