@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from benchmarks.peers import Comparison
+from benchmarks.contest import Comparison
 
 
 @dataclass(frozen=True)

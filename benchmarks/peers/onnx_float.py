@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import SECONDS, Contest
+from benchmarks.contest import Contest
+from benchmarks.peers import SECONDS
 from conversion.bundle import build
 from conversion.export import export_part
 from conversion.targets import target_named

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks import guards as module
 from benchmarks.__main__ import main
+from benchmarks.contest import Comparison
 from benchmarks.guards import guards
-from benchmarks.peers import Comparison
 from edge_runtime.bundle import Bundle
 
 STAGES = {"features": {"p50": 0.1, "p95": 9.0}, "graph": {"p50": 0.2, "p95": 9.0}}
