@@ -12,7 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import Comparison
+from benchmarks.contest import Comparison
 from edge_runtime.bench import PERCENTILES
 from edge_runtime.bundle import Manifest
 from training.metrics import Metrics

@@ -187,10 +187,12 @@ _VERSIONS = {
     "FULLY_CONNECTED": 4,
     "MAX_POOL_2D": 2,
     "MEAN": 2,
+    "MINIMUM": 2,
     "MUL": 2,
     "RSQRT": 2,
     "SLICE": 2,
     "SOFTMAX": 2,
     "SUB": 2,
+    "TANH": 2,
     "TRANSPOSE": 2,
 }

@@ -1,70 +1,33 @@
 """What people use today beside ours: timed on the same audio with the same thread count in one run,
 and judged on the same clips and folds.
 
-One file a peer, one line of registration here.
+One file a peer, one line of registration here. What a peer needs is imported when it runs: the
+features are timed in a process that holds nothing else, and it comes through here.
 """
 
 from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from benchmarks.contest import Comparison, medians
 from benchmarks.errors import BenchmarkError
-from edge_runtime import EmotionStream
-from edge_runtime.bench import speechlike_noise
-from edge_runtime.bundle import AUDIO, Bundle
-from edge_runtime.stream import classify
-from training.corpora import load_corpora
-from training.metrics import Metrics
-from training.run import Run
+
+if TYPE_CHECKING:
+    from edge_runtime.bundle import Bundle
+    from training.metrics import Metrics
+    from training.run import Run
 
 log = logging.getLogger(__name__)
 
 SECONDS = 7.5  # the paper's window
-_RUNS, _WARM_UP = 30, 3
 _SLOW_RUNS = 10  # of features that take a tenth of a second and more
 _FORMS = ("int8", "fake-quant")  # the form of ours that is compared: the first that was measured
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two ways to do the same, timed in turn."""
-
-    what: str
-    ours: str
-    peer: str
-    ours_ms: float
-    """Median, ms."""
-    peer_ms: float
-    """Median, ms."""
-
-    def cells(self) -> tuple[str, ...]:
-        """A row of a table: what, ours, peer, their milliseconds, the ratio."""
-        times = (self.ours_ms, self.peer_ms, self.ours_ms / self.peer_ms)
-        return (self.what, self.ours, self.peer, *(f"{value:.2f}" for value in times))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields, and the ratio."""
-        return {**asdict(self), "ratio": round(self.ours_ms / self.peer_ms, 4)}
-
-
-@dataclass(frozen=True)
-class Contest:
-    """What a peer's file gives: the two functions to time."""
-
-    what: str
-    ours: str
-    peer: str
-    run_ours: Callable[[], object]
-    run_peer: Callable[[], object]
 
 
 def compare(bundle: Bundle, run: Run) -> list[Comparison]:
@@ -73,10 +36,12 @@ def compare(bundle: Bundle, run: Run) -> list[Comparison]:
     `run` is the training run that `bundle` was built from.
     """
     from benchmarks.peers import onnx_float, speech_features
+    from edge_runtime.bench import speechlike_noise
 
-    signal = speechlike_noise(SECONDS)
-    contests = [speech_features.contest(signal), *onnx_float.contests(bundle, run)]
-    return [_time(contest) for contest in contests]
+    return [
+        speech_features.compare(speechlike_noise(SECONDS)),
+        *(contest.time() for contest in onnx_float.contests(bundle, run)),
+    ]
 
 
 @dataclass(frozen=True)
@@ -140,6 +105,10 @@ def compare_accuracy(
     jobs : processes at a time; by default one a core.
     """
     from benchmarks.peers import opensmile_sets, speaker_svm, svm
+    from edge_runtime import EmotionStream
+    from edge_runtime.bench import speechlike_noise
+    from edge_runtime.stream import classify
+    from training.corpora import load_corpora
 
     known = [*opensmile_sets.peers(), *speaker_svm.peers()]
     peers = [peer for peer in known if find_spec(peer.package)]
@@ -159,7 +128,7 @@ def compare_accuracy(
     ]
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     signal = speechlike_noise(SECONDS)
-    ours_ms, *peers_ms = _medians(
+    ours_ms, *peers_ms = medians(
         [lambda: classify(stream, signal), *(partial(peer.extract, signal) for peer in peers)],
         _SLOW_RUNS,
     )
@@ -179,6 +148,9 @@ def compare_accuracy(
 
 def _ours(bundle: Bundle, corpora: Sequence[str], ms: float) -> Standing:
     """The figures that a bundle carries."""
+    from edge_runtime.bundle import AUDIO
+    from training.metrics import Metrics
+
     carried = bundle.manifest.metrics.get("corpora", {})
     metrics, folds = {}, {}
     form = ""
@@ -189,23 +161,6 @@ def _ours(bundle: Bundle, corpora: Sequence[str], ms: float) -> Standing:
         if form:
             metrics[name] = Metrics.of(forms[form])
             if "ua_folds" in forms[form]:
-                folds[name] = float(np.mean(forms[form]["ua_folds"]))
+                folds[name] = float(statistics.mean(forms[form]["ua_folds"]))
     who = f"ours: {bundle.manifest.name}, {form or 'int8'}"
     return Standing(who, metrics, folds, ms, bundle.file_bytes())
-
-
-def _time(contest: Contest) -> Comparison:
-    ours, peer = _medians([contest.run_ours, contest.run_peer])
-    return Comparison(contest.what, contest.ours, contest.peer, ours, peer)
-
-
-def _medians(functions: Sequence[Callable[[], object]], runs: int = _RUNS) -> list[float]:
-    """Median ms of each, run in turn, A B A B, so that a machine that slows down slows all."""
-    times: list[list[float]] = [[] for _ in functions]
-    for index in range(_WARM_UP + runs):
-        for function, mine in zip(functions, times, strict=True):
-            begin = perf_counter()
-            function()
-            if index >= _WARM_UP:
-                mine.append(1000 * (perf_counter() - begin))
-    return [statistics.median(mine) for mine in times]

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.peers import SECONDS, Contest
+from benchmarks.contest import Contest
+from benchmarks.peers import SECONDS
 from conversion.bundle import build
+from conversion.export import export_part
 from conversion.targets import target_named
-from edge_runtime.bundle import AUDIO_ENCODER, HEAD, WHOLE, Bundle, load_bundle
+from conversion.whole import whole_part, write_whole
+from edge_runtime.bundle import AUDIO, AUDIO_ENCODER, HEAD, WHOLE, Bundle, load_bundle
 from edge_runtime.graph import Graph
+from training.model import MscnnSpu
 from training.run import Run
+
+AUDIO_ALONE = "whole window, audio alone"
 
 
 def contests(bundle: Bundle, run: Run) -> list[Contest]:
     """The graphs alone, over 7.5 s.
 
     The streaming graphs: the encoder in the bundle's chunks, then the others once. The whole
-    window: the one graph, where the bundle has it.
+    window: the one graph, where the bundle has it; and where that hears and reads, what is left of
+    it without words.
     """
     manifest = bundle.manifest
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "float"
         build(run, folder, target_named(manifest.target), "float", form="float")
         floats = _open(load_bundle(folder))
-    ours = _open(bundle)
+        ours = _open(bundle)
+        mixed = WHOLE in ours and manifest.audio is not None and run.config.variant != AUDIO
+        if mixed:
+            model = audio_alone(run).model()
+            ours[AUDIO_ALONE] = Graph(write_whole(model))
+            floats[AUDIO_ALONE] = Graph(export_part(WHOLE, whole_part(model), Path(work)).path)
     frames = manifest.mfcc.frame_count(round(SECONDS * manifest.mfcc.sample_rate))
     chunks = -(-frames // manifest.audio.chunk_frames) if manifest.audio else 0
 
@@ -54,10 +67,27 @@ def contests(bundle: Bundle, run: Run) -> list[Contest]:
             runner({role: floats[role] for role in roles}),
         )
 
-    found = [versus("graphs", [role for role in ours if role != WHOLE])]
+    found = [versus("graphs", [role for role in ours if role not in (WHOLE, AUDIO_ALONE)])]
     if WHOLE in ours:
-        found.append(versus("whole window", [WHOLE]))
+        alone = run.config.variant == AUDIO
+        found.append(versus(AUDIO_ALONE if alone else "whole window", [WHOLE]))
+    if mixed:
+        found.append(versus(AUDIO_ALONE, [AUDIO_ALONE]))
     return found
+
+
+def audio_alone(run: Run) -> Run:
+    """The run as if its model had the audio branch alone: what it says of audio without words.
+
+    What is missing is zero before the head, so the audio's columns of the head are all it takes.
+    """
+    config = replace(run.config, variant=AUDIO)
+    # The audio branch comes first in whatever is as wide as all branches together.
+    weights = {
+        name: run.weights[name][..., : like.shape[-1]] if like.dim() else run.weights[name]
+        for name, like in MscnnSpu(config).state_dict().items()
+    }
+    return replace(run, config=config, weights=weights, float_weights={}, vocabulary=[])
 
 
 def _open(bundle: Bundle) -> dict[str, Graph]:

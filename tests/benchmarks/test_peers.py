@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.__main__ import main
-from benchmarks.peers import opensmile_sets, speaker_svm
+from benchmarks.peers import onnx_float, opensmile_sets, speaker_svm
 from benchmarks.peers.svm import FeaturePeer, judge
 from edge_runtime.audio.file import read_file
-from edge_runtime.bundle import Bundle
+from edge_runtime.bundle import AUDIO, WHOLE, Bundle, load_bundle
 from training.corpora import Utterance
+from training.data import FeatureSettings
 from training.errors import TrainingError
+from training.fakequant import Phase, set_phase
+from training.model import ModelConfig, MscnnSpu
+from training.run import DEFAULT_RUN, Run, load
 
 SPEAKERS = ("Actor_01", "Actor_12")  # a man and a woman
 
@@ -155,3 +161,32 @@ def test_the_speaker_encoder_is_the_third(clips: list[Path]) -> None:
     assert isinstance(vector, np.ndarray)
     assert vector.shape == (256,)
     assert peer.file_bytes() > 1e7
+
+
+@pytest.fixture
+def run() -> Run:
+    """What the default bundle was built from."""
+    return load(DEFAULT_RUN)
+
+
+def test_audio_alone_is_the_same_model_without_its_words(run: Run) -> None:
+    models = [run.model(), onnx_float.audio_alone(run).model()]
+    heard = torch.randn(3, 200, run.config.features), torch.tensor([200, 120, 60])
+    for model in models:
+        set_phase(model, Phase.FLOAT)
+    with torch.no_grad():
+        whole, alone = (model(*heard) for model in models)
+    # The words are zeros that the larger head adds up: the sum goes by another order.
+    torch.testing.assert_close(alone, whole, atol=1e-5, rtol=0)
+    assert models[1].width == run.config.branches[AUDIO] < models[0].width
+
+
+def test_a_model_without_words_has_one_whole_window(deaf_to_words: Path) -> None:
+    bundle, model = load_bundle(deaf_to_words), MscnnSpu(ModelConfig(filters=8, hidden=(8,)))
+    untrained = Run(model.config, FeatureSettings(), model.state_dict(), model.state_dict())
+    contests = onnx_float.contests(bundle, untrained)
+    assert [c.what for c in contests] == ["graphs", "whole window, audio alone"]
+    steps_alone = {k: v for k, v in bundle.manifest.graphs.items() if k != WHOLE}
+    without = replace(bundle.manifest, graphs=steps_alone)
+    (steps,) = onnx_float.contests(Bundle(without, bundle.contents, "mine"), untrained)
+    assert steps.what == "graphs"

@@ -11,12 +11,14 @@ from random_models import Case, random_case
 
 from conversion.bundle import build
 from conversion.export import AttentionGraph
+from conversion.inspect import inspect_bundle
 from conversion.quantize import float_tensors, tensor_details
 from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
-from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER
+from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER, WHOLE
 from edge_runtime.errors import BundleError
 from edge_runtime.fusion import softmax
+from edge_runtime.mfcc import mfcc
 from edge_runtime.recognizer import Recognizer
 from edge_runtime.stream import classify
 from edge_runtime.window import WholeWindow
@@ -105,6 +107,34 @@ def test_the_whole_window_graph_says_what_streaming_says(case: Case, tmp_path: P
                 difference = np.log(found) - np.log(verdict.scores)
                 np.testing.assert_allclose(difference - difference.mean(), 0, atol=bound)
         assert window.scores(None, "... !") is None
+
+
+def test_a_head_that_reads_one_modality_in_part_says_the_same(tmp_path: Path) -> None:
+    """Rows of the first dense layer that are zero for a branch, or for all, come out in place."""
+    case = random_case(SHAPES["all pairs"], tmp_path / "dense")
+    config, name = case.run.config, "head.layers.0.weight"
+    weight = case.run.weights[name] = case.run.weights[name].clone()
+    places = dict(zip(config.branches, np.cumsum(list(config.branches.values())), strict=True))
+    weight[1::4, places["audio"] :] = 0  # hears alone, every fourth row
+    weight[2::4, : places["audio"]] = 0
+    weight[2::4, places["text"] : places["attention"]] = 0  # reads alone
+    weight[3] = 0
+    build(case.run, tmp_path / "sparse", target_named("raspberry-pi"), "sparse")
+    bundle = load_bundle(tmp_path / "sparse")
+    reports = {report.role: report for report in inspect_bundle(bundle)}
+    dense = [o for o in reports[WHOLE].operations if o.name == "FULLY_CONNECTED"]
+    assert len(dense) == 4  # all; what hears; what reads; the classes
+    assert sum(o.macs for o in dense) < reports[HEAD].macs
+    step = bundle.manifest.graphs[HEAD].outputs[0].scale
+    window, recognizer = WholeWindow(bundle), Recognizer(bundle)
+    for sound, text in zip(case.sounds, case.texts, strict=True):
+        recognizer.feed(sound)
+        verdict, found = recognizer.finish(text), window.scores(mfcc(sound), text)
+        assert verdict is not None
+        assert found is not None
+        difference = np.log(found) - np.log(verdict.scores)
+        bound = (16 + 16 // len(text.split())) * step  # as for any model with random weights
+        np.testing.assert_allclose(difference - difference.mean(), 0, atol=bound)
 
 
 def test_the_second_factor_of_a_product_has_zero_point_zero(case: Case) -> None:

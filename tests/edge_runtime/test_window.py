@@ -31,7 +31,7 @@ def test_real_clips_get_the_verdict_of_the_stream(bundle: Bundle, recordings: li
         assert streamed is not None
         assert whole is not None
         assert whole.argmax() == streamed.scores.argmax()
-        # A few int8 steps of a logit; 0.09 at most on all shared clips.
+        # A few int8 steps of a logit; 0.07 at most on all shared clips.
         np.testing.assert_allclose(whole, streamed.scores, atol=0.1)
 
 
