@@ -111,7 +111,7 @@ def _parity(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from conversion.errors import ConversionError
-    from conversion.parity import FAKE_QUANT, FORMS, INT8, ONNX, TORCH, parity
+    from conversion.parity import FAKE_QUANT, INT8, ONNX, TORCH, WINDOW, parity
     from edge_runtime.bundle import load_bundle
     from training.corpora.manifest import load as load_manifest
     from training.run import load_run_of
@@ -130,7 +130,7 @@ def _parity(arguments: argparse.Namespace) -> int:
         result = parity(bundle, run, utterances, Path(work))
     console = Console()
     table = Table("form", "UA %", "WA %", "same label as int8 %", "largest score difference")
-    for form in FORMS:
+    for form in result.scores:
         metrics = result.metrics(form)
         table.add_row(
             form,
@@ -140,6 +140,12 @@ def _parity(arguments: argparse.Namespace) -> int:
             f"{result.difference(form, INT8):.4f}",
         )
     console.print(table)
+    if WINDOW in result.scores:
+        console.print(
+            f"whole window against streaming: same label on "
+            f"{100 * result.agreement(WINDOW, INT8):.2f} % of the {result.metrics(WINDOW).n} clips "
+            "that it holds"
+        )
     console.print(
         f"{len(utterances)} clips; float torch against ONNX Runtime: same label "
         f"{100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against int8: "

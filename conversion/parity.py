@@ -15,12 +15,13 @@ from conversion.bundle import build
 from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
-from edge_runtime.bundle import AUDIO, Bundle
+from edge_runtime.bundle import AUDIO, WHOLE, WINDOW_FRAMES, Bundle
 from edge_runtime.fusion import softmax
 from edge_runtime.mfcc import mfcc
 from edge_runtime.segment import speech_of
 from edge_runtime.stream import classify
 from edge_runtime.text.tokenizer import Tokenizer
+from edge_runtime.window import WholeWindow
 from training.corpora import Utterance
 from training.fakequant import Phase, set_phase
 from training.fit import predict
@@ -31,7 +32,8 @@ from training.text import encode
 Float32 = npt.NDArray[np.float32]
 
 TORCH, ONNX, FAKE_QUANT, INT8 = "float torch", "float ONNX Runtime", "fake-quant", "int8 device"
-FORMS = (TORCH, ONNX, FAKE_QUANT, INT8)
+WINDOW = "int8 whole window"
+FORMS = (TORCH, ONNX, FAKE_QUANT, WINDOW, INT8)
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,31 @@ class Parity:
     """Scores of every form of one model on the same clips."""
 
     scores: dict[str, Float32]
-    """Form to probabilities (n, classes)."""
+    """Form to probabilities (n, classes); NaN for an utterance that a window does not hold, and
+    no window where the bundle has none."""
     truth: npt.NDArray[np.int64]
     labels: list[str]
 
     def agreement(self, one: str, other: str) -> float:
         """Share of clips on which two forms name the same class."""
-        return float((self.scores[one].argmax(axis=1) == self.scores[other].argmax(axis=1)).mean())
+        here = self._both(one, other)
+        labels = [self.scores[form][here].argmax(axis=1) for form in (one, other)]
+        return float((labels[0] == labels[1]).mean())
 
     def difference(self, one: str, other: str) -> float:
         """Largest difference of a probability between two forms."""
-        return float(np.abs(self.scores[one] - self.scores[other]).max())
+        here = self._both(one, other)
+        return float(np.abs(self.scores[one][here] - self.scores[other][here]).max())
 
     def metrics(self, form: str) -> Metrics:
         """Accuracy of one form on these clips."""
-        return measure(self.truth, self.scores[form].argmax(axis=1), self.labels)
+        here = self._both(form, form)
+        return measure(self.truth[here], self.scores[form][here].argmax(axis=1), self.labels)
+
+    def _both(self, one: str, other: str) -> npt.NDArray[np.bool_]:
+        """Clips that both forms judged."""
+        judged = np.isfinite(self.scores[one]) & np.isfinite(self.scores[other])
+        return np.asarray(judged.all(axis=1))
 
 
 def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) -> Parity:
@@ -74,17 +86,22 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
     streams = {INT8: _stream(bundle), ONNX: _stream(load_bundle(work / "float"))}
     models = {TORCH: run.model(), FAKE_QUANT: run.model()}
     set_phase(models[TORCH], Phase.FLOAT)
+    window = WholeWindow(bundle) if WHOLE in bundle.manifest.graphs else None
     reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
-    rows: dict[str, list[Any]] = {form: [] for form in FORMS}
+    rows: dict[str, list[Any]] = {form: [] for form in FORMS if form != WINDOW or window}
     for utterance in track(utterances, "comparing", console=Console(stderr=True), transient=True):
         samples = read_file(utterance.audio, utterance.start, utterance.end)
         for form, stream in streams.items():
             event = classify(stream, samples, utterance.text)
             rows[form].append(list(event.scores.values()))
+        raw = mfcc(speech_of(samples, bundle.manifest.segment), bundle.manifest.mfcc)
+        if window:
+            whole = window.scores(raw, utterance.text) if len(raw) <= WINDOW_FRAMES else None
+            rows[WINDOW].append([np.nan] * len(event.scores) if whole is None else whole)
         temperature = bundle.manifest.calibration[event.modality].temperature
         features = tokens = None
         if run.config.parts.audio:
-            features = [mfcc(speech_of(samples, bundle.manifest.segment), bundle.manifest.mfcc)]
+            features = [raw]
         if event.modality != AUDIO:
             tokens = encode([utterance], reader)
         for form, model in models.items():

@@ -14,6 +14,7 @@ from conversion import export
 from conversion.__main__ import main
 from conversion.errors import ConversionError
 from conversion.export import CHUNK_FRAMES, chunk_frames, export_onnx, to_tflite
+from conversion.parity import INT8, WINDOW, Parity
 from conversion.quantize import float_tensors, learned_ranges, quantize, tensor_details
 from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
@@ -259,9 +260,24 @@ def test_parity_prints_every_form_and_its_agreement(
     assert main(["parity", str(built), "--run", str(run_folder), "--manifest", str(csv)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "float torch against ONNX Runtime: same label 100.00 %" in out
-    for form in ("float torch", "float ONNX Runtime", "fake-quant", "int8 device"):
+    forms = ["float torch", "float ONNX Runtime", "fake-quant", "int8 device"]
+    whole = "whole" in load_bundle(built).manifest.graphs
+    for form in [*forms, *["int8 whole window", "clips that it holds"] * whole]:
         assert form in out
     assert "6 clips" in out
+
+
+def test_parity_leaves_out_what_a_window_does_not_hold() -> None:
+    even, other, sure, none = [0.5, 0.5], [0.4, 0.6], [0.9, 0.1], [np.nan, np.nan]
+    scores = {INT8: [sure, sure, even], WINDOW: [sure, other, none]}
+    found = Parity(
+        {form: np.array(rows, np.float32) for form, rows in scores.items()},
+        np.array([0, 0, 1]),
+        ["happy", "sad"],
+    )
+    assert found.agreement(WINDOW, INT8) == 0.5
+    assert found.difference(WINDOW, INT8) == pytest.approx(0.5)
+    assert (found.metrics(WINDOW).n, found.metrics(INT8).n) == (2, 3)
 
 
 @pytest.mark.parametrize(
