@@ -232,78 +232,77 @@ class _Deltas:
     """Cepstra in, frames of cepstra, deltas and delta-deltas out, as soon as they are known.
 
     python_speech_features takes d_t = sum_n n (c_{t+n} - c_{t-n}) / 10 over n = 1, 2, twice, and
-    repeats the edge of what it is given each time. Sums of whole rows, always in the same order:
-    a frame has the same bits whatever it is computed together with.
+    repeats the edge of what it is given each time. All three orders are linear in the nine cepstra
+    around a frame: one small product a frame, always of the same shape (see `_Work`). At an edge,
+    four rows stand for what lies beyond: two repeat the first cepstra, and two are chosen so that
+    the deltas repeat as well.
     """
 
     def __init__(self, width: int) -> None:
-        # Of each order the rows from DELTA_SPAN frames before the next frame that goes out.
-        self._cepstra = np.zeros((_ROWS, width), np.float32)
-        self._first = np.zeros((_ROWS, width), np.float32)
-        self._terms = np.zeros((2, _ROWS, width), np.float32)
+        self._rows = np.zeros((_ROWS, width), np.float32)
+        self._taps, self._edge = _delta_taps()
+        around = np.lib.stride_tricks.sliding_window_view(self._rows, self._taps.shape[1], axis=0)
+        self._around = around.swapaxes(1, 2)  # (frames, nine rows, width)
         self.reset()
 
     def reset(self) -> None:
         """Forget all rows."""
-        self._filled = DELTA_SPAN  # the edge before the first frame, written when that is known
-        self._deltas = 0  # rows of `_first`, its own edge included
+        self._filled = LOOKAHEAD  # the left edge, written when its cepstra are known
         self._started = False
 
     @property
     def full(self) -> bool:
         """Whether `take` must come before the next block of cepstra."""
-        return self._filled + _BLOCK + DELTA_SPAN > _ROWS
+        return self._filled + _BLOCK + LOOKAHEAD > _ROWS
 
     def append(self, cepstra: Float32) -> None:
         """Take the next rows, (n, width) with n from 1 to `_BLOCK`."""
-        if not self._started:
-            self._started = True
-            self._cepstra[:DELTA_SPAN] = cepstra[0]
-        self._cepstra[self._filled : self._filled + len(cepstra)] = cepstra
+        self._rows[self._filled : self._filled + len(cepstra)] = cepstra
         self._filled += len(cepstra)
 
     def take(self, final: bool, out: Float32) -> int:
         """Write the frames now known into the first rows of `out`; returns how many.
 
-        With `final` all of them, the last repeated at the edge; `reset` must follow.
+        With `final` all of them; `reset` must follow.
         """
-        if not self._started:
+        rows = self._rows
+        if final and self._filled > LOOKAHEAD:
+            end = self._filled
+            rows[end : end + LOOKAHEAD] = rows[end - 1]
+            self._begin()
+            rows[end : end + LOOKAHEAD] = self._edge[::-1, ::-1] @ rows[end - 3 : end]
+            self._filled += LOOKAHEAD
+        frames = self._filled - 2 * LOOKAHEAD
+        if frames <= 0:
             return 0
-        cepstra, first, span = self._cepstra, self._first, DELTA_SPAN
-        if final:
-            cepstra[self._filled : self._filled + span] = cepstra[self._filled - 1]
-            self._filled += span
-        known = self._filled - span  # rows with both neighbours
-        begin = max(span, self._deltas)
-        if known <= begin:
-            return 0
-        self._slope(cepstra[begin - span : known + span], first[begin:known])
-        if not self._deltas:
-            first[:span] = first[span]
-        self._deltas = known
-        if final:
-            first[known : known + span] = first[known - 1]
-            self._deltas += span
-        frames = max(0, self._deltas - 2 * span)
-        width = cepstra.shape[1]
-        out[:frames, :width] = cepstra[span : span + frames]
-        out[:frames, width : 2 * width] = first[span : span + frames]
-        self._slope(first[: frames + 2 * span], out[:frames, 2 * width :])
-        self._filled -= frames
-        self._deltas -= frames
-        cepstra[: self._filled] = cepstra[frames : frames + self._filled]
-        first[: self._deltas] = first[frames : frames + self._deltas]
+        self._begin()
+        orders = out[:frames].reshape(frames, 1 + DELTA_ORDERS, -1)
+        np.matmul(self._taps, self._around[:frames], out=orders)
+        rows[: 2 * LOOKAHEAD] = rows[frames : self._filled]
+        self._filled = 2 * LOOKAHEAD
         return frames
 
-    def _slope(self, rows: Float32, out: Float32) -> None:
-        """Deltas of `rows`, which have DELTA_SPAN more on both sides than `out`."""
-        count = len(out)
-        near, far = self._terms[:, :count]
-        np.subtract(rows[4:][:count], rows[:count], out=far)
-        np.subtract(rows[3:][:count], rows[1:][:count], out=near)
-        far += far
-        far += near
-        np.multiply(far, np.float32(0.1), out=out)
+    def _begin(self) -> None:
+        if not self._started:
+            self._started = True
+            self._rows[:LOOKAHEAD] = self._edge @ self._rows[LOOKAHEAD : LOOKAHEAD + 3]
+
+
+@lru_cache(maxsize=1)
+def _delta_taps() -> tuple[Float32, Float32]:
+    """What the three orders take from the cepstra around a frame, and the rows before the first.
+
+    The first, (3, 9), takes cepstra from four rows before the frame to four after it. The second,
+    (4, 3), gives c_-4 to c_-1 from c_0 to c_2: c_-1 = c_-2 = c_0, and c_-3, c_-4 solve
+    d_-1 = d_0 and d_-2 = d_0.
+    """
+    delta = np.array([-2, -1, 0, 1, 2]) / 10
+    taps = np.zeros((1 + DELTA_ORDERS, 2 * LOOKAHEAD + 1), np.float32)
+    taps[0, LOOKAHEAD] = 1.0
+    taps[1, DELTA_SPAN : DELTA_SPAN + len(delta)] = delta
+    taps[2] = np.convolve(delta, delta)
+    edge = np.array([[2.25, -0.75, -0.5], [1.5, 0.5, -1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    return taps, edge.astype(np.float32)
 
 
 @dataclass(frozen=True)

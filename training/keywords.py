@@ -71,7 +71,7 @@ class KeywordSettings:
     min_score: float = 2.5
     """z-score of the log-odds in the class it tells most for."""
     prior: float = 1000.0
-    """Weight of the prior, in words."""
+    """Weight of the prior, in words for the ranking and in texts for the shares of a class."""
     alarms: float = 100.0
     """False alarms an hour of speech, of the whole list."""
     examples: int = 6
