@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from benchmarks.peers.speech_features import reference
 from edge_runtime.mfcc import DEFAULT_PARAMS, SAMPLE_RATE, MfccParams, MfccStream, mfcc
 
+SAME_FRAMES = Path(__file__).parents[1] / "same_frames.py"
 Int16 = npt.NDArray[np.int16]
 Float32 = npt.NDArray[np.float32]
 
@@ -117,17 +118,8 @@ def test_every_kind_of_processor_gives_the_same_frames_for_any_cut(
     """OpenBLAS takes other kernels for other processors; they differ in what rounds alike."""
     if needs not in Path("/proc/cpuinfo").read_text().split():
         pytest.skip(f"this processor has no {needs}")
-    program = """
-import numpy as np
-from edge_runtime.mfcc import MfccStream, mfcc
-signal = np.asarray(np.random.default_rng(9).normal(0, 1000, 40_000), np.int16)
-for block in (160, 1234, 1600, 4001, 37_777):
-    stream = MfccStream()
-    frames = [stream.feed(signal[i : i + block]) for i in range(0, signal.size, block)]
-    assert np.array_equal(np.concatenate([*frames, stream.flush()]), mfcc(signal)), block
-"""
     environment = {**os.environ, "OPENBLAS_CORETYPE": kernels}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    subprocess.run([sys.executable, str(SAME_FRAMES)], env=environment, check=True)
 
 
 def test_threads_do_not_share_what_features_are_computed_in() -> None:
