@@ -31,18 +31,25 @@ TIMEOUT = 600  # seconds; an emulated interpreter takes long to start
 DECIMALS = 4  # of the scores in an event
 
 
-def enter(*command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def run(command: list[str], given: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    """Run a command with a file as its standard input.
+
+    A pipe gives what has arrived; on a busy machine it would decide when events come.
+    """
+    with (given or Path(os.devnull)).open("rb") as stdin:
+        return subprocess.run(command, stdin=stdin, capture_output=True, timeout=TIMEOUT)
+
+
+def enter(*command: str, given: Path | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run a command of the wheel's environment in the arm64 root, away from our environment."""
-    return subprocess.run(
+    return run(
         [
             *("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"),
             *("chroot", os.environ["EDGE_EMOTION_ARM64_ROOT"]),
             f"{os.environ['EDGE_EMOTION_ARM64_VENV']}/bin/{command[0]}",
             *command[1:],
         ],
-        input=stdin,
-        capture_output=True,
-        timeout=TIMEOUT,
+        given,
     )
 
 
@@ -105,23 +112,18 @@ def test_doctor_finds_nothing_wrong() -> None:
 
 def test_frames_do_not_depend_on_how_samples_are_cut() -> None:
     """OpenBLAS has other kernels there, which round in other places."""
-    program = (REPOSITORY / "tests" / "same_frames.py").read_bytes()
-    result = enter("python", "-", stdin=program)
+    result = enter("python", "-", given=REPOSITORY / "tests" / "same_frames.py")
     assert result.returncode == 0, result.stderr.decode()
 
 
 @pytest.mark.parametrize("clip", clips())
-def test_stream_agrees_with_this_machine(clip: np.ndarray) -> None:
-    pcm = np.concatenate([clip, SILENCE]).astype("<i2").tobytes()
+def test_stream_agrees_with_this_machine(clip: np.ndarray, tmp_path: Path) -> None:
+    pcm = tmp_path / "clip.pcm"
+    pcm.write_bytes(np.concatenate([clip, SILENCE]).astype("<i2").tobytes())
     command = ("run", "--stdin", "--out", "jsonl")
-    here = subprocess.run(
-        [str(Path(sys.executable).with_name("edge-emotion")), *command],
-        input=pcm,
-        capture_output=True,
-        check=True,
-        timeout=TIMEOUT,
-    )
-    there = enter("edge-emotion", *command, stdin=pcm)
+    here = run([str(Path(sys.executable).with_name("edge-emotion")), *command], pcm)
+    assert here.returncode == 0, here.stderr.decode()
+    there = enter("edge-emotion", *command, given=pcm)
     assert there.returncode == 0, there.stderr.decode()
 
     expected, found = emotions(here.stdout), emotions(there.stdout)
