@@ -182,8 +182,7 @@ def candidates(
     for text, label in texts:
         found = words(text)
         for length, by_class in enumerate(counts, 1):
-            grams = {tuple(found[i : i + length]) for i in range(len(found) - length + 1)}
-            by_class[label].update(grams)
+            by_class[label].update(_grams(found, length))
     scores: dict[Gram, dict[str, float]] = {}
     for by_class in counts:
         scores.update(log_odds(dict(by_class), settings.prior, settings.min_count))
@@ -334,12 +333,8 @@ def _shares(
     counts: dict[str, Counter[Gram]] = {label: Counter() for label in sizes}
     for text, label in texts:
         found = words(text)
-        here = {
-            tuple(found[i : i + length])
-            for length in range(1, longest + 1)
-            for i in range(len(found) - length + 1)
-        }
-        counts[label].update(here & grams)
+        for length in range(1, longest + 1):
+            counts[label].update(_grams(found, length) & grams)
     result = {}
     for gram in grams:
         overall = sum(mine[gram] for mine in counts.values()) / len(texts)
@@ -394,6 +389,11 @@ class _Pronouncer:
                 found = lacking[word] = self._synthesizer.pronounce(word)
             phones += len(found.split())
         return phones, lacking
+
+
+def _grams(said: Sequence[str], length: int) -> set[Gram]:
+    """Every run of `length` words, once."""
+    return {tuple(said[i : i + length]) for i in range(len(said) - length + 1)}
 
 
 def _overlap(one: Gram, other: Gram) -> bool:
