@@ -159,7 +159,7 @@ def _accuracy(arguments: argparse.Namespace) -> int:
     if arguments.predictions:
         result.write_predictions(arguments.predictions)
     if arguments.plot:
-        from training.report import plot_confusion
+        from training.evaluate.report import plot_confusion
 
         plot_confusion(
             [(f"{bundle.manifest.name}, {arguments.manifest.stem}", metrics)], arguments.plot
@@ -431,7 +431,7 @@ def _faults(arguments: argparse.Namespace) -> int:
 def _speech_and_texts(corpora: list[str]) -> tuple[list[Utterance], list[Utterance]]:
     """All utterances, and those of development splits."""
     from training.corpora import load_corpora
-    from training.folds import official_split
+    from training.data.folds import official_split
 
     utterances = [u for found in load_corpora(corpora).values() for u in found.utterances]
     split = official_split([u for u in utterances if u.text and u.split])

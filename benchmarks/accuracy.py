@@ -18,10 +18,10 @@ from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import AudioError
 from edge_runtime.events import EmotionEvent
-from edge_runtime.mfcc import Int16
+from edge_runtime.pcm import Int16
 from edge_runtime.stream import classify
 from training.corpora import Utterance
-from training.metrics import Metrics, measure
+from training.evaluate.metrics import Metrics, measure
 
 log = logging.getLogger(__name__)
 

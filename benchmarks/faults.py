@@ -17,7 +17,7 @@ import numpy as np
 from edge_runtime import EmotionStream
 from edge_runtime.bundle import Bundle
 from edge_runtime.events import EmotionEvent, Event, RevisedEvent, TextStatusEvent
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 HARMS = ("none", "killed", "stopped", "slowed ten-fold")
 _BLOCK = SAMPLE_RATE // 10

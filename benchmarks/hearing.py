@@ -15,17 +15,19 @@ from rich.progress import track
 from benchmarks.errors import BenchmarkError
 from edge_runtime import EmotionStream
 from edge_runtime.audio.file import read_file
-from edge_runtime.bundle import KEYWORDS, Bundle
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.bundle import Bundle
+from edge_runtime.manifest import KEYWORDS
+from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.segment import speech_of
 from edge_runtime.text import OFF
-from edge_runtime.text.keywords import Keywords
+from edge_runtime.text.engines.keywords import Keywords
 from edge_runtime.text.phrases import Phrase, read_keywords
-from edge_runtime.text.tokenizer import words
-from training.asrnoise import Confusions, read_confusions
+from edge_runtime.tokenizer import words
 from training.corpora import Utterance
-from training.speech import FLITE_VOICES, speak_with_flite
-from training.transcribe import TranscribeSettings, transcribe
+from training.speech.settings import TranscribeSettings
+from training.speech.synthesis import FLITE_VOICES, speak_with_flite
+from training.speech.transcribe import transcribe
+from training.words.asrnoise import Confusions, read_confusions
 
 MODES = (OFF, "keywords", "asr")
 NOT_ENGLISH = ("emodb",)  # corpora whose words the shipped engines do not know

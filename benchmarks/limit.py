@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from conversion.export import Exported, to_tflite
 from conversion.inspect import inspect_graph
 from conversion.quantize import quantize
-from edge_runtime.bundle import AUDIO_ENCODER, Bundle
+from edge_runtime.bundle import Bundle
 from edge_runtime.graph import Graph
+from edge_runtime.manifest import AUDIO_ENCODER
 
 _CHANNELS, _PIXELS = 512, 512  # 134 million MACs: milliseconds, in which a call's cost is lost
 _RUNS, _WARM_UP = 30, 5

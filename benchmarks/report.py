@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks.contest import Comparison
 from edge_runtime.bench import PERCENTILES
-from edge_runtime.bundle import Manifest
-from training.metrics import Metrics
-from training.report import plot_confusion
+from edge_runtime.manifest import Manifest
+from training.evaluate.metrics import Metrics
+from training.evaluate.report import plot_confusion
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #22313f; max-width: 52rem; margin: 2rem auto;

@@ -22,13 +22,13 @@ from rich.progress import track
 from benchmarks.errors import BenchmarkError
 from edge_runtime import EmotionStream
 from edge_runtime.bundle import Bundle
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.stream import classify
 from edge_runtime.text import OFF
-from edge_runtime.text.tokenizer import words
+from edge_runtime.tokenizer import words
 from training.corpora import Utterance
-from training.metrics import Metrics, measure
-from training.speech import FLITE_F0, speak_with_flite
+from training.evaluate.metrics import Metrics, measure
+from training.speech.synthesis import FLITE_F0, speak_with_flite
 
 TRANSCRIPT = "transcript"
 MODES = (OFF, "keywords", "asr", TRANSCRIPT)

@@ -18,11 +18,13 @@ from conversion.quantize import learned_ranges, quantize
 from conversion.targets import Target
 from conversion.whole import whole_part, write_whole
 from edge_runtime import __version__
-from edge_runtime.bundle import (
+from edge_runtime.bundle import MODEL_CARD, load_bundle
+from edge_runtime.embedding import EmbeddingTable
+from edge_runtime.graph import Graph, TensorSpec
+from edge_runtime.manifest import (
     EMBEDDINGS,
     KEYWORDS,
     MANIFEST,
-    MODEL_CARD,
     TEXT_ENCODER,
     VOCABULARY,
     WHOLE,
@@ -33,15 +35,12 @@ from edge_runtime.bundle import (
     GraphSpec,
     Manifest,
     TextPart,
-    load_bundle,
     manifest_to_json,
 )
-from edge_runtime.graph import Graph, TensorSpec
-from edge_runtime.text.embedding import EmbeddingTable
-from edge_runtime.text.tokenizer import FIRST_WORD
-from training.embeddings import table_in_range
-from training.model import MscnnSpu
+from edge_runtime.tokenizer import FIRST_WORD
+from training.network.model import MscnnSpu
 from training.run import Run
+from training.words.embeddings import table_in_range
 
 FORMS = ("int8", "float")
 WHOLE_BYTES = 6_000_000  # what a device shall read at most

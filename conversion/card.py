@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_runtime.bundle import AUDIO, Manifest
+from edge_runtime.manifest import AUDIO, Manifest
 
 
 def model_card(manifest: Manifest) -> str:

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from conversion.errors import ConversionError
-from edge_runtime.bundle import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
-from edge_runtime.fusion import MASKED_SCORE
 from edge_runtime.graph import Graph
-from training.model import STATISTICS, MscnnSpu
+from edge_runtime.manifest import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
+from edge_runtime.model.fusion import MASKED_SCORE
+from training.network.config import STATISTICS
+from training.network.model import MscnnSpu
 
 Float32 = npt.NDArray[np.float32]
 

@@ -21,7 +21,7 @@ from conversion.errors import ConversionError
 from conversion.flatbuffer import FILE_IDENTIFIER
 from edge_runtime.bundle import Bundle
 from edge_runtime.graph import Graph
-from edge_runtime.process import native_stderr_silenced
+from edge_runtime.system import native_stderr_silenced
 
 _ALIGNMENT = 16  # bytes between tensors of the arena, as in TensorFlow Lite for Microcontrollers
 _RUNS, _WARM_UP = 40, 5

@@ -15,19 +15,20 @@ from conversion.bundle import build
 from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
-from edge_runtime.bundle import AUDIO, WHOLE, WINDOW_FRAMES, Bundle
-from edge_runtime.fusion import softmax
+from edge_runtime.bundle import Bundle
+from edge_runtime.manifest import AUDIO, WHOLE, WINDOW_FRAMES
 from edge_runtime.mfcc import mfcc
+from edge_runtime.model.fusion import softmax
+from edge_runtime.model.window import WholeWindow
 from edge_runtime.segment import speech_of
 from edge_runtime.stream import classify
-from edge_runtime.text.tokenizer import Tokenizer
-from edge_runtime.window import WholeWindow
+from edge_runtime.tokenizer import Tokenizer
 from training.corpora import Utterance
-from training.fakequant import Phase, set_phase
-from training.fit import predict
-from training.metrics import Metrics, measure
+from training.data.tokens import encode
+from training.evaluate.metrics import Metrics, measure
+from training.evaluate.predict import predict
+from training.network.fakequant import Phase, set_phase
 from training.run import Run
-from training.text import encode
 
 Float32 = npt.NDArray[np.float32]
 

@@ -17,10 +17,10 @@ import onnx
 
 from conversion.errors import ConversionError
 from conversion.flatbuffer import fuse_relus
-from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER
-from edge_runtime.fusion import MASKED_SCORE
-from training.fakequant import ActivationQuantizer
-from training.model import MscnnSpu
+from edge_runtime.manifest import ATTENTION, HEAD, TEXT_ENCODER
+from edge_runtime.model.fusion import MASKED_SCORE
+from training.network.fakequant import ActivationQuantizer
+from training.network.model import MscnnSpu
 
 Ranges = dict[str, tuple[float, float]]
 

@@ -34,11 +34,12 @@ from torch import Tensor, nn
 
 from conversion.export import AttentionGraph, AudioEncoder, HeadGraph, Part, TextEncoder
 from conversion.flatbuffer import GraphWriter
-from edge_runtime.bundle import whole_inputs
-from edge_runtime.fusion import MASKED_SCORE
-from edge_runtime.spu import STD_EPSILON
-from training.fakequant import INT8_MAX, INT8_MIN, ActivationQuantizer
-from training.model import STATISTICS, SWEM, ModelConfig, MscnnSpu
+from edge_runtime.manifest_check import whole_inputs
+from edge_runtime.model.fusion import MASKED_SCORE
+from edge_runtime.model.spu import STD_EPSILON
+from training.network.config import STATISTICS, SWEM, ModelConfig
+from training.network.fakequant import INT8_MAX, INT8_MIN, ActivationQuantizer
+from training.network.model import MscnnSpu
 
 Float64 = npt.NDArray[np.float64]
 Steps = tuple[float, int]

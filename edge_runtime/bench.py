@@ -11,9 +11,9 @@ import numpy as np
 from edge_runtime.audio import BLOCK, BLOCK_SECONDS
 from edge_runtime.bundle import Bundle
 from edge_runtime.events import EmotionEvent
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
-from edge_runtime.process import peak_megabytes
+from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.stream import EmotionStream
+from edge_runtime.system import peak_megabytes
 
 UTTERANCE_SECONDS = 2.5
 _UTTERANCES, _WARM_UP = 60, 5

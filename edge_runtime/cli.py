@@ -16,7 +16,7 @@ from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
 from edge_runtime.console import OK, OURS, THEIRS, UntilInterrupted, command_parser, run_command
 from edge_runtime.errors import AudioError, EdgeError
 from edge_runtime.events import EmotionEvent, SourceEvent
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.settings import add_arguments, from_arguments
 from edge_runtime.sinks import AUTO, NAMES, Sink, open_sink
 from edge_runtime.stream import PARTIAL_SECONDS, EmotionStream

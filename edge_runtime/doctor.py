@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime import __version__
-from edge_runtime.bundle import KEYWORDS, load_bundle
+from edge_runtime.bundle import load_bundle
 from edge_runtime.errors import EdgeError
 from edge_runtime.graph import ENGINE_PACKAGES, available_engines
+from edge_runtime.manifest import KEYWORDS
 from edge_runtime.stream import EmotionStream, classify
 
 # Instructions that decide how fast int8 runs, as /proc/cpuinfo names them, and what they are.

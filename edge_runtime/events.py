@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from math import floor
 from typing import Any, ClassVar
 
-from edge_runtime.text import Word
+pass
 
 UNSURE = "unsure"
 
@@ -181,3 +181,17 @@ def _sum_to_one(scores: dict[str, float]) -> dict[str, float]:
     for label in by_remainder[: unit - sum(steps.values())]:
         steps[label] += 1
     return {label: count / unit for label, count in steps.items()}
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word that was heard."""
+
+    text: str
+    """Lower case, as the engine spells it, without pronunciation marks; or a whole key phrase."""
+    start: float
+    """Second of the stream at which it begins."""
+    end: float
+    """Second of the stream at which it ends."""
+    confidence: float | None = None
+    """Posterior probability, 0 to 1; None where the engine gives none (partial words mostly)."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import EngineError
-from edge_runtime.process import native_stderr_silenced
+from edge_runtime.system import native_stderr_silenced
 
 Array = npt.NDArray[Any]
 

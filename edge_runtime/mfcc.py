@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Float32 = npt.NDArray[np.float32]
-Int16 = npt.NDArray[np.int16]
+from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 
-SAMPLE_RATE = 16_000  # Hz, mono
 DELTA_SPAN = 2  # frames on each side of a delta
 DELTA_ORDERS = 2  # delta and delta-delta
 LOOKAHEAD = DELTA_SPAN * DELTA_ORDERS  # frames of audio that a finished frame waits for

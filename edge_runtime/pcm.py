@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.mfcc import Int16
+pass
 
 
 def to_pcm(samples: npt.ArrayLike) -> tuple[Int16, int]:
@@ -24,3 +24,10 @@ def to_pcm(samples: npt.ArrayLike) -> tuple[Int16, int]:
     invalid = int(array.size - np.count_nonzero(finite))
     scaled = np.where(finite, array, 0) if invalid else array
     return np.clip(np.rint(scaled * 32768.0), -32768, 32767).astype(np.int16), invalid
+
+
+Float32 = npt.NDArray[np.float32]
+
+Int16 = npt.NDArray[np.int16]
+
+SAMPLE_RATE = 16_000  # Hz, mono

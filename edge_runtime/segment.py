@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_runtime.errors import MissingPackageError
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 FRAME = SAMPLE_RATE // 50  # samples judged at a time, 20 ms
 _SILENCE_DB = -90.0  # energy given to digital silence, dB relative to full scale

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.audio import BLOCK
-from edge_runtime.bundle import KEYWORDS, Bundle
+from edge_runtime.bundle import Bundle
 from edge_runtime.errors import EdgeError
 from edge_runtime.events import (
     UNSURE,
@@ -26,15 +26,16 @@ from edge_runtime.events import (
     SpeechStartEvent,
     TextEvent,
 )
-from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
-from edge_runtime.pcm import to_pcm
-from edge_runtime.process import resident_megabytes
-from edge_runtime.recognizer import Recognizer, StageTimes, Verdict
+from edge_runtime.manifest import KEYWORDS
+from edge_runtime.model.audio_branch import StageTimes
+from edge_runtime.model.recognizer import Recognizer, Verdict
+from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
+from edge_runtime.system import resident_megabytes
 from edge_runtime.text import GIVEN_SCHEMES, OFF
 
 if TYPE_CHECKING:
-    from edge_runtime.text.stream import Patience
+    from edge_runtime.text.supervisor import Patience
 
 HEALTH_SECONDS = 60.0  # audio between two health events
 PARTIAL_SECONDS = 0.25  # audio between two verdicts on the running utterance
@@ -111,7 +112,7 @@ class EmotionStream:
         self._words_stay = False  # whether those that are not final are not taken back either
         self._forget_keywords: weakref.finalize[..., EmotionStream] | None = None
         if text != OFF:
-            from edge_runtime.text.stream import open_text
+            from edge_runtime.text.supervisor import open_text
 
             keywords = _keyword_file(bundle)
             if keywords is not None:  # gone with the stream, whether or not that is closed

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from edge_runtime.mfcc import SAMPLE_RATE
-from training.speech import Synthesizer, Voice
+from edge_runtime.pcm import SAMPLE_RATE
+from training.speech.synthesis import Synthesizer, Voice
 
 OUT = Path(__file__).parent.parent / "edge_runtime" / "demo" / "scene.flac"
 PAUSE = 0.9  # seconds between utterances

@@ -116,9 +116,10 @@ def deaf_to_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from conversion.bundle import build
     from conversion.targets import target_named
-    from training.data import FeatureSettings
-    from training.fakequant import Phase, set_phase
-    from training.model import ModelConfig, MscnnSpu
+    from training.data.features import FeatureSettings
+    from training.network.config import ModelConfig
+    from training.network.fakequant import Phase, set_phase
+    from training.network.model import MscnnSpu
     from training.run import Run
 
     config = ModelConfig(filters=8, hidden=(8,))

@@ -14,11 +14,12 @@ from conversion.targets import target_named
 from edge_runtime import load_bundle
 from edge_runtime.bundle import Bundle
 from edge_runtime.mfcc import mfcc
-from edge_runtime.text.tokenizer import FIRST_WORD, Tokenizer
-from training.data import FeatureSettings
-from training.fakequant import Phase, set_phase
-from training.fit import predict
-from training.model import ModelConfig, MscnnSpu
+from edge_runtime.tokenizer import FIRST_WORD, Tokenizer
+from training.data.features import FeatureSettings
+from training.evaluate.predict import predict
+from training.network.config import ModelConfig
+from training.network.fakequant import Phase, set_phase
+from training.network.model import MscnnSpu
 from training.run import Run
 
 SAID = ["kids", "are", "talking", "by", "the", "door", "thank", "you"]

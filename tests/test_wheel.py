@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE
 
 REPOSITORY = Path(__file__).parents[1]
 NOT_SOURCES = (

@@ -10,19 +10,13 @@ from typing import Any
 from edge_runtime.console import command_parser, run_command
 from edge_runtime.errors import EdgeError
 from edge_runtime.settings import add_arguments
-from training.commands import (
-    KEYWORDS,
-    CostSettings,
-    ModelSettings,
-    SpeakerSettings,
-    corpora_command,
-    crossval_command,
-    fit_command,
-    keywords_command,
-    table_command,
-    transcribe_command,
-    variants_command,
-)
+from training.commands.common import ModelSettings, SpeakerSettings
+from training.commands.corpora import corpora_command
+from training.commands.crossval import crossval_command
+from training.commands.fit import fit_command
+from training.commands.table import table_command
+from training.commands.variants import CostSettings, variants_command
+from training.commands.words import KEYWORDS, keywords_command, transcribe_command
 
 _EPILOG = """examples:
   python -m training corpora  ravdess=data/ravdess emodb=data/emodb
@@ -46,7 +40,7 @@ counts of each are in training/corpora/NAME.py.
 
 def add_word_arguments(group: Any) -> None:
     """Options of models that read, whatever they start from."""
-    from training.embeddings import WordSettings
+    from training.words.settings import WordSettings
 
     add_arguments(group, WordSettings)
     group.add_argument(
@@ -59,11 +53,10 @@ def add_word_arguments(group: Any) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
-    from training.distil import DistilSettings
-    from training.fit import FitSettings
-    from training.keywords import KeywordSettings
-    from training.table import PAPER_FOLDS, TableSettings
-    from training.transcribe import TRANSCRIPTS, TranscribeSettings
+    from training.evaluate.table import PAPER_FOLDS, TableSettings
+    from training.fit.settings import FitSettings
+    from training.speech.settings import TRANSCRIPTS, KeywordSettings, TranscribeSettings
+    from training.words.distil import DistilSettings
 
     parser, commands = command_parser(
         "python -m training",

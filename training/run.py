@@ -16,13 +16,15 @@ from typing import Any
 
 import torch
 
-from edge_runtime.bundle import DEFAULT, Calibration
+from edge_runtime.bundle import DEFAULT
+from edge_runtime.manifest import Calibration
 from edge_runtime.mfcc import MfccParams
 from edge_runtime.segment import SegmentParams
-from training.data import FeatureSettings
+from training.data.features import FeatureSettings
 from training.errors import TrainingError
-from training.fakequant import Phase, set_phase
-from training.model import ModelConfig, MscnnSpu
+from training.network.config import ModelConfig
+from training.network.fakequant import Phase, set_phase
+from training.network.model import MscnnSpu
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"

@@ -20,7 +20,7 @@ from benchmarks.errors import BenchmarkError
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
-    from training.metrics import Metrics
+    from training.evaluate.metrics import Metrics
     from training.run import Run
 
 log = logging.getLogger(__name__)
@@ -148,8 +148,8 @@ def compare_accuracy(
 
 def _ours(bundle: Bundle, corpora: Sequence[str], ms: float) -> Standing:
     """The figures that a bundle carries."""
-    from edge_runtime.bundle import AUDIO
-    from training.metrics import Metrics
+    from edge_runtime.manifest import AUDIO
+    from training.evaluate.metrics import Metrics
 
     carried = bundle.manifest.metrics.get("corpora", {})
     metrics, folds = {}, {}

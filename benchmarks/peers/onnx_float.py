@@ -15,9 +15,10 @@ from conversion.bundle import build
 from conversion.export import export_part
 from conversion.targets import target_named
 from conversion.whole import whole_part, write_whole
-from edge_runtime.bundle import AUDIO, AUDIO_ENCODER, HEAD, WHOLE, Bundle, load_bundle
+from edge_runtime.bundle import Bundle, load_bundle
 from edge_runtime.graph import Graph
-from training.model import MscnnSpu
+from edge_runtime.manifest import AUDIO, AUDIO_ENCODER, HEAD, WHOLE
+from training.network.model import MscnnSpu
 from training.run import Run
 
 AUDIO_ALONE = "whole window, audio alone"

@@ -22,9 +22,9 @@ import numpy as np
 from benchmarks.peers.svm import FeaturePeer
 from edge_runtime.audio.file import read_file
 from edge_runtime.errors import AudioError
-from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
+from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from training.corpora import Utterance
-from training.data import cache_folder, parallel, read_cache, write_cache
+from training.data.cache import cache_folder, parallel, read_cache, write_cache
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """Resemblyzer's speaker embedding: what knowing the voice alone says about the emotion.
 
-256 values of the encoder that `training.speaker` describes; pauses are cut out by its own voice
-activity detection.
+256 values of the encoder that `training.data.speaker` describes; pauses are cut out by its own
+voice activity detection.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.peers.svm import FeaturePeer
-from edge_runtime.mfcc import Float32
+from edge_runtime.pcm import Float32
 from training.corpora import Utterance
-from training.speaker import RESEMBLYZER, embed, embed_clip
+from training.data.speaker_encoder import embed, embed_clip
+from training.data.speaker_files import RESEMBLYZER
 
 
 def peers() -> list[FeaturePeer]:

@@ -16,7 +16,8 @@ from python_speech_features import delta
 from python_speech_features import mfcc as reference_mfcc
 
 from benchmarks.contest import Comparison, Contest, report, time_in_fresh_process
-from edge_runtime.mfcc import DEFAULT_PARAMS, Int16, MfccParams, mfcc
+from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, mfcc
+from edge_runtime.pcm import Int16
 
 
 def reference(samples: Int16, params: MfccParams = DEFAULT_PARAMS) -> npt.NDArray[np.float64]:

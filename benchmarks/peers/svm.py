@@ -2,9 +2,9 @@
 
 Every peer is judged alike: features over the whole clip, each standardized by the training clips,
 then scikit-learn's SVC with its defaults (C = 1, gamma = "scale") and balanced classes, trained
-and tested within one corpus, on the folds of `training.folds.speaker_folds`. Nothing is tuned, and
-nothing is learned from a test speaker (standardizing each speaker by his own clips, which many
-papers do, would tell the SVM how he sounds on average).
+and tested within one corpus, on the folds of `training.data.folds.speaker_folds`. Nothing is
+tuned, and nothing is learned from a test speaker (standardizing each speaker by his own clips,
+which many papers do, would tell the SVM how he sounds on average).
 
 Of C in 0.3, 1, 3, 10, 100, C chosen by grouped cross-validation inside the training speakers, and
 gamma of 0.5, 1 and 2 times "scale", these defaults alone give the figures known from before
@@ -29,11 +29,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from benchmarks.errors import BenchmarkError
-from edge_runtime.mfcc import Float32, Int16
+from edge_runtime.pcm import Float32, Int16
 from training.corpora import Utterance
-from training.data import parallel
-from training.folds import Fold, check_classes, speaker_folds
-from training.metrics import Metrics, measure
+from training.data.cache import parallel
+from training.data.folds import Fold, check_classes, speaker_folds
+from training.evaluate.metrics import Metrics, measure
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 
 from benchmarks.errors import BenchmarkError
-from edge_runtime.text.tokenizer import Tokenizer
+from edge_runtime.tokenizer import Tokenizer
 from training.corpora import Utterance, load_corpora
-from training.fakequant import Phase
-from training.fit import predict
-from training.folds import official_split
-from training.metrics import Metrics, measure
+from training.data.folds import official_split
+from training.data.tokens import tokenize
+from training.evaluate.metrics import Metrics, measure
+from training.evaluate.predict import predict
+from training.network.fakequant import Phase
 from training.run import Run
-from training.text import tokenize
 
 PEER = "TF-IDF + logistic regression"
 

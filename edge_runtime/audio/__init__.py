@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 BLOCK_SECONDS = 0.1  # audio handed over at a time
 BLOCK = round(BLOCK_SECONDS * SAMPLE_RATE)  # the same in samples

@@ -12,8 +12,7 @@ import numpy as np
 
 from edge_runtime.audio import BLOCK_SECONDS
 from edge_runtime.errors import AudioError, MissingPackageError
-from edge_runtime.mfcc import SAMPLE_RATE, Float32, Int16
-from edge_runtime.pcm import to_pcm
+from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
 
 
 class FileSource:

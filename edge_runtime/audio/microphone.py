@@ -11,8 +11,8 @@ import numpy as np
 
 from edge_runtime.audio import BLOCK, BLOCK_SECONDS
 from edge_runtime.errors import AudioError, MissingPackageError
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
-from edge_runtime.process import native_stderr_silenced
+from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.system import native_stderr_silenced
 
 QUEUE_SECONDS = 10.0  # audio that may wait while inference is busy
 _SILENT_SECONDS = 3.0  # without a block for this long, the device is gone

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_runtime.audio import BLOCK
 from edge_runtime.errors import AudioError
-from edge_runtime.mfcc import Int16
+from edge_runtime.pcm import Int16
 
 
 class StdinSource:

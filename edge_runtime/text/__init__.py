@@ -12,21 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from edge_runtime.errors import MissingPackageError, TextError
-from edge_runtime.mfcc import Int16
-
-
-@dataclass(frozen=True)
-class Word:
-    """One word that was heard."""
-
-    text: str
-    """Lower case, as the engine spells it, without pronunciation marks; or a whole key phrase."""
-    start: float
-    """Second of the stream at which it begins."""
-    end: float
-    """Second of the stream at which it ends."""
-    confidence: float | None = None
-    """Posterior probability, 0 to 1; None where the engine gives none (partial words mostly)."""
+from edge_runtime.events import Word
+from edge_runtime.pcm import Int16
 
 
 @dataclass(frozen=True)
@@ -77,6 +64,7 @@ class TextSource(Protocol):
 
 
 OFF = "off"
+
 FORMS = ("keywords", "keywords:FILE", "asr", "vosk:DIR", "sherpa:DIR", "whisper:FILE")
 """What can be asked for by name: engines that hear words."""
 GIVEN_FORMS = ("jsonl:FILE", "jsonl:-", "mqtt://HOST/TOPIC")
@@ -147,23 +135,23 @@ def source_named(name: str, keywords: Path | None = None) -> TextSource:
     check_source(name, keywords)
     kind, _, argument = name.partition(":")
     if kind == "keywords":
-        from edge_runtime.text.keywords import Keywords
+        from edge_runtime.text.engines.keywords import Keywords
         from edge_runtime.text.phrases import read_keywords
 
         return Keywords(read_keywords(_keyword_list(argument, keywords)))
     if kind == "vosk":
-        from edge_runtime.text.vosk import VoskSource
+        from edge_runtime.text.engines.vosk import VoskSource
 
         return VoskSource(Path(argument))
     if kind == "sherpa":
-        from edge_runtime.text.sherpa import open_sherpa
+        from edge_runtime.text.engines.sherpa import open_sherpa
 
         return open_sherpa(Path(argument))
     if kind == "whisper":
-        from edge_runtime.text.whisper import WhisperSource
+        from edge_runtime.text.engines.whisper import WhisperSource
 
         return WhisperSource(Path(argument))
-    from edge_runtime.text.asr import SphinxAsr
+    from edge_runtime.text.engines.asr import SphinxAsr
 
     return SphinxAsr()
 

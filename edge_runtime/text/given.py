@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from edge_runtime.errors import TextError
-from edge_runtime.events import TextEvent, TextStatusEvent
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
-from edge_runtime.text import OFF, Word
+from edge_runtime.events import TextEvent, TextStatusEvent, Word
+from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.text import OFF
 
 GivenEvent = TextEvent | TextStatusEvent
 _KEPT = 200  # words whose utterance has not come yet, and lines that nobody has polled
@@ -99,7 +99,7 @@ class _Utterance:
 
 
 class GivenStream:
-    """The words of a feed, as `edge_runtime.text.stream.TextStream` gives those of an engine.
+    """The words of a feed, as `edge_runtime.text.supervisor.TextStream` gives those of an engine.
 
     Nothing in it waits. A line that cannot be read is told once and counted; when the source ends,
     that is an event, and the audio goes on without words. Raises what the feed raises.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime.errors import TextError
-from edge_runtime.text.tokenizer import words as words_of
+from edge_runtime.tokenizer import words as words_of
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The process of an engine: samples come in by a pipe, words go out by another.
 
 A crash, a hang or a slow search in here costs words and never a verdict: the stream on the other
-side (`edge_runtime.text.process`) only ever writes and reads what does not block.
+side (`edge_runtime.text.engine_process`) only ever writes and reads what does not block.
 
     python -m edge_runtime.text.worker NAME [KEYWORDS]
 
@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 
 from edge_runtime.errors import EdgeError
-from edge_runtime.process import resident_megabytes
+from edge_runtime.system import resident_megabytes
 from edge_runtime.text import TextSource, Transcript, source_named
 
 HEADER = struct.Struct("<cI")

@@ -15,12 +15,14 @@ from benchmarks.__main__ import main
 from benchmarks.peers import onnx_float, opensmile_sets, speaker_svm
 from benchmarks.peers.svm import FeaturePeer, judge
 from edge_runtime.audio.file import read_file
-from edge_runtime.bundle import AUDIO, WHOLE, Bundle, load_bundle
+from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.manifest import AUDIO, WHOLE
 from training.corpora import Utterance
-from training.data import FeatureSettings
+from training.data.features import FeatureSettings
 from training.errors import TrainingError
-from training.fakequant import Phase, set_phase
-from training.model import ModelConfig, MscnnSpu
+from training.network.config import ModelConfig
+from training.network.fakequant import Phase, set_phase
+from training.network.model import MscnnSpu
 from training.run import DEFAULT_RUN, Run, load
 
 SPEAKERS = ("Actor_01", "Actor_12")  # a man and a woman

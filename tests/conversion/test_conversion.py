@@ -19,15 +19,16 @@ from conversion.quantize import float_tensors, learned_ranges, quantize, tensor_
 from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
-from edge_runtime.bundle import AUDIO_ENCODER, HEAD
 from edge_runtime.graph import Graph
+from edge_runtime.manifest import AUDIO_ENCODER, HEAD
 from edge_runtime.mfcc import mfcc
-from edge_runtime.recognizer import Recognizer
+from edge_runtime.model.recognizer import Recognizer
 from edge_runtime.segment import speech_of
 from edge_runtime.stream import classify
-from training.data import FeatureSettings
-from training.fakequant import Phase, set_phase
-from training.model import ModelConfig, MscnnSpu
+from training.data.features import FeatureSettings
+from training.network.config import ModelConfig
+from training.network.fakequant import Phase, set_phase
+from training.network.model import MscnnSpu
 from training.run import Run
 
 SCENE = Path(__file__).parents[2] / "edge_runtime" / "demo" / "scene.flac"

@@ -12,8 +12,9 @@ import pytest
 from conversion.__main__ import main
 from conversion.errors import ConversionError
 from conversion.inspect import GraphReport, inspect_bundle, inspect_graph
-from edge_runtime.bundle import AUDIO_ENCODER, HEAD, WHOLE, Bundle, load_bundle
-from training.cost import PAPER_FRAMES, cost
+from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.manifest import AUDIO_ENCODER, HEAD, WHOLE
+from training.network.cost import PAPER_FRAMES, cost
 from training.run import DEFAULT_RUN, load
 
 

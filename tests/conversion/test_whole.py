@@ -8,7 +8,8 @@ import pytest
 from conversion.flatbuffer import GraphWriter
 from conversion.whole import _Whole
 from edge_runtime.graph import Graph
-from training.model import ModelConfig, MscnnSpu
+from training.network.config import ModelConfig
+from training.network.model import MscnnSpu
 
 
 @pytest.fixture

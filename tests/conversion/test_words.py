@@ -15,15 +15,15 @@ from conversion.inspect import inspect_bundle
 from conversion.quantize import float_tensors, tensor_details
 from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
-from edge_runtime.bundle import ATTENTION, HEAD, TEXT_ENCODER, WHOLE
 from edge_runtime.errors import BundleError
-from edge_runtime.fusion import softmax
+from edge_runtime.manifest import ATTENTION, HEAD, TEXT_ENCODER, WHOLE
 from edge_runtime.mfcc import mfcc
-from edge_runtime.recognizer import Recognizer
+from edge_runtime.model.fusion import softmax
+from edge_runtime.model.recognizer import Recognizer
+from edge_runtime.model.window import WholeWindow
 from edge_runtime.stream import classify
-from edge_runtime.window import WholeWindow
-from training.fakequant import Phase
-from training.model import ModelConfig
+from training.network.config import ModelConfig
+from training.network.fakequant import Phase
 
 SHAPES = {
     "text": ModelConfig(variant="text"),

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_runtime.bundle import HEAD, load_bundle
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.bundle import load_bundle
+from edge_runtime.manifest import HEAD
+from edge_runtime.pcm import SAMPLE_RATE
 
 REPOSITORY = Path(__file__).parents[2]
 SCENE = REPOSITORY / "edge_runtime" / "demo" / "scene.flac"

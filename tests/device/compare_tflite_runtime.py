@@ -13,7 +13,7 @@ import pytest
 from compare_arm64 import clips, tolerance
 
 from edge_runtime import EmotionStream, load_bundle
-from edge_runtime.bundle import WHOLE
+from edge_runtime.manifest import WHOLE
 from edge_runtime.stream import classify
 
 REPOSITORY = Path(__file__).parents[2]

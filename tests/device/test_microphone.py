@@ -20,7 +20,7 @@ from edge_runtime.audio import BLOCK, microphone
 from edge_runtime.audio.file import FileSource
 from edge_runtime.errors import AudioError
 from edge_runtime.events import EmotionEvent, Event, HealthEvent
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE
 
 pytest.importorskip("pyaudio", reason="PyAudio is not installed: pip install 'edge-emotion[mic]'")
 PROGRAMS = ("pulseaudio", "pactl", "pacat")

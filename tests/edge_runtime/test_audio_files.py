@@ -18,7 +18,7 @@ import soxr
 
 from edge_runtime.audio.file import FileSource, read_file
 from edge_runtime.errors import AudioError
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Int16 = npt.NDArray[np.int16]

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pytest
 
 from edge_runtime import EdgeError, EmotionStream, load_bundle
-from edge_runtime.bundle import Bundle, manifest_to_json
+from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
+from edge_runtime.manifest import manifest_to_json
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Int16 = npt.NDArray[np.int16]

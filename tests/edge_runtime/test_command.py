@@ -21,7 +21,7 @@ import pytest
 import soundfile
 
 from edge_runtime import __version__
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.settings import add_arguments, from_arguments
 
 Command = Callable[..., subprocess.CompletedProcess[str]]

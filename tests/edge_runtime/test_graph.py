@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.bundle import AUDIO_ENCODER, HEAD, Bundle
+from edge_runtime.bundle import Bundle
 from edge_runtime.errors import EngineError
 from edge_runtime.graph import Graph, TensorSpec, available_engines
+from edge_runtime.manifest import AUDIO_ENCODER, HEAD
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 TFLITE = "ai_edge_litert,tflite_runtime"

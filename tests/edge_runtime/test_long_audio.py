@@ -14,7 +14,7 @@ import pytest
 import soundfile
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE
 
 Int16 = npt.NDArray[np.int16]
 

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.peers.speech_features import reference
-from edge_runtime.mfcc import DEFAULT_PARAMS, SAMPLE_RATE, MfccParams, MfccStream, mfcc
+from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, MfccStream, mfcc
+from edge_runtime.pcm import SAMPLE_RATE
 
 SAME_FRAMES = Path(__file__).parents[1] / "same_frames.py"
 Int16 = npt.NDArray[np.int16]

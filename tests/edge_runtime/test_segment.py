@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.segment import (
     FRAME,
     Boundary,

@@ -13,7 +13,7 @@ import pytest
 from edge_runtime import EdgeError, EmotionStream, load_bundle
 from edge_runtime.bundle import Bundle
 from edge_runtime.events import UNSURE, EmotionEvent, Event, HealthEvent, SpeechStartEvent
-from edge_runtime.mfcc import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.stream import PARTIAL_SECONDS, classify
 
 Int16 = npt.NDArray[np.int16]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.text.embedding import EmbeddingTable
-from edge_runtime.text.tokenizer import EXPRESSION, MAX_TOKENS, UNKNOWN, Tokenizer, is_mark, words
+from edge_runtime.embedding import EmbeddingTable
+from edge_runtime.tokenizer import EXPRESSION, MAX_TOKENS, UNKNOWN, Tokenizer, is_mark, words
 
 VOCABULARY = ["i", "so", "soo", "mike", "don't", "happy", "o'clock", "cool"]
 

@@ -22,9 +22,9 @@ from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import TextError
 from edge_runtime.events import EmotionEvent, Event, RevisedEvent, TextEvent, TextStatusEvent
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
-from edge_runtime.text.stream import Patience
-from training.model import ModelConfig
+from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.text.supervisor import Patience
+from training.network.config import ModelConfig
 
 BLOCK = SAMPLE_RATE // 10
 SECOND = np.zeros(SAMPLE_RATE, np.int16)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.audio.file import read_file
-from edge_runtime.mfcc import Int16
+from edge_runtime.pcm import Int16
 from edge_runtime.segment import speech_of
 
 

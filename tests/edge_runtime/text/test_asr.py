@@ -9,10 +9,10 @@ import pytest
 
 from edge_runtime.audio.file import read_file
 from edge_runtime.errors import TextError
-from edge_runtime.mfcc import SAMPLE_RATE, Int16
+from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.segment import speech_of
 from edge_runtime.text import TextSource, Transcript, source_named, spell
-from training.asrnoise import confusions
+from training.words.asrnoise import confusions
 
 pytest.importorskip("pocketsphinx")
 
@@ -78,7 +78,7 @@ def test_the_first_utterance_of_a_stream_is_heard_with_its_own_means(
         return confusions(("kids are talking by the door", text) for text in heard).error_rate
 
     measured = error_rate()
-    monkeypatch.setattr("edge_runtime.text.sphinx._LEAST", 10**9)
+    monkeypatch.setattr("edge_runtime.text.engines.sphinx._LEAST", 10**9)
     assert measured < error_rate()
 
 

@@ -54,7 +54,7 @@ def test_vosk_refuses_a_folder_of_another_kind(tmp_path: Path) -> None:
 
 def test_vosk_results_as_documented_become_words() -> None:
     pytest.importorskip("vosk")
-    from edge_runtime.text.vosk import parse
+    from edge_runtime.text.engines.vosk import parse
 
     # The example of vosk_api.h, vosk_recognizer_result.
     final = """{"result" : [{"conf" : 1.000000, "end" : 1.110000, "start" : 0.870000,
@@ -177,7 +177,7 @@ def test_sherpa_hears_an_utterance_through_a_model_of_sense_voices_form(
 
 def test_word_pieces_become_words_with_times_and_probability() -> None:
     pytest.importorskip("sherpa_onnx")
-    from edge_runtime.text.sherpa import words_of
+    from edge_runtime.text.engines.sherpa import words_of
 
     pieces = ["▁SO", "▁HA", "PP", "Y"]
     words = words_of(pieces, [0.1, 0.4, 0.5, 0.6], [math.log(0.9), 0.0, math.log(0.25), 0.0], 2, 3)
@@ -200,7 +200,7 @@ def test_whisper_refuses_what_is_no_ggml_model(tmp_path: Path) -> None:
 
 def test_whispers_segments_become_words() -> None:
     model = pytest.importorskip("pywhispercpp.model")
-    from edge_runtime.text.whisper import words_of
+    from edge_runtime.text.engines.whisper import words_of
 
     segments = [
         model.Segment(0, 30, " So", 0.9),

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import TextError
-from edge_runtime.mfcc import Int16
+from edge_runtime.pcm import Int16
 from edge_runtime.text import source_named
 
 pytest.importorskip("pocketsphinx")
 
-from edge_runtime.text.keywords import Keywords
+from edge_runtime.text.engines.keywords import Keywords
 from edge_runtime.text.phrases import Phrase, format_phrase, read_keywords
 
 

@@ -14,8 +14,8 @@ import pytest
 
 from edge_runtime.errors import MissingPackageError, TextError
 from edge_runtime.events import TextEvent, TextStatusEvent, to_dict
-from edge_runtime.mfcc import Int16
-from edge_runtime.text.stream import Patience, TextStream, TextStreamEvent
+from edge_runtime.pcm import Int16
+from edge_runtime.text.supervisor import Patience, TextStream, TextStreamEvent
 
 pytest.importorskip("pocketsphinx")
 

@@ -1,0 +1,264 @@
+"""What a bundle says of itself: manifest.json as typed objects, read and written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, is_dataclass
+from math import isfinite
+from pathlib import Path
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.errors import BundleError
+from edge_runtime.graph import TensorSpec
+from edge_runtime.mfcc import MfccParams
+from edge_runtime.segment import SegmentParams
+
+SCHEMA_VERSION = 2
+
+MANIFEST = "manifest.json"
+
+AUDIO_ENCODER = "audio_encoder"
+
+TEXT_ENCODER = "text_encoder"
+
+ATTENTION = "attention"
+
+HEAD = "head"
+
+WHOLE = "whole"
+
+WINDOW_FRAMES = 750  # what the whole-window graph sees: 7.5 s, as in the paper
+
+VOCABULARY, EMBEDDINGS, KEYWORDS = "vocabulary", "embeddings", "keywords"
+
+STATISTICS = 3  # max, mean and standard deviation of each filter
+
+AUDIO, TEXT, BOTH = "audio", "text", "audio+text"  # what a verdict can rest on
+
+_INTEGER_BOUND = 1 << 31  # beyond it no field means anything
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One graph of a bundle."""
+
+    file: str
+    """Name inside the bundle."""
+    sha256: str
+    """Hash of the file, hexadecimal."""
+    inputs: tuple[TensorSpec, ...]
+    """Inputs as the interpreter must report them."""
+    outputs: tuple[TensorSpec, ...]
+    """Outputs, sorted by name."""
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """A file of a bundle that is no graph."""
+
+    file: str
+    """Name inside the bundle."""
+    sha256: str
+    """Hash of the file, hexadecimal."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How logits become trustworthy probabilities."""
+
+    temperature: float
+    """Logits are divided by this before the softmax (Guo et al. 2017)."""
+    threshold: float
+    """Below this confidence the label is "unsure"."""
+
+
+@dataclass(frozen=True)
+class AudioPart:
+    """The audio encoder: a step graph over frames of features."""
+
+    kernels: tuple[int, ...]
+    """Kernel lengths of the encoder's outputs, frames."""
+    stride: int
+    """Frames from one map of the encoder to the next."""
+    chunk_frames: int
+    """Frames that one run of the encoder advances, a multiple of `stride`."""
+    context_frames: int
+    """Frames of context it needs on each side."""
+    feature_mean: npt.NDArray[np.float32]
+    """Corpus mean of each feature, shape (features,)."""
+    feature_std: npt.NDArray[np.float32]
+    """Corpus standard deviation of each feature, shape (features,)."""
+
+
+@dataclass(frozen=True)
+class TextPart:
+    """The text encoder: a window of embedding rows, and where the rows come from."""
+
+    kernels: tuple[int, ...]
+    """Kernel lengths of the encoder's outputs, words."""
+    tokens: int
+    """Words that are read; the rest of a text is cut."""
+    punctuation: bool
+    """Whether marks are words."""
+    swem: bool
+    """Whether max and mean of the word embeddings join the head."""
+    width: int
+    """Width of an embedding."""
+    scale: float
+    """Real value of one step of the table, and of the encoder's input; 0 where both are float."""
+    zero_point: int
+    """Step that stands for zero."""
+    vocabulary: FileSpec
+    """The words, one a line, UTF-8; line n is row n + 2 of the table."""
+    embeddings: FileSpec
+    """The table: int8, or float32, (rows, width), NumPy's .npy."""
+    keywords: FileSpec | None = None
+    """The phrases that a device spots where it cannot hear every word (`edge_runtime.text`)."""
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Rows before the first and after the last word that the encoder's window holds."""
+        return (max(self.kernels) - 1) // 2, max(self.kernels) // 2
+
+
+@dataclass(frozen=True)
+class AttentionPart:
+    """The attention of the audio statistics over the words."""
+
+    scale: float
+    """Factor of the audio statistics when they become queries."""
+    pairs: str
+    """Scale pairs that are joined: all, or matched (first with first, and so on)."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The parsed manifest.json; `load_bundle` has checked it."""
+
+    name: str
+    """What the bundle calls itself."""
+    variant: str
+    """Model variant, such as "audio+text+att"."""
+    labels: tuple[str, ...]
+    """Classes in the order of the logits."""
+    target: str
+    """Device class the graphs were made for."""
+    mfcc: MfccParams
+    """Every feature parameter, the sample rate among them."""
+    segment: SegmentParams
+    """Utterance boundaries the model was trained with."""
+    filters: int
+    """Filters per kernel length."""
+    audio: AudioPart | None
+    """None for a model that hears nothing."""
+    text: TextPart | None
+    """None for a model that reads nothing."""
+    attention: AttentionPart | None
+    """None for a model without attention."""
+    speaker: int
+    """Width of the speaker embedding that joins the head; 0 for none."""
+    pooled_mean: npt.NDArray[np.float32]
+    """Corpus mean of each value that the head reads, shape (sum of the branches,)."""
+    pooled_std: npt.NDArray[np.float32]
+    """Corpus standard deviation of each, same shape."""
+    calibration: dict[str, Calibration]
+    """Temperature and threshold, by what the verdict rests on: audio, text, audio+text."""
+    graphs: dict[str, GraphSpec]
+    """Graphs by role."""
+    metrics: dict[str, Any]
+    """Float and int8 accuracy, with the corpus and folds they were measured on."""
+    training: dict[str, Any]
+    """Training data, its licence, and the run's settings."""
+    versions: dict[str, str]
+    """Versions of the tools that made the bundle."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What a verdict of this bundle can rest on."""
+        one = ((AUDIO,) if self.audio else ()) + ((TEXT,) if self.text else ())
+        return (*one, BOTH) if len(one) > 1 else one
+
+    @property
+    def branches(self) -> dict[str, int]:
+        """What the head reads, in order: name to width."""
+        audio, text, attention = self.audio, self.text, self.attention
+        pooled = STATISTICS * self.filters
+        widths = {"audio": len(audio.kernels) * pooled if audio else 0}
+        widths["text"] = len(text.kernels) * pooled if text else 0
+        if audio and text and attention:
+            widths["attention"] = len(text.kernels) * self.queries * self.filters
+        widths["swem"] = 2 * text.width if text and text.swem else 0
+        widths["speaker"] = self.speaker
+        return {name: width for name, width in widths.items() if width}
+
+    @property
+    def queries(self) -> int:
+        """Audio vectors that attend to each text scale; 0 without attention."""
+        if not self.audio or not self.attention:
+            return 0
+        return STATISTICS * (len(self.audio.kernels) if self.attention.pairs == "all" else 1)
+
+
+def manifest_to_json(manifest: Manifest) -> str:
+    """The text of manifest.json."""
+    raw = {"schema": SCHEMA_VERSION, **asdict(manifest)}
+    return json.dumps(raw, indent=1, default=_array_to_list) + "\n"
+
+
+def _array_to_list(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        # The shortest text that reads back as the same float32.
+        return [float(str(item)) for item in value]
+    raise TypeError(f"{type(value).__name__} has no place in a manifest")
+
+
+def _parse(raw: Any, path: Path) -> Manifest:
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if schema != SCHEMA_VERSION:
+        raise BundleError(
+            f"bundle {path}: schema {schema!r} is not the {SCHEMA_VERSION} that this version "
+            "reads; upgrade edge-emotion or build the bundle again"
+        )
+    try:
+        described = {key: value for key, value in raw.items() if key != "schema"}
+        manifest: Manifest = _from_json(Manifest, described, MANIFEST)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise BundleError(f"bundle {path}: {error}") from None
+    return manifest
+
+
+def _from_json(kind: Any, raw: Any, where: str) -> Any:
+    """`raw` as the type `kind` of a manifest's field; ValueError, with the field, if it is not."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        kinds = get_type_hints(kind)
+        if not isinstance(raw, dict):
+            raise ValueError(f"{where} is not an object")
+        for what, names in (("lacks", kinds.keys() - raw), ("has an unknown", raw.keys() - kinds)):
+            if names:
+                raise ValueError(f"{where} {what} {min(names)!r}")
+        values = {name: _from_json(kinds[name], raw[name], name) for name in kinds}
+        try:
+            return kind(**values)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if raw is None else _from_json(parts[0], raw, where)
+    if kind == npt.NDArray[np.float32]:
+        return np.asarray(_from_json(tuple[float, ...], raw, where), np.float32)
+    if origin is tuple and isinstance(raw, list):
+        return tuple(_from_json(parts[0], item, where) for item in raw)
+    if origin is dict and isinstance(raw, dict):
+        return {key: _from_json(parts[1], value, key) for key, value in raw.items()}
+    if kind is float and type(raw) in (int, float) and isfinite(raw):
+        return float(raw)
+    if kind is int and type(raw) is int and abs(raw) < _INTEGER_BOUND:
+        return raw
+    if kind is Any or (kind in (str, bool) and type(raw) is kind):
+        return raw
+    name = getattr(origin or kind, "__name__", kind)
+    raise ValueError(f"{where}: {json.dumps(raw)[:40]} is not of type {name}")

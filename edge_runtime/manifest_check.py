@@ -1,0 +1,211 @@
+"""Whether a bundle's graphs have the shapes that its manifest promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.errors import BundleError
+from edge_runtime.graph import TensorSpec
+from edge_runtime.manifest import (
+    ATTENTION,
+    AUDIO_ENCODER,
+    HEAD,
+    MANIFEST,
+    STATISTICS,
+    TEXT_ENCODER,
+    WHOLE,
+    WINDOW_FRAMES,
+    Manifest,
+    TextPart,
+)
+from edge_runtime.pcm import SAMPLE_RATE
+
+
+def _check_shapes(manifest: Manifest, path: Path) -> None:
+    """Hold the parts of a manifest against each other."""
+    if manifest.mfcc.sample_rate != SAMPLE_RATE:
+        raise BundleError(
+            f"bundle {path}: sample_rate {manifest.mfcc.sample_rate} is not the {SAMPLE_RATE} Hz "
+            "that this version hears"
+        )
+    parts = (manifest.audio, AUDIO_ENCODER), (manifest.text, TEXT_ENCODER)
+    wanted = [role for part, role in (*parts, (manifest.attention, ATTENTION)) if part]
+    for name, kernels in (
+        (name, part.kernels)
+        for name, part in (("audio", manifest.audio), ("text", manifest.text))
+        if part
+    ):
+        if not kernels or min(kernels) < 1:
+            raise BundleError(f"bundle {path}: {name} kernels {kernels} are not lengths")
+    if not manifest.modalities:
+        raise BundleError(f"bundle {path}: {MANIFEST} describes neither an audio nor a text model")
+    if manifest.audio and (
+        manifest.audio.stride < 1 or manifest.audio.chunk_frames % manifest.audio.stride
+    ):
+        raise BundleError(
+            f"bundle {path}: chunk_frames {manifest.audio.chunk_frames} is not a multiple of "
+            f"stride {manifest.audio.stride}"
+        )
+    if manifest.attention and (not manifest.audio or not manifest.text):
+        raise BundleError(f"bundle {path}: attention needs an audio and a text model")
+    for role in (*wanted, HEAD):
+        if role not in manifest.graphs:
+            raise BundleError(f"bundle {path}: {MANIFEST} lacks the {role} graph")
+    head, width = manifest.graphs[HEAD], sum(manifest.branches.values())
+    expectations: list[tuple[str, Any, Any]] = [
+        ("pooled_mean", (width,), manifest.pooled_mean.shape),
+        ("pooled_std", (width,), manifest.pooled_std.shape),
+        (f"{head.file} input", [(1, width)], _shapes(head.inputs)),
+        (f"{head.file} output", [(1, len(manifest.labels))], _shapes(head.outputs)),
+        *_expected_of_audio(manifest),
+        *_expected_of_text(manifest),
+        *_expected_of_whole(manifest),
+    ]
+    for what, expected, found in expectations:
+        if expected != found:
+            raise BundleError(f"bundle {path}: {what} has shape {found}, expected {expected}")
+    positive = {"pooled_std": manifest.pooled_std}
+    if manifest.audio:
+        positive["feature_std"] = manifest.audio.feature_std
+    for name, values in positive.items():
+        if not (values > 0).all():
+            raise BundleError(f"bundle {path}: {name} must be positive")
+    for modality in manifest.modalities:
+        if modality not in manifest.calibration:
+            raise BundleError(f"bundle {path}: {MANIFEST} lacks the calibration of {modality!r}")
+        if not manifest.calibration[modality].temperature > 0:
+            raise BundleError(f"bundle {path}: the calibration temperature must be positive")
+
+
+def _expected_of_audio(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    audio, features = manifest.audio, manifest.mfcc.features
+    if audio is None:
+        return []
+    encoder = manifest.graphs[AUDIO_ENCODER]
+    window = audio.chunk_frames + 2 * audio.context_frames
+    maps = (1, 1, audio.chunk_frames // audio.stride, manifest.filters)
+    return [
+        ("feature_mean", (features,), audio.feature_mean.shape),
+        ("feature_std", (features,), audio.feature_std.shape),
+        (f"{encoder.file} input", [(1, 1, window, features)], _shapes(encoder.inputs)),
+        (f"{encoder.file} outputs", [maps] * len(audio.kernels), _shapes(encoder.outputs)),
+    ]
+
+
+def _expected_of_text(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    text, filters = manifest.text, manifest.filters
+    if text is None:
+        return []
+    encoder = manifest.graphs[TEXT_ENCODER]
+    window, scales = text.tokens + sum(text.context), len(text.kernels)
+    maps = (1, 1, text.tokens, filters)
+    expected: list[tuple[str, Any, Any]] = [
+        (f"{encoder.file} input", [(1, 1, window, text.width)], _shapes(encoder.inputs)),
+        (f"{encoder.file} outputs", [maps] * scales, _shapes(encoder.outputs)),
+        (
+            f"{encoder.file} input scale",
+            [(text.scale, text.zero_point)],
+            [_steps(spec) for spec in encoder.inputs],
+        ),
+    ]
+    if manifest.attention and manifest.audio:
+        attention = manifest.graphs[ATTENTION]
+        queries = STATISTICS * len(manifest.audio.kernels)
+        inputs = [*[(1, text.tokens, filters)] * scales, (1, 1, text.tokens), (1, queries, filters)]
+        outputs = [(1, manifest.queries, filters)] * scales
+        expected += [
+            (f"{attention.file} inputs", inputs, _shapes(attention.inputs)),
+            (f"{attention.file} outputs", outputs, _shapes(attention.outputs)),
+            *(
+                (f"{attention.file} scale of {keys.name}", _steps(maps), _steps(keys))
+                for maps, keys in zip(encoder.outputs, attention.inputs, strict=False)
+            ),
+        ]
+    return expected
+
+
+def _expected_of_whole(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    if WHOLE not in manifest.graphs:
+        return []
+    whole, audio, text = manifest.graphs[WHOLE], manifest.audio, manifest.text
+    inputs = whole_inputs(
+        features=manifest.mfcc.features if audio else 0,
+        stride=audio.stride if audio else 1,
+        tokens=text.tokens if text else 0,
+        context=sum(text.context) if text else 0,
+        width=text.width if text else 0,
+        speaker=manifest.speaker,
+        attention=manifest.attention is not None,
+    )
+    found = {spec.name: spec.shape for spec in whole.inputs}
+    expected: list[tuple[str, Any, Any]] = [
+        (f"{whole.file} inputs", inputs, found),
+        (f"{whole.file} output", [(1, len(manifest.labels))], _shapes(whole.outputs)),
+    ]
+    if text:
+        rows = next((spec for spec in whole.inputs if spec.name == "rows"), None)
+        expected.append((f"{whole.file} scale of rows", True, rows and _fits(text, rows)))
+    return expected
+
+
+def _fits(text: TextPart, rows: TensorSpec) -> bool:
+    """Whether an input takes the rows of the table as they are."""
+    close = abs(rows.scale - text.scale) <= 1e-5 * text.scale
+    return close and rows.zero_point == text.zero_point
+
+
+def whole_inputs(
+    *,
+    features: int = 0,
+    stride: int = 1,
+    tokens: int = 0,
+    context: int = 0,
+    width: int = 0,
+    speaker: int = 0,
+    attention: bool = False,
+) -> dict[str, tuple[int, ...]]:
+    """Names, sorted, and shapes of what the whole-window graph reads.
+
+    Parameters
+    ----------
+    features : width of a frame; 0 for a model that hears nothing. The graph reads normalized
+        frames; which maps count; and the window over how many do.
+    stride : frames from one map to the next.
+    tokens : words of the window; 0 for a model that reads nothing. It reads their embedding rows,
+        and the same two of words.
+    context : rows beside the words.
+    width : width of an embedding.
+    speaker : width of the standardized speaker embedding; 0 for none.
+    attention : whether it reads the mask that is added to the attention scores.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    if features:
+        shapes["frames"] = (1, 1, WINDOW_FRAMES, features)
+        shapes["frames_counted"] = (1, 1, -(-WINDOW_FRAMES // stride), 1)
+        shapes["frames_gain"] = (1, 1, 1, 1)
+    if tokens:
+        shapes["rows"] = (1, 1, tokens + context, width)
+        shapes["words_counted"] = (1, 1, tokens, 1)
+        shapes["words_gain"] = (1, 1, 1, 1)
+    if speaker:
+        shapes["speaker"] = (1, speaker)
+    if attention:
+        shapes["words_mask"] = (1, 1, tokens)
+    return dict(sorted(shapes.items()))
+
+
+def _steps(spec: TensorSpec) -> tuple[float, int]:
+    """Scale and zero point, the scale to float32 precision."""
+    return float(np.float32(spec.scale)), spec.zero_point
+
+
+def _shapes(specs: tuple[TensorSpec, ...]) -> list[tuple[int, ...]]:
+    return [spec.shape for spec in specs]
+
+
+def _form(spec: TensorSpec) -> tuple[Any, ...]:
+    """What must agree between manifest and interpreter; scales to float32 precision."""
+    return (spec.name, spec.shape, spec.dtype, float(np.float32(spec.scale)), spec.zero_point)

@@ -1,0 +1,1 @@
+"""What a bundle computes: features to maps, statistics, attention, scores."""

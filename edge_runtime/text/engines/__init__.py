@@ -1,0 +1,1 @@
+"""Engines that hear words, one a file."""

@@ -1,0 +1,37 @@
+"""Every word, with no download: pocketsphinx's large-vocabulary search and its US English model.
+
+Huggins-Daines et al. 2006, doi 10.1109/ICASSP.2006.1659988; the wheel of pocketsphinx 5 holds the
+acoustic model, a dictionary of 135,000 words and a trigram language model.
+"""
+
+from __future__ import annotations
+
+from edge_runtime.events import Word
+from edge_runtime.text import spell
+from edge_runtime.text.engines.sphinx import FRAME_SECONDS, SphinxSource, open_decoder
+
+_FILLERS = "<[+"  # silence, sentence marks and noises stand in brackets
+
+
+class SphinxAsr(SphinxSource):
+    """Large-vocabulary recognition of US English. Raises TextError where the model is damaged.
+
+    Partial words have no confidence; final ones have the posterior of the word lattice.
+    """
+
+    name = "asr"
+
+    def __init__(self) -> None:
+        super().__init__(open_decoder())
+
+    def _words(self, start: float, final: bool) -> tuple[Word, ...]:
+        return tuple(
+            Word(
+                spell(segment.word),
+                start + segment.start_frame * FRAME_SECONDS,
+                start + (segment.end_frame + 1) * FRAME_SECONDS,
+                min(1.0, segment.prob) if final else None,
+            )
+            for segment in self._segments()
+            if segment.word[0] not in _FILLERS
+        )

@@ -1,0 +1,100 @@
+"""whisper.cpp, by pywhispercpp: a ggml model file (https://huggingface.co/ggerganov/whisper.cpp).
+
+Whisper hears 30 s at a time, shorter utterances padded, so words come when an utterance is over and
+cost the same for a short one: for a Raspberry Pi take ggml-tiny.en-q5_1.bin, or another engine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pywhispercpp.model import Model, Segment
+
+from edge_runtime.errors import TextError
+from edge_runtime.events import Word
+from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.text import Transcript
+
+_MAGIC = b"lmgg"  # 0x67676d6c, little-endian
+_TICK = 0.01  # seconds, of its times
+_SHORTEST = SAMPLE_RATE  # whisper.cpp refuses less than a second
+
+
+class WhisperSource:
+    """A ggml model in the file `model`. TextError where that is none."""
+
+    name = "whisper"
+
+    def __init__(self, model: Path) -> None:
+        if not _is_ggml(model):
+            raise TextError(
+                f"whisper: {model} is no ggml model; expected a file such as ggml-tiny.en.bin from "
+                "https://huggingface.co/ggerganov/whisper.cpp"
+            )
+        # One word a segment, so that each has its times and probability.
+        self._model = Model(
+            str(model),
+            redirect_whispercpp_logs_to=None,
+            n_threads=1,
+            print_progress=False,
+            token_timestamps=True,
+            max_len=1,
+            split_on_word=True,
+        )
+        self._pieces: list[Int16] | None = None
+        self._start = 0.0
+
+    def begin(self, t: float) -> None:
+        """See TextSource."""
+        self._start, self._pieces = t, []
+
+    def feed(self, samples: Int16) -> Transcript | None:
+        """See TextSource; nothing is said before the end."""
+        if self._pieces is None:
+            raise TextError("whisper: samples before an utterance began")
+        self._pieces.append(samples)
+        return None
+
+    def end(self) -> Transcript:
+        """See TextSource."""
+        if self._pieces is None:
+            raise TextError("whisper: an utterance ended that had not begun")
+        samples = np.concatenate([np.zeros(0, np.int16), *self._pieces])
+        self._pieces = None
+        words: tuple[Word, ...] = ()
+        if samples.size:
+            padded = np.pad(samples, (0, max(0, _SHORTEST - samples.size)))
+            media: Any = padded.astype(np.float32) / np.float32(32768)
+            words = words_of(self._model.transcribe(media, extract_probability=True), self._start)
+        return Transcript(words, True, self._start, self.name)
+
+    def close(self) -> None:
+        """See TextSource."""
+        self._pieces = None
+
+
+def words_of(segments: Sequence[Segment], start: float) -> tuple[Word, ...]:
+    """Segments of one word each, of an utterance that began at second `start`, as words.
+
+    What Whisper writes for sounds, [MUSIC] or (laughs), is left out, as are marks around words.
+    """
+    words = []
+    for segment in segments:
+        text = segment.text.strip()
+        word = text.strip(".,!?;:\"' ").lower()
+        if word and text[0] not in "[(*♪":
+            sure = None if math.isnan(segment.probability) else float(segment.probability)
+            words.append(Word(word, start + segment.t0 * _TICK, start + segment.t1 * _TICK, sure))
+    return tuple(words)
+
+
+def _is_ggml(model: Path) -> bool:
+    try:
+        with model.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False

@@ -1,0 +1,536 @@
+"""Every corpus from a tree of its official shape: real names and label lines, synthesized audio."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from training.__main__ import main
+from training.corpora import (
+    Expected,
+    Found,
+    Utterance,
+    corpus_names,
+    differences,
+    label_map,
+    load_corpora,
+    manifest,
+)
+from training.data.features import extract
+from training.errors import TrainingError
+
+ROOT = Path(__file__).parents[3]
+MELD_HEADER = (
+    "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,"
+    "Season,Episode,StartTime,EndTime"
+)
+MSP_HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"
+
+
+def clips(root: Path, *names: str) -> None:
+    """0.2 s of a tone each."""
+    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(3200) / 16_000)
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone, 16_000)
+
+
+def lines(path: Path, *rows: str, encoding: str = "utf-8") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(row + "\n" for row in rows).encode(encoding))
+
+
+def ravdess(root: Path) -> None:
+    clips(root, "Actor_01/03-01-01-01-01-01-01.wav", "Actor_12/03-01-05-02-02-01-12.wav")
+
+
+def emodb(root: Path) -> None:
+    clips(root, "wav/03a01Fa.wav", "wav/16b10Wb.wav", "wav/16b10Lb.wav")
+
+
+def iemocap(root: Path) -> None:
+    for number in range(1, 6):
+        session, dialogue = root / f"Session{number}", f"Ses{number:02d}F_impro01"
+        summaries = (
+            ("[6.2901 - 8.2357]", "F000", "neu", "[2.5000, 2.5000, 2.5000]"),
+            ("[10.0100 - 11.3925]", "F001", "hap", "[4.0000, 3.0000, 2.5000]"),
+            ("[14.8872 - 18.0175]", "M000", "exc", "[4.5000, 4.0000, 2.5000]"),
+            ("[19.2900 - 20.7875]", "M001", "ang", "[1.5000, 4.0000, 4.5000]"),
+            ("[21.3257 - 24.7400]", "F002", "sad", "[2.0000, 2.0000, 2.0000]"),
+            ("[25.0000 - 26.0000]", "F003", "xxx", "[2.5000, 2.5000, 2.5000]"),
+        )
+        rows = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]", ""]
+        for times, turn, emotion, dimensions in summaries:
+            rows += [
+                f"{times}\t{dialogue}_{turn}\t{emotion}\t{dimensions}",
+                "C-E2:\tNeutral;\t()",
+                "A-E3:\tval 3; act 2; dom  2;\t()",
+                "",
+            ]
+            clips(session / "sentences/wav" / dialogue, f"{dialogue}_{turn}.wav")
+        evaluations = session / "dialog/EmoEvaluation"
+        lines(evaluations / f"{dialogue}.txt", *rows)
+        # What the release has besides, and must not be counted.
+        lines(evaluations / f"Categorical/{dialogue}_e2_cat.txt", *rows)
+        (evaluations / f"._{dialogue}.txt").write_bytes(b"\x00\x05\x16\x07Mac OS X")
+        lines(
+            session / "dialog/transcriptions" / f"{dialogue}.txt",
+            f"{dialogue}_F000 [006.2901-008.2357]: Excuse me.",
+            f"{dialogue}_M000 [014.8872-018.0175]: [LAUGHTER] That's great.",
+            f"{dialogue}_MXX0 [018.0175-019.0000]: Mm-hmm.",
+        )
+
+
+def meld(root: Path) -> None:
+    times = '4,7,"00:20:57,256","00:21:00,049"'
+    lines(
+        root / "train_sent_emo.csv",
+        MELD_HEADER,
+        f'1,"Oh my God, he\u2019s lost it.",Phoebe,sadness,negative,0,0,{times}',
+        f"2,What?,Monica,surprise,negative,0,1,{times}",
+        f'3,"Or! Or, we could go to the bank",Joey,neutral,neutral,0,2,{times}',
+    )
+    # As first published: Windows-1252 control codes inside UTF-8.
+    lines(root / "dev_sent_emo.csv", MELD_HEADER, f"1,I\u0092m happy,Joey,joy,positive,0,0,{times}")
+    lines(
+        root / "test_sent_emo.csv",
+        MELD_HEADER,
+        f"1,You\u2019re mad\u2026,Ross,anger,negative,0,0,{times}",
+        encoding="cp1252",
+    )
+    clips(root, "train_splits/dia0_utt0.wav", "output_repeated_splits_test/dia0_utt0.wav")
+    (root / "train_splits/dia0_utt0.mp4").write_bytes(b"\x00\x00\x00\x20ftypisom")
+    (root / "train_splits/dia0_utt2.mp4").write_bytes(b"\x00\x00\x00\x20ftypisom")
+    clips(root, "output_repeated_splits_test/final_videos_testdia0_utt0.wav")
+
+
+def cremad(root: Path) -> None:
+    clips(root / "AudioWAV", "1001_DFA_ANG_XX.wav", "1091_IEO_HAP_HI.wav", "1040_ITH_SAD_X.wav")
+    clips(root / "AudioWAV", "1002_TSI_NEU_XX.wav", "1002_TSI_FEA_XX.wav")
+
+
+def tess(root: Path) -> None:
+    clips(root, "OAF_angry/OAF_back_angry.wav", "OAF_neutral/OA_bite_neutral.wav")
+    clips(root, "YAF_sad/YAF_youth_sad.wav", "YAF_happy/YAF_dog_happy.wav")
+    clips(root, "OAF_Pleasant_surprise/OAF_back_ps.wav")
+    clips(root, "TESS Toronto emotional speech set data/OAF_angry/OAF_back_angry.wav")
+
+
+def savee(root: Path) -> None:
+    clips(
+        root / "AudioData", "DC/a01.wav", "DC/su01.wav", "JE/sa15.wav", "JK/n30.wav", "KL/h07.wav"
+    )
+
+
+def esd(root: Path) -> None:
+    clips(root, "0001/Angry/0001_000351.wav", "0001/Surprise/0001_001401.wav")
+    clips(root, "0011/Happy/train/0011_000721.wav", "0011/Sad/test/0011_001055.wav")
+    lines(
+        root / "0001/0001.txt",
+        "0001_000351\t打远一看它们的确很是美丽\t生气",
+        encoding="gb18030",
+    )
+    lines(
+        root / "0011/0011.txt",
+        "0011_000721\tThe nine the eggs, I keep.\tHappy",
+        "0011_001055 Tom could hardly speak for laughing. Sad",
+        encoding="utf-16",
+    )
+    clips(root, "0016/Neutral/0016_000001.wav", "0016/Neutral/0016_000002.wav")
+    lines(
+        root / "0016/0016.txt",
+        "0016_000001\tIt\u2019s to say how do you do\tNeutral",
+        "0016_000002\tYou sang well",
+        encoding="cp1252",
+    )
+
+
+def msppodcast(root: Path) -> None:
+    lines(
+        root / "Labels/labels_consensus.csv",
+        MSP_HEADER,
+        "MSP-PODCAST_0001_0008.wav,N,2.2,4.0,2.6,30,Male,Test1",
+        "MSP-PODCAST_0001_0009.wav,A,5.9,2.5,5.1,39,Male,Train",
+        "MSP-PODCAST_0002_0011.wav,H,5.5,6.0,5.0,Unknown,Female,Development",
+        "MSP-PODCAST_0002_0012.wav,X,4.0,4.0,4.0,39,Male,Train",
+        "MSP-PODCAST_0002_0013.wav,S,2.0,2.0,2.0,39,Male,Train",
+    )
+    clips(root / "Audios", *(f"MSP-PODCAST_{n}.wav" for n in ("0001_0008", "0001_0009")))
+    clips(root / "Audios", *(f"MSP-PODCAST_{n}.wav" for n in ("0002_0011", "0002_0012")))
+    lines(root / "Transcripts/MSP-PODCAST_0001_0008.txt", "so we went there")
+
+
+def goemotions(root: Path) -> None:
+    names = ["joy", "love", "sadness", "anger", "curiosity", "neutral"]
+    (root / "labels.txt").parent.mkdir(parents=True, exist_ok=True)
+    (root / "labels.txt").write_text("\n".join(names))
+    lines(
+        root / "train.tsv",
+        'My favourite "food" is\x85 anything\t5\teebbqej',
+        "I love it, so happy\t0,1\ted00q6i",
+        "Happy and sad\t0,2\teezlygj",
+        "Why so mad?\t3,4\ted7ypvh",
+        "I wonder\t4\ted0bdzj",
+    )
+
+
+CORPORA: dict[str, Callable[[Path], None]] = {
+    build.__name__: build
+    for build in (
+        *(ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions),
+    )
+}
+# What a tree above holds: class to utterances, and what is left out.
+HOLDS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
+    "ravdess": ({"neutral": 1, "angry": 1}, {}),
+    "emodb": ({"happy": 1, "angry": 1}, {"L": 1}),
+    "iemocap": ({"neutral": 5, "happy": 10, "angry": 5, "sad": 5}, {"xxx": 5}),
+    "meld": ({"sad": 1, "neutral": 1, "happy": 1, "angry": 1}, {"surprise": 1}),
+    "cremad": ({"angry": 1, "happy": 1, "sad": 1, "neutral": 1}, {"FEA": 1}),
+    "tess": ({"angry": 1, "neutral": 1, "sad": 1, "happy": 1}, {"ps": 1, "second copy": 1}),
+    "savee": ({"angry": 1, "sad": 1, "neutral": 1, "happy": 1}, {"su": 1}),
+    "esd": ({"angry": 1, "happy": 1, "sad": 1, "neutral": 2}, {"Surprise": 1}),
+    "msppodcast": ({"neutral": 1, "angry": 1, "happy": 1}, {"X": 1, "without audio": 1}),
+    "goemotions": (
+        {"neutral": 1, "happy": 1, "angry": 1},
+        {"several classes": 1, "curiosity": 1},
+    ),
+}
+# The sub-folder or file that an error about an empty or another folder must name.
+MISSING = {
+    "ravdess": "Actor_NN/",
+    "emodb": "wav/",
+    "iemocap": "Session1 to Session5",
+    "meld": "train_sent_emo.csv",
+    "cremad": "AudioWAV/",
+    "tess": "OAF_angry/",
+    "savee": "folders DC",
+    "esd": "0001/ to 0020/",
+    "msppodcast": "Labels/labels_consensus.csv",
+    "goemotions": "labels.txt",
+}
+
+
+def load(name: str, root: Path) -> Found:
+    return load_corpora([f"{name}={root}"])[name]
+
+
+def by_name(found: Found) -> dict[str, Utterance]:
+    return {u.audio.stem: u for u in found.utterances if u.path is not None}
+
+
+def test_every_corpus_is_tested_here() -> None:
+    assert set(CORPORA) | {"manifest"} == set(corpus_names())
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_tree_of_the_official_shape(name: str, tmp_path: Path) -> None:
+    CORPORA[name](tmp_path)
+    found = load(name, tmp_path)
+    classes, left_out = HOLDS[name]
+    assert Counter(u.label for u in found.utterances) == classes
+    assert found.left_out == left_out
+    assert found.licence
+    assert found.citation
+    for utterance in found.utterances:
+        assert utterance.corpus == name
+        assert utterance.speaker.startswith(f"{name}-")
+        assert utterance.path is None or utterance.path.is_file()
+        assert utterance.path or utterance.text
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_an_empty_and_another_folder_are_refused_by_what_is_missing(
+    name: str, tmp_path: Path
+) -> None:
+    empty, other = tmp_path / "empty", tmp_path / "other"
+    empty.mkdir()
+    clips(other, "holiday/track 01.wav")
+    lines(other / "holiday/notes.txt", "nothing of interest")
+    for folder in (empty, other):
+        with pytest.raises(TrainingError, match=f"^{name}: ") as error:
+            load(name, folder)
+        assert str(folder) in str(error.value)
+        assert MISSING[name] in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "removed", "named"),
+    [
+        ("iemocap", "Session3/dialog/EmoEvaluation", "dialog/EmoEvaluation"),
+        ("iemocap", "Session3/sentences", "sentences/wav"),
+        ("msppodcast", "Audios", "Audios/"),
+        ("msppodcast", "Labels", "Labels/labels_consensus.csv"),
+        ("goemotions", "train.tsv", "train.tsv"),
+    ],
+)
+def test_a_part_that_is_missing_is_named(
+    name: str, removed: str, named: str, tmp_path: Path
+) -> None:
+    CORPORA[name](tmp_path)
+    (tmp_path / removed).rename(tmp_path / "elsewhere")
+    with pytest.raises(TrainingError, match=f"^{name}: .* has no {named}"):
+        load(name, tmp_path)
+
+
+def test_iemocap_turns_belong_to_who_speaks_them(tmp_path: Path) -> None:
+    iemocap(tmp_path / "IEMOCAP_full_release")
+    found = load("iemocap", tmp_path)
+    turns = by_name(found)
+    assert turns["Ses01F_impro01_F000"].speaker == "iemocap-Ses01F"
+    assert turns["Ses01F_impro01_M001"].speaker == "iemocap-Ses01M"
+    assert turns["Ses05F_impro01_M000"].session == "Ses05"
+    assert turns["Ses01F_impro01_F000"].text == "Excuse me."
+    assert turns["Ses01F_impro01_M000"].text == "That's great."
+    assert len({u.speaker for u in found.utterances}) == 10
+
+
+def test_meld_reads_every_encoding_and_takes_audio_where_it_is(tmp_path: Path) -> None:
+    meld(tmp_path)
+    found = load("meld", tmp_path)
+    texts = {(u.split, u.text): u for u in found.utterances}
+    assert set(texts) == {
+        ("train", "Oh my God, he\u2019s lost it."),
+        ("train", "Or! Or, we could go to the bank"),
+        ("dev", "I\u2019m happy"),
+        ("test", "You\u2019re mad\u2026"),
+    }
+    paths = {split: u.path for (split, text), u in texts.items() if not text.startswith("Or!")}
+    assert paths == {
+        "train": tmp_path / "train_splits/dia0_utt0.wav",
+        "dev": None,
+        "test": tmp_path / "output_repeated_splits_test/dia0_utt0.wav",
+    }
+    (note,) = found.notes
+    assert note.startswith("1 clips are there as .mp4 only")
+
+
+def test_words_and_speakers_of_the_acted_corpora(tmp_path: Path) -> None:
+    for name in ("cremad", "tess", "savee", "esd"):
+        CORPORA[name](tmp_path / name)
+    found = {name: by_name(load(name, tmp_path / name)) for name in ("cremad", "tess", "esd")}
+    assert found["cremad"]["1001_DFA_ANG_XX"].text == "don't forget a jacket"
+    assert found["tess"]["OA_bite_neutral"].speaker == "tess-OAF"
+    assert found["tess"]["YAF_youth_sad"].text == "say the word youth"
+    assert found["esd"]["0001_000351"].text == "打远一看它们的确很是美丽"
+    assert found["esd"]["0011_000721"].text == "The nine the eggs, I keep."
+    assert found["esd"]["0011_000721"].split == "train"
+    assert found["esd"]["0011_001055"].text == "Tom could hardly speak for laughing."
+    assert found["esd"]["0016_000001"].text == "It\u2019s to say how do you do"
+    assert found["esd"]["0016_000002"].text == "You sang well"
+    nested = load("savee", tmp_path / "savee").utterances
+    assert {u.speaker for u in nested} == {f"savee-{s}" for s in ("DC", "JE", "JK", "KL")}
+    clips(tmp_path / "flat", "DC_a01.wav", "KL_sa15.wav")
+    flat = by_name(load("savee", tmp_path / "flat"))
+    assert {stem: u.speaker for stem, u in flat.items()} == {
+        "DC_a01": "savee-DC",
+        "KL_sa15": "savee-KL",
+    }
+    assert flat["KL_sa15"].label == "sad"
+
+
+def test_msp_podcast_labels_in_either_form_and_spelling(tmp_path: Path) -> None:
+    msppodcast(tmp_path)
+    table = tmp_path / "Labels/labels_consensus.csv"
+    from_csv = load("msppodcast", tmp_path)
+    with table.open(newline="") as file:
+        rows = {row.pop("FileName"): row for row in csv.DictReader(file)}
+    table.unlink()
+    (tmp_path / "Labels/labels_concensus.json").write_text(json.dumps(rows))
+    assert load("msppodcast", tmp_path) == from_csv
+    turns = by_name(from_csv)
+    assert turns["MSP-PODCAST_0002_0011"].speaker == "msppodcast-Unknown"
+    assert turns["MSP-PODCAST_0001_0008"].text == "so we went there"
+    assert from_csv.rows == {"Train": 3, "Development": 1, "Test1": 1}
+    lines(table, "FileName,Emotion", "MSP-PODCAST_0001_0008.wav,N")
+    with pytest.raises(TrainingError, match="no column 'EmoClass'"):
+        load("msppodcast", tmp_path)
+
+
+def test_goemotions_keeps_comments_that_mean_one_class_and_says_so(tmp_path: Path) -> None:
+    goemotions(tmp_path)
+    found = load("goemotions", tmp_path)
+    assert {u.text: u.label for u in found.utterances} == {
+        'My favourite "food" is\x85 anything': "neutral",
+        "I love it, so happy": "happy",
+        "Why so mad?": "angry",
+    }
+    (note,) = found.notes
+    assert note.startswith("2 comments with several labels are kept")
+    lines(tmp_path / "dev.tsv", "no labels here")
+    with pytest.raises(TrainingError, match=r"dev\.tsv, line 1: expected text, label numbers"):
+        load("goemotions", tmp_path)
+
+
+# Published totals of the four classes; sources in each corpus's module.
+COMPLETE = {
+    "ravdess": ({"angry": 192, "happy": 192, "neutral": 96, "sad": 192}, 24),
+    "emodb": ({"angry": 127, "happy": 71, "neutral": 79, "sad": 62}, 10),
+    "iemocap": ({"angry": 1103, "happy": 1636, "neutral": 1708, "sad": 1084}, 10),
+    "meld": ({"angry": 1607, "happy": 2308, "neutral": 6436, "sad": 1002}, None),
+    "cremad": ({"angry": 1271, "happy": 1271, "neutral": 1087, "sad": 1271}, 91),
+    "tess": ({"angry": 400, "happy": 400, "neutral": 400, "sad": 400}, 2),
+    "savee": ({"angry": 60, "happy": 60, "neutral": 120, "sad": 60}, 4),
+    "esd": ({"angry": 7000, "happy": 7000, "neutral": 7000, "sad": 7000}, 20),
+}
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_a_complete_corpus_differs_in_nothing_and_a_clip_less_is_told(
+    name: str, tmp_path: Path
+) -> None:
+    CORPORA[name](tmp_path)
+    expected = load(name, tmp_path).expected
+    assert expected is not None
+    classes, speakers = COMPLETE[name]
+    labels = [label for label, count in classes.items() for _ in range(count)]
+    utterances = [
+        Utterance(None, label, f"{name}-{i % (speakers or 1)}", name, text="x")
+        for i, label in enumerate(labels)
+    ]
+    rows = Counter(expected.rows)
+    assert differences(name, Found(utterances, Counter(), expected=expected, rows=rows)) == []
+    less = differences(name, Found(utterances[1:], Counter(), expected=expected, rows=rows))
+    assert less == [f"angry: {classes['angry'] - 1}, not {classes['angry']}"]
+
+
+def test_a_corpus_of_other_size_is_told_by_the_command(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    iemocap(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        assert main(["corpora", f"iemocap={tmp_path}"]) == 0
+    (warning,) = (r.getMessage() for r in caplog.records)
+    assert warning.startswith("iemocap: not the complete corpus")
+    assert "angry: 5, not 1103; happy: 10, not 1636; neutral: 5, not 1708" in warning
+    assert "speakers" not in warning  # all ten are there
+    assert "25" in capsys.readouterr().out
+
+
+def test_labels_without_a_published_count_are_not_compared() -> None:
+    known = {own: 1 for own, label in label_map("tess").items() if label != "sad"}
+    found = Found([], Counter(), expected=Expected("a test", known))
+    assert differences("tess", found) == [f"{c}: 0, not 1" for c in ("angry", "happy", "neutral")]
+
+
+def test_sessions_are_folds_of_the_test_tree(tmp_path: Path) -> None:
+    from training.data.folds import session_folds, speaker_folds
+
+    iemocap(tmp_path)
+    data = load("iemocap", tmp_path).utterances
+    folds = session_folds(data)
+    assert [{data[i].session for i in fold.test} for fold in folds] == [
+        {f"Ses{n:02d}"} for n in range(1, 6)
+    ]
+    # Ten folds by speaker need every class of every speaker: give each the other's turns, too.
+    labels = sorted({u.label for u in data})
+    full = [
+        Utterance(u.path, label, u.speaker, u.corpus, u.session) for u in data for label in labels
+    ]
+    tested = [{full[i].speaker for i in fold.test} for fold in speaker_folds(full, 10)]
+    assert [len(speakers) for speakers in tested] == [1] * 10
+
+
+# Utterances without audio.
+
+
+def test_a_manifest_keeps_utterances_without_audio(tmp_path: Path) -> None:
+    written = [
+        Utterance(None, "happy", "ann", "manifest", text="so happy", split="dev"),
+        Utterance(tmp_path / "a.wav", "sad", "bob", "manifest"),
+    ]
+    manifest.write(tmp_path / "m.csv", written)
+    assert manifest.load(tmp_path / "m.csv").utterances == written
+    lines(tmp_path / "empty.csv", "path,label,text", ",happy,")
+    with pytest.raises(TrainingError, match=r"line 2: path is empty, and so is text"):
+        manifest.load(tmp_path / "empty.csv")
+
+
+def test_features_skip_utterances_without_audio(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = ROOT / "edge_runtime" / "demo" / "scene.flac"
+    words = [Utterance(None, "happy", "ann", "meld", text="so happy")] * 3
+    spoken = Utterance(scene, "happy", "ann", "meld", start=0.5, end=3.0)
+    with caplog.at_level(logging.WARNING):
+        found = extract([*words, spoken], cache=tmp_path, workers=1, progress=False)
+    assert found.utterances == [spoken]
+    assert found.skipped == [(u, "text only") for u in words]
+    assert [r.getMessage() for r in caplog.records] == [
+        "meld: skipped 3 utterances that are text only"
+    ]
+    with pytest.raises(TrainingError, match="meld: all 3 utterances are text only"):
+        extract(words, cache=tmp_path, workers=1, progress=False)
+
+
+@pytest.mark.parametrize("command", ["training", "conversion"])
+def test_commands_that_need_audio_refuse_text_in_one_line(
+    command: str, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    rows = [f",{label},s{i},{label} words" for i in range(5) for label in ("angry", "happy", "sad")]
+    lines(tmp_path / "words.csv", "path,label,speaker,text", *rows)
+    table = tmp_path / "words.csv"
+    arguments = {
+        "training": ["fit", f"manifest={table}", "--out", tmp_path / "run"],
+        "conversion": ["parity", "default", "--manifest", table],
+    }[command]
+    done = subprocess.run(
+        [sys.executable, "-m", command, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "text only" in done.stderr.splitlines()[-1]
+
+
+# The shared texts.
+
+
+@pytest.mark.corpora
+def test_the_shared_meld_texts(corpora: Path) -> None:
+    found = load("meld", corpora / "meld")
+    assert found.rows == {"train": 9989, "dev": 1109}
+    assert len(found.utterances) + found.left_out.total() == 11_098
+    # Of the distribution table of its authors, train and dev.
+    assert Counter(u.label for u in found.utterances) == {
+        "angry": 1109 + 153,
+        "happy": 1743 + 163,
+        "neutral": 4710 + 470,
+        "sad": 683 + 111,
+    }
+    assert found.left_out == {"surprise": 1205 + 150, "disgust": 271 + 22, "fear": 268 + 40}
+    assert all(u.path is None and u.text for u in found.utterances)
+    assert "rows of test: 0, not 2610" in differences("meld", found)
+
+
+@pytest.mark.corpora
+def test_the_shared_goemotions_texts(corpora: Path) -> None:
+    found = load("goemotions", corpora / "goemotions")
+    assert found.rows == {"train": 43_410, "dev": 5_426}
+    assert len(found.utterances) + found.left_out.total() == 48_836
+    assert {u.label for u in found.utterances} == {"angry", "happy", "neutral", "sad"}
+    assert differences("goemotions", found) == ["rows of test: 0, not 5427"]
+
+
+@pytest.mark.corpora
+def test_the_shared_clips_are_told_from_the_complete_corpora(corpora: Path) -> None:
+    short = {name: differences(name, load(name, corpora / name)) for name in ("ravdess", "emodb")}
+    assert "speakers: 20, not 24" in short["ravdess"]
+    assert "neutral: 80, not 96" in short["ravdess"]
+    assert "speakers: 8, not 10" in short["emodb"]

@@ -1,0 +1,113 @@
+"""No speaker on both sides, and the very folds that the published figures rest on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.__main__ import main
+from training.corpora import Utterance, load_corpora
+from training.data.folds import check_classes, session_folds, speaker_folds, watch_split
+from training.errors import TrainingError
+
+CLASSES = ("angry", "happy", "sad")
+
+
+def utterances(speakers: int, corpus: str = "x") -> list[Utterance]:
+    return [
+        Utterance(Path(f"{s}{label}.wav"), label, f"{corpus}-{s:02d}", corpus)
+        for s in range(speakers)
+        for label in CLASSES
+    ]
+
+
+def test_no_speaker_is_on_both_sides_and_every_clip_is_tested_once() -> None:
+    data = utterances(7) + utterances(5, "y")
+    folds = speaker_folds(data, 5)
+    for fold in folds:
+        assert not {data[i].speaker for i in fold.train} & {data[i].speaker for i in fold.test}
+        assert sorted(fold.train + fold.test) == list(range(len(data)))
+    assert sorted(i for fold in folds for i in fold.test) == list(range(len(data)))
+
+
+@pytest.mark.corpora
+def test_folds_of_the_shared_corpora_are_array_split_of_the_sorted_speakers(corpora: Path) -> None:
+    found = load_corpora([f"ravdess={corpora / 'ravdess'}", f"emodb={corpora / 'emodb'}"])
+    data = [u for f in found.values() for u in f.utterances]
+    for number, fold in enumerate(speaker_folds(data, 5)):
+        for corpus in found:
+            speakers = sorted({u.speaker for u in data if u.corpus == corpus})
+            expected = set(np.array_split(speakers, 5)[number].tolist())
+            assert {data[i].speaker for i in fold.test if data[i].corpus == corpus} == expected
+
+
+def test_too_few_speakers_and_a_fold_without_a_class_are_refused() -> None:
+    with pytest.raises(TrainingError, match="x has 3 speakers, too few for 5 folds"):
+        speaker_folds(utterances(3), 5)
+    data = [u for u in utterances(4) if u.label != "sad" or u.speaker == "x-00"]
+    with pytest.raises(TrainingError, match=r"fold 1 has no sad in its training speakers"):
+        speaker_folds(data, 2)
+    with pytest.raises(TrainingError, match="at least 2"):
+        speaker_folds(utterances(3), 1)
+
+
+def test_one_class_is_refused() -> None:
+    data = [u for u in utterances(4) if u.label == "sad"]
+    with pytest.raises(TrainingError, match=r"one class only \(sad\)"):
+        check_classes(data)
+    with pytest.raises(TrainingError, match="one class only"):
+        speaker_folds(data, 2)
+
+
+def test_watched_speakers_do_not_train() -> None:
+    data = utterances(10) + utterances(5, "y")
+    train, watched = watch_split(data, 0.2)
+    assert not {u.speaker for u in train} & {u.speaker for u in watched}
+    assert len(train) + len(watched) == len(data)
+    assert {u.corpus for u in watched} == {"x", "y"}
+    assert watch_split(data, 0.0)[1] == []
+    only = [u for u in data if u.label != "sad" or u.speaker == "x-00"]
+    with pytest.raises(TrainingError, match="no training clip of sad"):
+        watch_split(only, 0.2)
+
+
+def in_sessions(sessions: int) -> list[Utterance]:
+    """Two speakers a session, each with every class."""
+    return [
+        Utterance(Path(f"{s}{sex}{label}.wav"), label, f"y-{s}{sex}", "y", session=f"Ses{s:02d}")
+        for s in range(sessions)
+        for sex in "FM"
+        for label in CLASSES
+    ]
+
+
+def test_a_session_is_tested_as_a_whole_and_once() -> None:
+    data = in_sessions(5)
+    folds = session_folds(data)
+    assert len(folds) == 5
+    for number, fold in enumerate(folds):
+        assert {data[i].session for i in fold.test} == {f"Ses{number:02d}"}
+        assert len(fold.test) == 2 * len(CLASSES)
+        assert sorted(fold.train + fold.test) == list(range(len(data)))
+
+
+def test_sessions_that_do_not_fold_are_refused() -> None:
+    with pytest.raises(TrainingError, match="x has no sessions; use --by speaker"):
+        session_folds(in_sessions(5) + utterances(4))
+    with pytest.raises(TrainingError, match="at least 2 sessions"):
+        session_folds(in_sessions(1))
+    stranger = Utterance(Path("a.wav"), "sad", "y-0F", "y", session="Ses01")
+    with pytest.raises(TrainingError, match="y-0F speaks in y Ses00 and in y Ses01"):
+        session_folds([*in_sessions(2), stranger])
+    data = [u for u in in_sessions(3) if u.label != "sad" or u.session != "Ses02"]
+    with pytest.raises(TrainingError, match="fold 3 has no sad in its test sessions"):
+        session_folds(data)
+
+
+def test_a_number_of_folds_and_sessions_exclude_each_other(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["crossval", "manifest=x.csv", "--by", "session", "--folds", "5"]) != 0
+    assert "--by session makes one fold a session" in capsys.readouterr().err

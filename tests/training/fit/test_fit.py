@@ -1,0 +1,140 @@
+"""A model really learns, resumes where it stopped, and is saved whole."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edge_runtime.manifest import Calibration
+from training.__main__ import main
+from training.corpora import Utterance
+from training.data.features import FeatureSet, FeatureSettings
+from training.evaluate.predict import predict
+from training.fit.examples import FitData, class_weights
+from training.fit.fit import fit, run_of
+from training.fit.settings import FitSettings
+from training.network.config import ModelConfig
+from training.network.fakequant import Phase
+from training.run import load
+
+CONFIG = ModelConfig(labels=("high", "low"), filters=8, hidden=(8,))
+SETTINGS = FitSettings(epochs=4, qat_epochs=2, batch=8, lr=5e-3, augment=False)
+
+
+def clips(count: int, seed: int) -> FeatureSet:
+    """Two classes that differ in the level of a few coefficients."""
+    rng = np.random.default_rng(seed)
+    utterances, variants = [], []
+    for index in range(count):
+        label = ("high", "low")[index % 2]
+        frames = rng.normal(0, 1, (int(rng.integers(40, 90)), 96)).astype(np.float32)
+        frames[:, 3:9] += 1.0 if label == "high" else -1.0
+        utterances.append(Utterance(Path(f"{index}.wav"), label, f"s{index % 5}", "toy"))
+        variants.append([frames])
+    return FeatureSet(utterances, variants, [])
+
+
+def accuracy(model: torch.nn.Module, data: FeatureSet) -> float:
+    found = predict(model, [v[0] for v in data.variants]).argmax(axis=1)
+    truth = np.array([CONFIG.labels.index(u.label) for u in data.utterances])
+    return float((found == truth).mean())
+
+
+def test_a_model_learns_what_can_be_learned_in_float_and_in_int8(tmp_path: Path) -> None:
+    train, test = clips(64, 0), clips(40, 1)
+    module = fit(
+        FitData(train, test, list(CONFIG.labels)),
+        CONFIG,
+        SETTINGS,
+        tmp_path,
+        progress=lambda *_: None,
+    )
+    for phase in (Phase.FLOAT, Phase.INT8):
+        assert accuracy(module.final(phase), test) >= 0.95
+    log = (tmp_path / "log" / "version_0" / "metrics.csv").read_text()
+    assert "watch_ua" in log
+    assert "train_loss" in log
+
+
+def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
+    data = FitData(clips(24, 0), None, list(CONFIG.labels))
+    weights = []
+    for name in ("one", "two"):
+        short = replace(SETTINGS, epochs=1, qat_epochs=1)
+        module = fit(data, CONFIG, short, tmp_path / name, progress=lambda *_: None)
+        weights.append(module.final(Phase.INT8).state_dict())
+    for key, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stop_after", [2, 5])
+def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, stop_after: int) -> None:
+    """Stopped in the float phase, and in the quantization-aware one."""
+    data = FitData(clips(32, 0), None, list(CONFIG.labels))
+
+    def interrupt(epoch: int, _: int) -> None:
+        if epoch == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, CONFIG, SETTINGS, tmp_path, progress=interrupt)
+    seen: list[int] = []
+    module = fit(
+        data, CONFIG, SETTINGS, tmp_path, resume=True, progress=lambda e, _: seen.append(e)
+    )
+    assert seen[-1] == SETTINGS.epochs + SETTINGS.qat_epochs
+    assert len(seen) <= SETTINGS.epochs + SETTINGS.qat_epochs - stop_after + 1
+    assert accuracy(module.final(Phase.INT8), clips(40, 1)) >= 0.9
+    assert len(list(tmp_path.glob("log/*/metrics.csv"))) == 2
+
+
+def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
+    data = FitData(clips(24, 0), None, list(CONFIG.labels))
+    short = replace(SETTINGS, epochs=1, qat_epochs=1)
+    module = fit(data, CONFIG, short, tmp_path / "fit", progress=lambda *_: None)
+    run = run_of(module, FeatureSettings())
+    run.calibration = {"audio": Calibration(1.7, 0.4)}
+    run.save(tmp_path / "run")
+    again = load(tmp_path / "run")
+    assert again.config == CONFIG
+    assert again.calibration == run.calibration
+    features = [v[0] for v in clips(10, 2).variants]
+    for phase in (Phase.FLOAT, Phase.INT8):
+        np.testing.assert_array_equal(
+            predict(again.model(phase), features), predict(module.final(phase), features)
+        )
+
+
+def test_rare_classes_weigh_more() -> None:
+    data = [Utterance(Path("x"), label, "s", "c") for label in ["a"] * 30 + ["b"] * 10]
+    weights = class_weights(data, ["a", "b"])
+    assert float(weights[1] / weights[0]) == pytest.approx(3.0)
+    assert float((weights * torch.tensor([30, 10])).sum()) == pytest.approx(40.0)
+
+
+def test_mistakes_of_the_user_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one_class = tmp_path / "one.csv"
+    one_class.write_text("path,label\na.wav,happy\nb.wav,happy\n")
+    assert main(["fit", f"manifest={one_class}", "--out", str(tmp_path / "run")]) == 2
+    assert "one class only (happy)" in capsys.readouterr().err
+
+    done = tmp_path / "done"
+    done.mkdir()
+    (done / "run.json").write_text(json.dumps({}))
+    assert main(["fit", f"manifest={one_class}", "--out", str(done)]) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+
+    two = tmp_path / "two.csv"
+    two.write_text("path,label\na.wav,happy\nb.wav,sad\n")
+    assert main(["fit", f"manifest={two}", "--crossval", str(tmp_path / "no")]) == 2
+    assert "not a finished crossval" in capsys.readouterr().err
+    assert main(["crossval", f"manifest={two}", "--out", str(tmp_path / "cv")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("Traceback") == 0

@@ -1,0 +1,56 @@
+"""`python -m training corpora`: what is there."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import Counter
+
+from edge_runtime.console import OK
+from edge_runtime.errors import EdgeError
+
+
+def corpora_command(arguments: argparse.Namespace) -> int:
+    """Print what is there."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge_runtime.audio.file import FileSource
+    from training.corpora import incomplete, load_corpora
+
+    columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
+    table = Table(*columns, "unreadable")
+    notes = []
+    for name, found in load_corpora(arguments.corpora).items():
+        seconds, unreadable, text_only = 0.0, 0, 0
+        for utterance in found.utterances:
+            if utterance.path is None:
+                text_only += 1
+                continue
+            try:
+                seconds += FileSource(utterance.path, utterance.start, utterance.end).seconds
+            except EdgeError as error:
+                unreadable += 1
+                logging.warning("%s", error)
+        table.add_row(
+            name,
+            str(len(found.utterances)),
+            str(text_only),
+            f"{seconds / 3600:.2f}",
+            str(len({u.speaker for u in found.utterances})),
+            _counts(Counter(u.label for u in found.utterances)),
+            _counts(found.left_out) or "-",
+            str(unreadable),
+        )
+        notes += [f"{name}: {note}" for note in found.notes]
+        if warning := incomplete(name, found):
+            logging.warning("%s", warning)
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(note)
+    return OK
+
+
+def _counts(counter: Counter[str]) -> str:
+    return "  ".join(f"{key} {count}" for key, count in sorted(counter.items()))

@@ -1,0 +1,241 @@
+"""`python -m training fit`: one model, quantization-aware."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.console import OK
+from edge_runtime.settings import from_arguments
+from training.commands.common import _config, _with_speakers, _word_plan
+
+WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
+
+
+def fit_command(arguments: argparse.Namespace) -> int:
+    """Train one model."""
+    from rich.console import Console
+
+    from training.corpora import load_corpora
+    from training.corpora.manifest import write as write_manifest
+    from training.data.features import FeatureSettings
+    from training.data.folds import check_classes, official_split, watch_split
+    from training.data.pairs import draw_words
+    from training.errors import TrainingError
+    from training.evaluate.report import plot_curves, print_metrics
+    from training.fit.fit import fit, run_of
+    from training.fit.prepare import prepare
+    from training.fit.settings import FitSettings
+
+    out = arguments.out or Path("runs/fit")
+    settings = from_arguments(FitSettings, arguments)
+    _refuse_finished(out, arguments.resume)
+    found = load_corpora(arguments.corpora)
+    utterances = [u for f in found.values() for u in f.utterances]
+    labels = check_classes(utterances)
+    share = 0.0 if arguments.crossval else arguments.watch
+    if not 0 <= share < 1:
+        raise TrainingError(f"--watch {share} is not a share from 0 to 1")
+    borrowed = _crossval_summary(arguments.crossval, labels) if arguments.crossval else None
+    config, known = _with_speakers(
+        arguments, _config(arguments, arguments.variant, labels), utterances
+    )
+    features = FeatureSettings()
+    usable, words = _word_plan(arguments, utterances, config)
+    split = None if config.parts.audio else official_split(usable)
+    train, watched = split or watch_split(usable, share)
+    if words.test:
+        watched = draw_words(watched, words.test, words.seed)
+    branches = _branches(arguments.audio_run, arguments.text_run)
+    prepared = prepare(train, watched, config, settings, features, words, branches)
+    data = replace(prepared.data, speakers=known)
+    data, config, taught, taught_on = _distil(arguments, data, prepared)
+    for note in prepared.notes:
+        print(note)
+    _report_skipped([*data.train.skipped, *(data.watch.skipped if data.watch else [])])
+    module = fit(data, config, settings, out, arguments.resume)
+    run = run_of(module, features)
+    run.vocabulary = prepared.vocabulary
+    run.training = _training_record(
+        found | taught_on, settings, [*data.train.utterances, *words.train], data
+    )
+    if taught:
+        run.training["distillation"] = taught
+    if known:
+        run.training["speaker_embedding"] = known.source
+    if branches:
+        run.training["branches"] = {
+            name: branch.training.get("settings", {})
+            for name, branch in (("audio", branches.audio), ("text", branches.text))
+            if branch
+        }
+    if borrowed:
+        run.calibration = _calibration_of(borrowed)
+        run.metrics = borrowed["metrics"]
+    run.save(out)
+    _measure(run, out, data, words, bool(borrowed), bool(split))
+    if data.watch:
+        write_manifest(out / WATCHED, data.watch.utterances)
+    plot_curves([out], out / "curves.png", settings.float_epochs)
+    console = Console()
+    print_metrics(console, run.metrics)
+    console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
+    return OK
+
+
+def _distil(
+    arguments: argparse.Namespace, data: Any, prepared: Any
+) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """Data and config for training on a teacher, if asked for; what to record; further corpora."""
+    from edge_runtime.tokenizer import Tokenizer
+    from training.data.tokens import TextSet, tokenize
+    from training.errors import TrainingError
+    from training.words.distil import DistilSettings, check, distil, further_corpora, with_odds
+
+    settings, config = from_arguments(DistilSettings, arguments), prepared.config
+    check(settings)
+    if settings.distil == 0:
+        return data, config, {}, {}
+    if not isinstance(data.train, TextSet):
+        raise TrainingError("--distil teaches models of words alone: --variant text or text+swem")
+    tokenizer = Tokenizer(prepared.vocabulary, config.tokens, config.punctuation)
+    corpora = further_corpora(settings)
+    texts = [u for c in corpora.values() for u in c.utterances if u.label in data.labels]
+    further = tokenize(texts, tokenizer)
+    taught = distil(data.train, data.labels, settings, further)
+    print(
+        f"the teacher's UA on the training texts, out of fold: {100 * taught.ua:.1f} %; "
+        f"{taught.texts.unlabelled} further texts learn from it"
+    )
+    vocabulary = data.vocabulary
+    if settings.distil_columns:
+        sources = [part for part in (data.train.utterances, further.utterances) if part]
+        vocabulary = with_odds(vocabulary, sources)
+        config = replace(config, embedding=vocabulary.table.shape[1])
+    record = {**asdict(settings), "distil_texts": settings.distil_texts.partition("=")[0]}
+    record |= {"unlabelled": taught.texts.unlabelled, "ua": taught.ua}
+    return replace(data, train=taught.texts, vocabulary=vocabulary), config, record, corpora
+
+
+def _branches(audio: Path | None, text: Path | None) -> Any:
+    from training.fit.warmstart import Branches
+    from training.run import load
+
+    return Branches(load(audio) if audio else None, load(text) if text else None)
+
+
+def _refuse_finished(out: Path, resume: bool) -> None:
+    from training.errors import TrainingError
+    from training.run import RUN_FILE
+
+    if (out / RUN_FILE).exists():
+        raise TrainingError(f"{out} holds a finished run; choose another --out or remove it")
+    if (out / "checkpoints").exists() and not resume:
+        raise TrainingError(f"{out} holds an interrupted run; go on with --resume or remove it")
+
+
+def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
+    from training.errors import TrainingError
+    from training.evaluate.crossval import SUMMARY
+
+    path = folder / SUMMARY
+    if not path.exists():
+        raise TrainingError(f"{folder} is not a finished crossval: there is no {SUMMARY}")
+    summary: dict[str, Any] = json.loads(path.read_text())
+    if summary["labels"] != labels:
+        raise TrainingError(f"{folder} has classes {summary['labels']}, this data {labels}")
+    return summary
+
+
+def _calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
+    from edge_runtime.manifest import Calibration
+
+    return {name: Calibration(**chosen) for name, chosen in summary["calibration"].items()}
+
+
+def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, official: bool) -> None:
+    """Measure and calibrate on what did not train, in every form; write the run again.
+
+    Spoken clips, unless the figures are borrowed; and the development texts by themselves.
+    """
+    from training.data.features import FeatureSet
+    from training.data.pairs import PAIRING, PairSet
+    from training.evaluate.judge import convert, judge, summarize
+
+    metrics, watched = run.metrics, data.watch
+    metrics.setdefault("corpora", {})
+    metrics.setdefault("calibration_error", {})
+    parts: list[tuple[list[Any], Any, str]] = []
+    if watched and not borrowed:
+        clips = watched.clips if isinstance(watched, PairSet) else watched
+        heard = isinstance(clips, FeatureSet)
+        features = [variants[0] for variants in clips.variants] if heard else None
+        speakers = len({u.speaker for u in watched.utterances})
+        protocol = (
+            "official development split"
+            if official
+            else f"{speakers} speakers kept out of training"
+        ) + (f"; {PAIRING}" if words.test else "")
+        parts.append((watched.utterances, features, protocol))
+    if words.test:
+        parts.append((list(words.test), None, "texts: official development split, words alone"))
+    if not parts:
+        return
+    bundle = convert(out, out / "bundle")
+    for utterances, features, protocol in parts:
+        summary = summarize(
+            judge(run, bundle, utterances, features, data.speakers), utterances, run.config.labels
+        )
+        metrics["protocol"] = "; ".join(filter(None, [metrics.get("protocol"), protocol]))
+        for corpus, modalities in summary.metrics.items():
+            metrics["corpora"].setdefault(corpus, {}).update(modalities)
+        # What was calibrated on clips of a crossval is better known than by few.
+        run.calibration = {**summary.calibration, **run.calibration}
+        metrics["calibration_error"] = {**summary.calibration_error, **metrics["calibration_error"]}
+    run.save(out)
+
+
+def _training_record(
+    found: dict[str, Any], settings: Any, used: list[Any], data: Any
+) -> dict[str, Any]:
+    from training.data.features import FeatureSet
+    from training.data.pairs import PAIRING, PairSet
+
+    hours: defaultdict[str, float] = defaultdict(float)
+    paired = isinstance(data.train, PairSet)
+    features = data.train.clips if paired else data.train
+    if isinstance(features, FeatureSet):
+        for utterance, variants in zip(features.utterances, features.variants, strict=True):
+            hours[utterance.corpus] += len(variants[0]) / 360_000
+    licences = [f"{f.licence} ({name})" for name, f in found.items() if f.licence]
+    return {
+        "corpora": {
+            name: {
+                "clips": sum(u.corpus == name for u in used),
+                "speakers": len({u.speaker for u in used if u.corpus == name}),
+                "hours": round(hours[name], 3),
+                "classes": dict(sorted(Counter(u.label for u in used if u.corpus == name).items())),
+                "licence": f.licence,
+                "citation": f.citation,
+            }
+            for name, f in found.items()
+        },
+        "licence": ", ".join(licences) or "that of the manifest's data",
+        "skipped": len(features.skipped),
+        **({"pairing": PAIRING} if any(u.path is None for u in used) and paired else {}),
+        "settings": asdict(settings),
+        "versions": {t: importlib.metadata.version(t) for t in ("torch", "lightning", "numpy")},
+    }
+
+
+def _report_skipped(skipped: Iterable[tuple[Any, str]]) -> None:
+    skipped = list(skipped)
+    if skipped:
+        print(f"skipped {len(skipped)} clips that cannot be used (see above)", file=sys.stderr)

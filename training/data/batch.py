@@ -1,0 +1,68 @@
+"""Utterances of several lengths as one padded batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """Examples padded to one length; what a modality needs is None where it is not there."""
+
+    labels: Tensor
+    """Class indices, (B,)."""
+    corpora: Tensor
+    """Corpus indices, (B,)."""
+    features: Tensor | None = None
+    """Float (B, T, F), zero beyond each clip's end."""
+    lengths: Tensor | None = None
+    """Valid frames, (B,)."""
+    tokens: Tensor | None = None
+    """Rows of the embedding table, (B, N), padding beyond each text's end."""
+    words: Tensor | None = None
+    """Valid tokens, (B,)."""
+    speaker: Tensor | None = None
+    """Speaker embeddings, (B, width), zero where there is none."""
+    modalities: Tensor | None = None
+    """Bool (B, 3), false where the model shall ignore one of its `MODALITIES`; None: nowhere."""
+    states: Tensor | None = None
+    """The teacher's states at every frame, (B, T, 256); a target, not an input."""
+    targets: Tensor | None = None
+    """Probabilities (B, classes) to learn in place of the labels."""
+
+    def inputs(self) -> dict[str, Tensor]:
+        """The model's inputs by name."""
+        named = {
+            "features": self.features,
+            "lengths": self.lengths,
+            "tokens": self.tokens,
+            "words": self.words,
+            "speaker": self.speaker,
+            "modalities": self.modalities,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def collate(items: Sequence[tuple[Tensor, int, int]], crop: tuple[int, int] | None = None) -> Batch:
+    """Pad clips to the longest.
+
+    With `crop`, a length between its two numbers is drawn for the batch, and every longer clip is
+    cut to it at a random place.
+    """
+    clips = []
+    frames = None if crop is None else int(torch.randint(crop[0], crop[1] + 1, ()))
+    for clip, _, _ in items:
+        if frames is not None and len(clip) > frames:
+            start = int(torch.randint(len(clip) - frames + 1, ()))
+            clip = clip[start : start + frames]
+        clips.append(clip)
+    return Batch(
+        labels=torch.tensor([label for _, label, _ in items]),
+        corpora=torch.tensor([corpus for _, _, corpus in items]),
+        features=torch.nn.utils.rnn.pad_sequence(clips, batch_first=True),
+        lengths=torch.tensor([len(clip) for clip in clips]),
+    )

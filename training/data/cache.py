@@ -1,0 +1,79 @@
+"""Results of slow work on clips, kept on disk under what they were made from."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+
+from edge_runtime.pcm import Float32
+
+log = logging.getLogger(__name__)
+
+Task = TypeVar("Task")
+
+Outcome = TypeVar("Outcome")
+
+
+def parallel(
+    function: Callable[[Task], Outcome],
+    tasks: Sequence[Task],
+    workers: int | None,
+    title: str,
+    progress: bool = True,
+) -> Iterator[Outcome]:
+    """`function` of each of `tasks`, in their order, behind a progress bar with `title`.
+
+    `workers` are processes; None for one per core; 1 stays in this process.
+    """
+    with contextlib.ExitStack() as stack:
+        outcomes: Iterator[Outcome]
+        if workers == 1:
+            outcomes = map(function, tasks)
+        else:
+            context = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context)
+            outcomes = stack.enter_context(pool).map(function, tasks, chunksize=4)
+        yield from track(
+            outcomes,
+            title,
+            total=len(tasks),
+            transient=True,
+            disable=not progress,
+            console=Console(stderr=True),
+        )
+
+
+def cache_folder(kind: str = "features") -> Path:
+    """Where `kind` is cached: $XDG_CACHE_HOME/edge-emotion/KIND, else under ~/.cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "edge-emotion" / kind
+
+
+def read_cache(path: Path) -> Float32 | None:
+    try:
+        return np.asarray(np.load(path), np.float32)
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def write_cache(path: Path, features: npt.NDArray[Any]) -> None:
+    """Whole or not at all, also with several writers and on a disk that fills up."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.save(file, features)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        log.warning("cannot cache in %s: %s", path.parent, error)

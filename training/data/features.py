@@ -1,0 +1,188 @@
+"""Utterances to feature tensors: decoding, trimming, augmentation, MFCC, and a cache on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from edge_runtime.audio.file import FileSource
+from edge_runtime.errors import AudioError
+from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, mfcc
+from edge_runtime.pcm import Float32
+from edge_runtime.segment import SegmentParams, speech_of
+from training.corpora import Utterance
+from training.data.augment import CLEAN, Augmentation, augment, share
+from training.data.cache import cache_folder, parallel, read_cache, write_cache
+from training.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+_CACHE_VERSION = 1  # raise when the code below, mfcc.py or segment.py changes what it computes
+
+_SILENT_PEAK = 8  # int16 steps: below this a clip is called silent
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What fixes the features of a clip."""
+
+    mfcc: MfccParams = DEFAULT_PARAMS
+    segment: SegmentParams = field(default_factory=SegmentParams)
+    trim: bool = True
+    """Keep the speech only, as the device's end-pointing does."""
+
+
+@dataclass
+class FeatureSet:
+    """Features of the utterances that could be read."""
+
+    utterances: list[Utterance]
+    """Those that could be read, in the order given."""
+    variants: list[list[Float32]]
+    """Per utterance, one float32 (frames, features) per augmentation; the first is clean."""
+    skipped: list[tuple[Utterance, str]]
+    """Those that could not, and why."""
+    shares: list[float] = field(default_factory=lambda: [1.0])
+    """How often training draws each variant."""
+    states: list[list[npt.NDArray[np.int8]]] | None = None
+    """The teacher's states of every variant, (frames, 256) each; None without a teacher."""
+
+
+def extract(
+    utterances: Sequence[Utterance],
+    settings: FeatureSettings | None = None,
+    augmentations: Sequence[Augmentation] = (CLEAN,),
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> FeatureSet:
+    """Features of every utterance, on all cores, from the cache where they are known.
+
+    Unreadable and silent files are skipped, counted, and named in the log; utterances that are text
+    only are skipped and counted. Raises TrainingError when all are text only.
+
+    Parameters
+    ----------
+    utterances : what to read.
+    settings : feature and trimming parameters.
+    augmentations : one variant of each utterance per entry.
+    cache : folder of cached features; by default `cache_folder()`.
+    workers : processes; by default one per core; 1 stays in this process.
+    progress : show a progress bar.
+    """
+    settings = settings or FeatureSettings()
+    folder = cache or cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    if utterances and all(u.path is None for u in utterances):
+        corpora = ", ".join(sorted({u.corpus for u in utterances}))
+        raise TrainingError(f"{corpora}: all {len(utterances)} utterances are text only, no audio")
+    tasks = [(u, settings, tuple(augmentations), folder) for u in utterances]
+    result = FeatureSet([], [], [], [share(a) for a in augmentations])
+    text_only = Counter(u.corpus for u in utterances if u.path is None)
+    for corpus, count in sorted(text_only.items()):
+        log.warning("%s: skipped %d utterances that are text only", corpus, count)
+    extracted = parallel(_extract_one, tasks, workers, "extracting features", progress)
+    for utterance, outcome in zip(utterances, extracted, strict=True):
+        if isinstance(outcome, str):
+            if utterance.path is not None:
+                log.warning("skipped %s: %s", utterance.path, outcome)
+            result.skipped.append((utterance, outcome))
+        else:
+            result.utterances.append(utterance)
+            result.variants.append(outcome)
+    return result
+
+
+def feature_statistics(features: Sequence[Float32]) -> tuple[Float32, Float32]:
+    """Mean and standard deviation over all frames of all clips, each float32 (features,)."""
+    frames = sum(len(f) for f in features)
+    mean = sum(f.sum(axis=0, dtype=np.float64) for f in features) / frames
+    variance = sum(((f - mean) ** 2).sum(axis=0) for f in features) / frames
+    return (
+        np.asarray(mean, np.float32),
+        np.sqrt(np.maximum(variance, 1e-8)).astype(np.float32),
+    )
+
+
+class ClipDataset(Dataset[tuple[Tensor, int, int]]):
+    """(features (frames, F), label index, corpus index) of each clip.
+
+    In training, each access draws one of the clip's variants at random; otherwise the clean one.
+    """
+
+    def __init__(
+        self, features: FeatureSet, labels: Sequence[str], corpora: Sequence[str], training: bool
+    ) -> None:
+        self._variants = features.variants
+        self._labels = [labels.index(u.label) for u in features.utterances]
+        self._corpora = [corpora.index(u.corpus) for u in features.utterances]
+        self._training = training
+        self._shares = torch.tensor(features.shares)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+        variants = self._variants[index]
+        pick = int(torch.multinomial(self._shares, 1)) if self._training else 0
+        return torch.from_numpy(variants[pick]), self._labels[index], self._corpora[index]
+
+
+def _extract_one(
+    task: tuple[Utterance, FeatureSettings, tuple[Augmentation, ...], Path],
+) -> list[Float32] | str:
+    """The variants of one clip, or why it is skipped."""
+    utterance, settings, augmentations, folder = task
+    if utterance.path is None:
+        return "text only"
+    try:
+        source = FileSource(utterance.path, utterance.start, utterance.end)
+        content = hashlib.sha256(utterance.path.read_bytes()).hexdigest()
+        paths = [folder / _key(content, utterance, settings, a) for a in augmentations]
+        known = [read_cache(path) for path in paths]
+        if all(k is not None for k in known):
+            return [k for k in known if k is not None]
+        samples = source.read()
+    except (AudioError, OSError) as error:
+        return str(error)
+    if source.warnings:
+        return source.warnings[0]
+    if samples.size == 0 or np.abs(samples.astype(np.int32)).max() < _SILENT_PEAK:
+        return "it is silent"
+    seed = int(content[:8], 16)
+    result = []
+    for path, augmentation in zip(paths, augmentations, strict=True):
+        varied = augment(samples, augmentation, seed)
+        speech = speech_of(varied, settings.segment) if settings.trim else varied
+        features = mfcc(speech, settings.mfcc)
+        write_cache(path, features)
+        result.append(features)
+    return result
+
+
+def _key(
+    content: str, utterance: Utterance, settings: FeatureSettings, augmentation: Augmentation
+) -> str:
+    identity = json.dumps(
+        [
+            _CACHE_VERSION,
+            content,
+            utterance.start,
+            utterance.end,
+            asdict(settings),
+            asdict(augmentation),
+        ],
+        sort_keys=True,
+    )
+    return hashlib.sha256(identity.encode()).hexdigest() + ".npy"

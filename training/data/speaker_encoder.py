@@ -1,0 +1,147 @@
+"""Speaker embeddings computed here, by Resemblyzer's encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import multiprocessing
+import warnings
+from collections.abc import Sequence
+from functools import cache as remember
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_runtime.audio.file import read_file
+from edge_runtime.errors import AudioError
+from edge_runtime.pcm import Float32, Int16
+from training.corpora import Utterance
+from training.data.cache import cache_folder, parallel, read_cache, write_cache
+from training.data.speaker import SpeakerVectors, log
+from training.data.speaker_files import RESEMBLYZER, read_speakers
+from training.errors import TrainingError
+
+_CACHE_VERSION = 1  # raise when the code below changes what `embed_clip` computes
+
+_FULL_SCALE = 32768  # of int16
+
+
+def load_speakers(
+    source: str,
+    utterances: Sequence[Utterance],
+    utt2spk: Path | None = None,
+    workers: int | None = None,
+) -> SpeakerVectors:
+    """Embeddings of `utterances` from `source`: `resemblyzer`, or what `read_speakers` reads.
+
+    Raises TrainingError like `embed` and `read_speakers`.
+    """
+    if source == RESEMBLYZER:
+        if utt2spk is not None:
+            raise TrainingError(f"--utt2spk needs a file of vectors, not --speaker {RESEMBLYZER}")
+        return embed(utterances, workers=workers)
+    return read_speakers(Path(source), utterances, utt2spk)
+
+
+def embed(
+    utterances: Sequence[Utterance],
+    cache: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> SpeakerVectors:
+    """Resemblyzer's 256-d embedding of each clip, on all cores, from the cache where it is known.
+
+    Clips that cannot be read or hold no voice, and utterances that are text only, get none; they
+    are counted in the log. Raises TrainingError where no clip has one, or without the package.
+
+    Parameters
+    ----------
+    utterances : whose clips to read, as they are: not augmented.
+    cache : folder of cached embeddings; by default `cache_folder("speaker")`.
+    workers : processes; by default one per core; 1 stays in this process.
+    progress : show a progress bar.
+    """
+    version = _resemblyzer_version()
+    folder = cache or cache_folder("speaker")
+    folder.mkdir(parents=True, exist_ok=True)
+    heard = [u for u in utterances if u.path is not None]
+    tasks = [(u, version, folder) for u in heard]
+    outcomes = parallel(_embed_one, tasks, workers, "speaker embeddings", progress)
+    vectors: dict[Utterance, Float32] = {}
+    for utterance, outcome in zip(heard, outcomes, strict=True):
+        if isinstance(outcome, str):
+            log.warning("no speaker embedding of %s: %s", utterance.path, outcome)
+        else:
+            vectors[utterance] = outcome
+    if len(heard) < len(utterances):
+        without = len(utterances) - len(heard)
+        log.warning("no speaker embedding of %d utterances that are text only", without)
+    if not vectors:
+        raise TrainingError("no clip has a speaker embedding")
+    width = len(next(iter(vectors.values())))
+    return SpeakerVectors(width, vectors, f"{RESEMBLYZER} {version}")
+
+
+def embed_clip(samples: Int16) -> Float32 | None:
+    """Resemblyzer's embedding of a clip: float32 (256,), length 1, no value below 0.
+
+    `samples` are int16, mono, 16 kHz, (n,). Levelling and the removal of pauses are Resemblyzer's
+    own. None where its voice activity detection finds no voice.
+    """
+    resemblyzer = _resemblyzer()
+    voice = resemblyzer.preprocess_wav(samples.astype(np.float32) / _FULL_SCALE)
+    if len(voice) == 0:
+        return None
+    return np.asarray(_encoder().embed_utterance(voice), np.float32)
+
+
+def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
+    """The embedding of one clip, or why it has none."""
+    utterance, version, folder = task
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # there is a process a core
+    try:
+        content = hashlib.sha256(utterance.audio.read_bytes()).hexdigest()
+        part = [utterance.start, utterance.end]
+        identity = json.dumps([_CACHE_VERSION, RESEMBLYZER, version, content, part])
+        path = folder / (hashlib.sha256(identity.encode()).hexdigest() + ".npy")
+        known = read_cache(path)
+        if known is None:
+            samples = read_file(utterance.audio, utterance.start, utterance.end)
+            # Levelling divides by the level: nothing must not be levelled.
+            known = embed_clip(samples) if samples.any() else None
+            if known is None:
+                return "no voice in it"
+            write_cache(path, known)
+    except AudioError as error:
+        return str(error)
+    except OSError as error:
+        return str(error.strerror)
+    return known
+
+
+@remember
+def _encoder() -> Any:
+    """The pre-trained encoder, on the CPU; one a process."""
+    return _resemblyzer().VoiceEncoder("cpu", verbose=False)
+
+
+def _resemblyzer() -> Any:
+    with warnings.catch_warnings():
+        # It imports a part of SciPy by the name that goes with SciPy 2, and says so each time.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import resemblyzer
+    return resemblyzer
+
+
+def _resemblyzer_version() -> str:
+    try:
+        return importlib.metadata.version(RESEMBLYZER)
+    except importlib.metadata.PackageNotFoundError:
+        raise TrainingError(
+            "speaker embeddings need Resemblyzer: pip install 'edge-emotion[speaker]' && "
+            "pip install --no-deps resemblyzer (with its dependencies it would need a compiler)"
+        ) from None

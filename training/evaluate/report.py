@@ -1,0 +1,133 @@
+"""Pictures and tables of a training run."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from training.evaluate.metrics import Metrics
+from training.run import LOG_FOLDER
+
+INK = "#22313f"
+COLORS = ("#3b6ea8", "#d1495b", "#5f9e6e", "#8d6a9f")
+
+
+def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
+    """Confusion matrices side by side as PNG: rows are true classes, cells show share and count."""
+    figure, axes = plt.subplots(
+        1, len(panels), figsize=(4.4 * len(panels) + 0.4, 4.6), squeeze=False, layout="constrained"
+    )
+    for axis, (title, metrics) in zip(axes[0], panels, strict=True):
+        counts = np.array(metrics.confusion)
+        totals = counts.sum(axis=1, keepdims=True)
+        shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row in range(len(counts)):
+            for column in range(len(counts)):
+                share = shares[row, column]
+                axis.text(
+                    column,
+                    row,
+                    f"{100 * share:.0f} %\n{counts[row, column]}",
+                    ha="center",
+                    va="center",
+                    fontsize=10,
+                    color="white" if share > 0.5 else INK,
+                )
+        axis.set_xticks(range(len(counts)), metrics.labels)
+        axis.set_yticks(range(len(counts)), metrics.labels, rotation=90, va="center")
+        axis.set_xlabel("predicted")
+        axis.set_ylabel("true")
+        axis.spines[:].set_visible(False)
+        axis.tick_params(length=0)
+        axis.set_title(
+            f"{title}\nUA {100 * metrics.ua:.1f} %   WA {100 * metrics.wa:.1f} %   n = {metrics.n}",
+            fontsize=11,
+            color=INK,
+        )
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
+    """Learning curves of one or more runs as PNG; a line marks where quantization begins."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for axis, name, title in (
+        (axes[0], "loss", "cross-entropy"),
+        (axes[1], "ua", "unweighted accuracy"),
+    ):
+        for (side, color), style in zip(
+            (("train", COLORS[0]), ("watch", COLORS[1])), ("-", "-"), strict=True
+        ):
+            curves = [c for c in (_curve(run, f"{side}_{name}") for run in runs) if len(c)]
+            if not curves:
+                continue
+            label = {"train": "training clips (augmented)", "watch": "other speakers"}[side]
+            length = min(map(len, curves))
+            values = np.array([curve[:length] for curve in curves])
+            epochs = np.arange(1, length + 1)
+            axis.plot(epochs, values.mean(axis=0), style, color=color, label=label)
+            if len(values) > 1:
+                axis.fill_between(
+                    epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, lw=0
+                )
+        axis.axvline(float_epochs + 0.5, color=INK, lw=0.8, ls=":")
+        axis.annotate(
+            "int8",
+            (float_epochs + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -12),
+            textcoords="offset points",
+            fontsize=8,
+            color=INK,
+        )
+        axis.set_title(title, fontsize=11, color=INK)
+        axis.set_xlabel("epoch")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.grid(axis="y", alpha=0.25)
+    axes[0].legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
+    """The figures of a run as a table: a line for each corpus, modality and form."""
+    if not metrics.get("corpora"):
+        return
+    table = Table("corpus", "from", "form", "n", "UA %", "mean of\nfolds", "WA %", "recall %")
+    for corpus, modalities in metrics["corpora"].items():
+        for modality, forms in modalities.items():
+            for form, values in forms.items():
+                recalls = values["per_class_recall"]
+                table.add_row(
+                    corpus,
+                    modality,
+                    form,
+                    str(values["n"]),
+                    f"{100 * values['ua']:.1f}",
+                    f"{100 * np.mean(values['ua_folds']):.1f}" if "ua_folds" in values else "-",
+                    f"{100 * values['wa']:.1f}",
+                    "  ".join(f"{label} {100 * recall:.0f}" for label, recall in recalls.items()),
+                )
+    console.print(table)
+    console.print(metrics["protocol"])
+
+
+def _curve(run: Path, name: str) -> np.ndarray[Any, Any]:
+    """One value an epoch from the CSV logs of a run, which has one for each time it was started."""
+    values: dict[int, float] = {}
+    for log in sorted(run.glob(f"{LOG_FOLDER}/*/metrics.csv"), key=lambda p: p.stat().st_mtime):
+        with log.open(newline="") as file:
+            # Each quantity has a row of its own.
+            values |= {int(r["epoch"]): float(r[name]) for r in csv.DictReader(file) if r.get(name)}
+    return np.array([values[epoch] for epoch in sorted(values)])

@@ -1,0 +1,117 @@
+"""What one model is trained on: sets of utterances as data loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from training.corpora import Utterance
+from training.data.batch import Batch, collate
+from training.data.features import ClipDataset, FeatureSet
+from training.data.folds import check_classes
+from training.data.pairs import PairDataset, PairSet, collate_pairs
+from training.data.speaker import SpeakerVectors, with_speakers
+from training.data.teacher import TaughtDataset, collate_taught
+from training.data.tokens import (
+    SoftTextDataset,
+    TextDataset,
+    TextSet,
+    collate_soft,
+    collate_text,
+    mark_rows,
+)
+from training.fit.settings import FitSettings
+from training.fit.warmstart import Branches
+from training.words.asrnoise import AsrNoise
+from training.words.embeddings import Vocabulary
+
+Examples = FeatureSet | TextSet | PairSet
+
+
+@dataclass
+class FitData:
+    """What one model is trained and watched on."""
+
+    train: Examples
+    watch: Examples | None
+    """Other speakers' clips for the learning curves; never used to choose anything."""
+    labels: list[str]
+    vocabulary: Vocabulary | None = None
+    """What the tokens mean, for a model that reads."""
+    branches: Branches = field(default_factory=Branches)
+    """Runs whose encoders a bimodal model starts from, and keeps."""
+    speakers: SpeakerVectors | None = None
+    """Speaker embeddings, for a model that takes them."""
+    noise: AsrNoise | None = None
+    """Corrupts the words of training, also those that statistics and ranges are measured on."""
+    corpora: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_classes(self.train.utterances)
+        sets = [self.train, *([self.watch] if self.watch else [])]
+        self.corpora = sorted({u.corpus for s in sets for u in s.utterances})
+
+
+def class_weights(utterances: Sequence[Utterance], labels: Sequence[str]) -> Tensor:
+    """Weight of each class in the loss, (classes,): inverse to its frequency, 1 on average."""
+    counts = torch.tensor([sum(u.label == label for u in utterances) for label in labels])
+    return len(utterances) / (len(labels) * counts.clamp_min(1).float())
+
+
+def _labelled(examples: Examples) -> list[Utterance]:
+    """The utterances whose labels count."""
+    if isinstance(examples, TextSet):
+        return examples.utterances[: len(examples.utterances) - examples.unlabelled]
+    return examples.utterances
+
+
+def _dataset(
+    data: FitData, examples: Examples, training: FitSettings | None
+) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
+    """A dataset of `examples`, and what makes its batches; augmented with `training`."""
+    dataset, collate_fn = _modalities_dataset(data, examples, training)
+    if data.speakers is not None:
+        return with_speakers(dataset, collate_fn, data.speakers.of(examples.utterances))
+    return dataset, collate_fn
+
+
+def _modalities_dataset(
+    data: FitData, examples: Examples, training: FitSettings | None
+) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
+    """What `_dataset` makes of sound and words."""
+    if isinstance(examples, TextSet):
+        if training and examples.targets is not None:
+            soft = SoftTextDataset(examples, data.labels, data.corpora)
+            return soft, partial(collate_soft, read=_text_collate(data, training))
+        return TextDataset(examples, data.labels, data.corpora), _text_collate(data, training)
+    if training and training.teacher and isinstance(examples, FeatureSet):
+        collate_fn = partial(collate_taught, crop=(training.min_frames, training.max_frames))
+        return TaughtDataset(examples, data.labels, data.corpora), collate_fn
+    crop = (training.min_frames, training.max_frames) if training else None
+    varied = training is not None
+    if isinstance(examples, PairSet):
+        pairs = PairDataset(examples, data.labels, data.corpora, varied)
+        return pairs, partial(collate_pairs, crop=crop, read=_text_collate(data, training))
+    clips = ClipDataset(examples, data.labels, data.corpora, varied)
+    return clips, partial(collate, crop=crop)
+
+
+def _text_collate(data: FitData, training: FitSettings | None) -> Callable[[Any], Batch]:
+    """What makes batches of texts; with `training` as a recognizer might return them."""
+    if training is None:
+        return collate_text
+    marks = None
+    if training.punctuation_dropout > 0 and data.vocabulary is not None:
+        marks = mark_rows(data.vocabulary.words)
+    return partial(
+        collate_text,
+        marks=marks,
+        punctuation_dropout=training.punctuation_dropout,
+        noise=data.noise,
+    )

@@ -1,0 +1,181 @@
+"""One model: float training, then quantization-aware training, both with averaged weights."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
+
+from training.data.augment import CLEAN, TRAINING, Augmentation
+from training.data.features import FeatureSet, FeatureSettings, feature_statistics
+from training.data.pairs import PairSet, collate_pairs
+from training.data.teacher import StateProbe
+from training.data.tokens import (
+    TextSet,
+)
+from training.errors import TrainingError
+from training.fit.examples import FitData, _dataset, _labelled, _text_collate, class_weights
+from training.fit.module import EmotionModule
+from training.fit.settings import FitSettings
+from training.network.config import ModelConfig
+from training.network.fakequant import Phase
+from training.network.model import MscnnSpu
+from training.run import LOG_FOLDER, Run
+
+
+def fit(
+    data: FitData,
+    config: ModelConfig,
+    settings: FitSettings,
+    folder: Path,
+    resume: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> EmotionModule:
+    """Train one model, with checkpoints, CSV log and resume in `folder`.
+
+    Parameters
+    ----------
+    data : training clips, and clips to watch.
+    config, settings : the model's shape and the schedule.
+    folder : receives `checkpoints/last.ckpt` and, per start, `log/version_N/metrics.csv`.
+    resume : go on from `checkpoints/last.ckpt` where there is one.
+    progress : called with (epochs done, epochs in all) in place of the progress bar.
+    """
+    lightning.seed_everything(settings.seed, verbose=False)
+    model = MscnnSpu(config)
+    _begin_with(model, data, settings)
+    data.branches.freeze(model)
+    examples = len(data.train.utterances)
+    clean, clean_collate = _dataset(data, data.train, None)
+    # Texts without marks are no distortion: the device's statistics and ranges are for both.
+    if isinstance(data.train, TextSet):
+        clean_collate = _text_collate(data, settings)
+    elif isinstance(data.train, PairSet) and data.speakers is None:
+        clean_collate = partial(collate_pairs, read=_text_collate(data, settings))
+    module = EmotionModule(
+        model,
+        settings,
+        class_weights(_labelled(data.train), data.labels),
+        DataLoader(clean, 64, shuffle=True, collate_fn=clean_collate, drop_last=examples > 64),
+        data.branches,
+        _probe(data, config) if settings.teacher else None,
+    )
+    dataset, training_collate = _dataset(data, data.train, settings)
+    loader = DataLoader(
+        dataset,
+        settings.batch,
+        shuffle=True,
+        collate_fn=training_collate,
+        drop_last=examples > settings.batch,
+    )
+    watch = None
+    if data.watch and data.watch.utterances:
+        watched, watch_collate = _dataset(data, data.watch, None)
+        watch = DataLoader(watched, 64, collate_fn=watch_collate)
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=settings.all_epochs,
+        gradient_clip_val=settings.clip_norm,
+        logger=CSVLogger(folder, name=LOG_FOLDER),
+        callbacks=[
+            ModelCheckpoint(
+                last.parent,
+                last.stem,
+                save_top_k=1,
+                save_on_train_epoch_end=True,
+                enable_version_counter=False,
+            ),
+            _Report(progress) if progress else RichProgressBar(),
+        ],
+        enable_progress_bar=progress is None,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+    )
+    with warnings.catch_warnings():
+        # Worker processes for the data would cost more than the tensors they hand over.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, loader, watch, ckpt_path=last if resume and last.exists() else None)
+        except SystemExit:
+            # Lightning's answer to Ctrl-C, after which it leaves the signal ignored.
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
+    if module.float_state is None:
+        module.finish_float()
+        module.average.module.load_state_dict(module.model.state_dict())
+    return module
+
+
+def run_of(module: EmotionModule, features: FeatureSettings) -> Run:
+    """A trained module as a run, not yet saved."""
+    return Run(
+        config=module.model.config,
+        features=features,
+        weights=module.final(Phase.INT8).state_dict(),
+        float_weights=module.final(Phase.FLOAT).state_dict(),
+    )
+
+
+def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
+    """The variants of a training clip, the clean one first."""
+    return TRAINING if settings.augment else (CLEAN,)
+
+
+def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
+    """Give a fresh model what the data says before training: feature statistics, word vectors."""
+    parts = model.config.parts
+    if parts.audio:
+        clips = data.train.clips if isinstance(data.train, PairSet) else data.train
+        if not isinstance(clips, FeatureSet):
+            raise TrainingError(f"variant {model.config.variant} needs audio")
+        mean, std = feature_statistics([variants[0] for variants in clips.variants])
+        model.feature_mean.copy_(torch.from_numpy(mean))
+        model.feature_std.copy_(torch.from_numpy(std))
+    if parts.speaker and data.speakers is None:
+        raise TrainingError(f"variant {model.config.variant} needs speaker embeddings")
+    if parts.text:
+        if isinstance(data.train, FeatureSet) or not (data.vocabulary or data.branches.text):
+            raise TrainingError(f"variant {model.config.variant} needs words")
+        if data.vocabulary:
+            model.embedding.weight.data.copy_(torch.from_numpy(data.vocabulary.table))
+        model.embedding.weight.requires_grad_(settings.embedding_lr > 0)
+    if data.branches:
+        data.branches.restore(model, Phase.FLOAT)
+        data.branches.silence_rest(model)
+
+
+def _probe(data: FitData, config: ModelConfig) -> StateProbe:
+    """A fresh probe of the audio maps; TrainingError for data that has no teacher."""
+    if not isinstance(data.train, FeatureSet) or data.train.states is None:
+        raise TrainingError(f"--teacher needs audio alone; variant {config.variant} has words")
+    width = len(config.audio_kernels) * config.filters
+    return StateProbe(width, [variants[0] for variants in data.train.states])
+
+
+class _Report(lightning.Callback):
+    """Tell somebody else's progress bar."""
+
+    def __init__(self, progress: Callable[[int, int], None]) -> None:
+        self._progress = progress
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: Any) -> None:
+        self._progress(trainer.current_epoch + 1, trainer.max_epochs or 0)
+
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

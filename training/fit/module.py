@@ -1,0 +1,307 @@
+"""The Lightning module: losses, optimizer, averaged weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+from torchmetrics.classification import MulticlassAccuracy
+
+from edge_runtime.tokenizer import UNKNOWN
+from training.data.batch import Batch
+from training.data.teacher import StateProbe
+from training.fit.settings import FitSettings
+from training.fit.warmstart import Branches, phase_of_rest
+from training.network.config import MODALITIES
+from training.network.fakequant import Phase, set_phase
+from training.network.model import MscnnSpu
+
+EMBEDDING = "embedding.weight"
+
+FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
+
+
+class EmotionModule(lightning.LightningModule):
+    """MSCNN-SPU with its losses, augmentation, schedule and weight average."""
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        model: MscnnSpu,
+        settings: FitSettings,
+        class_weights: Tensor,
+        clean_clips: Iterable[Batch],
+        branches: Branches | None = None,
+        probe: StateProbe | None = None,
+    ) -> None:
+        super().__init__()
+        self.probe = probe
+        self.model = model
+        self.branches = branches or Branches()
+        self.clean_clips = clean_clips
+        self.settings = settings
+        self.average = _averaged(model, settings.ema)
+        self.register_buffer("class_weights", class_weights)
+        classes = len(model.config.labels)
+        self.train_ua = MulticlassAccuracy(classes, average="macro")
+        self.watch_ua = MulticlassAccuracy(classes, average="macro")
+        self.watch_wa = MulticlassAccuracy(classes, average="micro")
+        self.float_state: dict[str, Tensor] | None = None
+
+    def on_fit_start(self) -> None:
+        """A resumed run takes up the phase it was in."""
+        if self.trainer.current_epoch > self.settings.float_epochs:
+            self._quantize()
+
+    def on_train_epoch_start(self) -> None:
+        """Switch to the classes, and to quantization-aware training, at their epochs."""
+        epoch = self.trainer.current_epoch
+        if epoch == self.settings.float_epochs:
+            self._begin_quantization()
+        elif epoch and epoch == self.settings.taught_epochs:
+            self.model.load_state_dict(self.average.module.state_dict())
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Once ranges are learned, what they were learned on must not move."""
+        if self.trainer.current_epoch >= self.settings.float_epochs:
+            self.model.standardize.eval()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Cross-entropy with label smoothing, class weights and mixup of pooled statistics.
+
+        A batch with targets has those in place of its labels.
+
+        With a teacher, its loss is added, or stands alone in the first epochs.
+        """
+        inputs = self._vary(batch)
+        taught: Tensor = torch.zeros(())
+        if self.probe is not None and batch.states is not None:
+            maps, mask = self.model.audio_maps(inputs["features"], inputs["lengths"])
+            stride = self.model.config.audio_stride
+            taught = self.probe(maps, mask, batch.states[:, ::stride])
+            size = len(batch.labels)
+            self.log("teacher_loss", taught, on_step=False, on_epoch=True, batch_size=size)
+            if self.trainer.current_epoch < self.settings.taught_epochs:
+                return taught
+            inputs["statistics"] = self.model.pool(maps, mask)
+        pooled, present = self.model.pooled(**inputs)
+        mix, partner = 1.0, torch.arange(len(batch.labels))
+        if self.settings.mixup > 0:
+            concentration = torch.tensor(self.settings.mixup)
+            mix = float(torch.distributions.Beta(concentration, concentration).sample())
+            mix = max(mix, 1 - mix)
+            partner = torch.randperm(len(batch.labels))
+        standard = self.model.standardize.standardize(pooled, present)
+        logits = self.model.head(mix * standard + (1 - mix) * standard[partner])
+        loss = partial(
+            torch.nn.functional.cross_entropy,
+            logits,
+            weight=self.class_weights,
+            label_smoothing=self.settings.label_smoothing,
+        )
+        target = batch.labels if batch.targets is None else batch.targets
+        total = mix * loss(target) + (1 - mix) * loss(target[partner])
+        total = total + self.settings.teacher_weight * taught
+        self.train_ua(logits.detach(), batch.labels)
+        size = len(batch.labels)
+        self.log("train_loss", total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True)
+        self.log("train_ua", self.train_ua, on_step=False, on_epoch=True, batch_size=size)
+        return total
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Follow the weights with their moving average."""
+        self.average.update_parameters(self.model)
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Learning curves of the averaged model on the watched speakers."""
+        model = self.average.module
+        model.eval()
+        logits = model(**batch.inputs())
+        size = len(batch.labels)
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels)
+        self.watch_ua(logits, batch.labels)
+        self.watch_wa(logits, batch.labels)
+        for name, value in (
+            ("watch_loss", loss),
+            ("watch_ua", self.watch_ua),
+            ("watch_wa", self.watch_wa),
+        ):
+            self.log(name, value, on_epoch=True, batch_size=size, prog_bar=name == "watch_ua")
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; one cycle over the float epochs, then a cosine from `qat_lr` to zero.
+
+        The epochs that learn from the teacher alone have a cycle of their own.
+        """
+        settings = self.settings
+        decay = 0.0 if self.branches else settings.weight_decay  # what is kept must not shrink
+        named = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
+        named += self.probe.named_parameters() if self.probe else []
+        rest = [p for n, p in named if n != EMBEDDING]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in rest if p.dim() > 1], "weight_decay": decay},
+            {"params": [p for p in rest if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        if len(rest) < len(named):
+            groups.append(
+                {
+                    "params": [p for n, p in named if n == EMBEDDING],
+                    "weight_decay": 0.0,
+                    "lr": settings.lr * settings.embedding_lr,
+                }
+            )
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        taught_steps = steps * settings.taught_epochs / settings.all_epochs
+        schedule = partial(
+            _lr_factor,
+            settings=settings,
+            taught_steps=taught_steps,
+            float_steps=steps * settings.float_epochs / settings.all_epochs,
+            steps=steps,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, schedule),
+                "interval": "step",
+            },
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the float weights beside the quantization-aware ones."""
+        checkpoint["float_state"] = self.float_state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the float weights back."""
+        self.float_state = checkpoint["float_state"]
+
+    def final(self, phase: Phase) -> MscnnSpu:
+        """The finished model: FLOAT, as it was before quantization-aware training, or INT8."""
+        model = MscnnSpu(self.model.config)
+        state = self.float_state if phase is Phase.FLOAT else self.average.module.state_dict()
+        assert state is not None
+        model.load_state_dict(state)
+        self.branches.restore(model, phase)
+        set_phase(model, phase)
+        return model.eval()
+
+    def _begin_quantization(self) -> None:
+        """Start from the averaged float weights, with ranges observed on training clips."""
+        self.finish_float()
+        if self.branches:
+            # Their int8 forms are finished: the head learns to read what the device will compute.
+            self.branches.restore(self.model, Phase.INT8)
+            self._measure_statistics()
+        phase_of_rest(self.model, self.branches, Phase.OBSERVE)
+        self.model.eval()
+        self._pass_clean_clips()
+        self.model.train()
+        self.average = _averaged(self.model, self.settings.ema)
+        self._quantize()
+
+    def finish_float(self) -> None:
+        """Take the averaged weights, with statistics measured on clean clips, as the float model.
+
+        The running statistics of training follow augmented clips; the device hears none of those.
+        """
+        self.model.load_state_dict(self.average.module.state_dict())
+        self.branches.restore(self.model, Phase.FLOAT)
+        self._measure_statistics()
+        self.float_state = {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    def _measure_statistics(self) -> None:
+        """Standardize by clean clips."""
+        self.model.eval()
+        norm = self.model.standardize
+        norm.reset_running_stats()
+        norm.momentum, momentum = None, norm.momentum  # None: a plain mean over all batches
+        norm.train()
+        self._pass_clean_clips()
+        norm.momentum = momentum
+        self.branches.put_statistics(self.model)
+
+    def _pass_clean_clips(self) -> None:
+        with torch.no_grad():
+            for batch in self.clean_clips:
+                self.model(**batch.inputs())
+
+    def _quantize(self) -> None:
+        set_phase(self.model, Phase.INT8)
+        set_phase(self.average, Phase.INT8)
+
+    def _vary(self, batch: Batch) -> dict[str, Tensor]:
+        """The model's inputs of a training batch, augmented."""
+        inputs = batch.inputs()
+        settings = self.settings
+        if "features" in inputs:
+            inputs["features"] = self._augment(inputs["features"], inputs["lengths"])
+        if "tokens" in inputs:
+            lost = torch.rand(inputs["tokens"].shape) < settings.word_dropout
+            inputs["tokens"] = inputs["tokens"].masked_fill(lost, UNKNOWN)
+        if "features" in inputs and "tokens" in inputs:
+            rows = len(batch.labels)
+            modalities = inputs.get("modalities", torch.ones(rows, len(MODALITIES))).bool()
+            draw = torch.rand(rows)
+            modalities[:, 0] = draw >= settings.modality_dropout / 2
+            modalities[:, 1] = draw < 1 - settings.modality_dropout / 2
+            inputs["modalities"] = modalities
+        return inputs
+
+    def _augment(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Gain, SpecAugment and noise on a batch of raw features (B, T, F)."""
+        settings, mean, std = self.settings, self.model.feature_mean, self.model.feature_std
+        features = features.clone()
+        # A gain moves the log energy of every frame and nothing else: the deltas cancel it.
+        gain = torch.randn(len(features), 1) * (settings.gain_db / FEATURE_DB)
+        features[:, :, 0] += gain
+        x = (features - mean) / std
+        x += settings.noise * torch.randn_like(x)
+        cepstra = x.shape[2] // 3
+        for index, length in enumerate(lengths.tolist()):
+            for _ in range(settings.time_masks):
+                width = int(torch.randint(settings.time_mask_frames + 1, ()))
+                begin = int(torch.randint(max(1, length - width), ()))
+                x[index, begin : begin + width] = 0
+            for _ in range(settings.feature_masks):
+                width = int(torch.randint(settings.feature_mask_width + 1, ()))
+                begin = int(torch.randint(cepstra - width + 1, ()))
+                for order in range(3):
+                    x[index, :, order * cepstra + begin : order * cepstra + begin + width] = 0
+        return x * std + mean
+
+
+def _averaged(model: MscnnSpu, decay: float) -> AveragedModel:
+    """An exponential moving average that does not remember the random weights it began with."""
+
+    def average_of(average: Tensor, current: Tensor, seen: Tensor | int) -> Tensor:
+        warm = min(decay, (1.0 + float(seen)) / (10.0 + float(seen)))
+        return warm * average + (1.0 - warm) * current
+
+    return AveragedModel(model, avg_fn=average_of, use_buffers=True).requires_grad_(False)
+
+
+def _lr_factor(
+    step: int, settings: FitSettings, taught_steps: float, float_steps: float, steps: int
+) -> float:
+    """Learning rate at `step`, relative to the peak."""
+    if step < taught_steps:
+        return settings.teacher_lr / settings.lr * _cycle(step / taught_steps)
+    if step < float_steps:
+        return _cycle((step - taught_steps) / (float_steps - taught_steps))
+    done = (step - float_steps) / max(1.0, steps - float_steps)
+    return settings.qat_lr / settings.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def _cycle(progress: float) -> float:
+    """A rise over the first fifth, then a cosine to zero; `progress` is in [0, 1]."""
+    if progress < 0.2:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * progress / 0.2))
+    return 0.5 * (1 + math.cos(math.pi * (progress - 0.2) / 0.8))

@@ -1,0 +1,184 @@
+"""A bimodal model that begins with encoders trained alone, and keeps them as they are.
+
+Texts and clips differ in number by two orders of magnitude, so each branch is trained on all of
+its own data first. The joint head holds the two heads that came with them, side by side, and adds
+up their logits: Bayes' rule for evidence that is independent given the class. They stay as they
+are. A head trained further on the clips that its audio encoder knows by heart trusts its ears too
+much: it lost 2 to 5 points on others. What is trained on pairs is what reads attention: further
+hidden units, which begin with nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.errors import TrainingError
+from training.network.config import ModelConfig
+from training.network.fakequant import Phase, set_phase
+from training.network.model import MscnnSpu
+from training.run import Run
+
+# What a branch consists of, as names begin in the model's state.
+_AUDIO = ("feature_mean", "feature_std", "audio.", "audio_input.")
+_TEXT = ("embedding.", "text.", "text_input.")
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Runs whose encoders a model starts from; None: trained with the rest."""
+
+    audio: Run | None = None
+    text: Run | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.audio or self.text)
+
+    def fit_to(self, config: ModelConfig) -> ModelConfig:
+        """`config` with the shapes of the runs, and a head that holds both of theirs.
+
+        Raises TrainingError when the runs do not fit the variant or each other.
+        """
+        shapes: dict[str, Any] = {}
+        for run, name, fields in (
+            (self.audio, "audio", ("features", "audio_kernels")),
+            (self.text, "text", ("text_kernels", "vocabulary", "embedding", "tokens")),
+        ):
+            if run is None:
+                continue
+            if not getattr(run.config.parts, name) or not getattr(config.parts, name):
+                raise TrainingError(
+                    f"a {run.config.variant} run cannot be the {name} branch of {config.variant}"
+                )
+            if run.config.labels != config.labels:
+                raise TrainingError(
+                    f"the {name} run has classes {', '.join(run.config.labels)}, "
+                    f"this data {', '.join(config.labels)}"
+                )
+            shapes |= {field: getattr(run.config, field) for field in fields}
+        runs = self.runs()
+        filters = {run.config.filters for run in runs}
+        if len(filters) > 1:
+            raise TrainingError("the audio and the text run differ in filters per kernel")
+        if self.text:
+            shapes["punctuation"] = self.text.config.punctuation
+        shapes |= {"filters": filters.pop(), "hidden": (self._rows() + config.hidden[0],)}
+        return replace(config, **shapes)
+
+    def runs(self) -> list[Run]:
+        """Those that are given."""
+        return [run for run in (self.audio, self.text) if run]
+
+    def _rows(self) -> int:
+        """Hidden units that come from the runs."""
+        return sum(run.config.hidden[0] for run in self.runs())
+
+    def modules(self, model: MscnnSpu) -> Iterator[nn.Module]:
+        """The parts of `model` that come from the runs."""
+        if self.audio:
+            yield from (model.audio, model.audio_input)
+        if self.text:
+            yield from (model.embedding, model.text, model.text_input)
+
+    def freeze(self, model: MscnnSpu) -> None:
+        """Leave what comes from the runs, encoders and heads, out of the gradient."""
+        for module in self.modules(model):
+            module.requires_grad_(False)
+        first, last = _dense(model)
+        last.bias.requires_grad_(False)
+        row = self._rows()
+        for weight, kept in (
+            (first.weight, (slice(row),)),
+            (first.bias, (slice(row),)),
+            (last.weight, (slice(None), slice(row))),
+        ):
+            weight.register_hook(partial(_without, kept=kept))  # type: ignore[no-untyped-call]
+
+    def restore(self, model: MscnnSpu, phase: Phase) -> None:
+        """Give `model` what comes from the runs, in its float or quantization-aware form, exactly.
+
+        An average of equal weights is not equal to the last bit.
+        """
+        if self:
+            self._put_encoders(model, phase)
+            self._put_head(model, phase)
+
+    def _put_encoders(self, model: MscnnSpu, phase: Phase) -> None:
+        state = model.state_dict()
+        for run, names in ((self.audio, _AUDIO), (self.text, _TEXT)):
+            if run:
+                source = run.float_weights if phase is Phase.FLOAT else run.weights
+                state |= {k: v for k, v in source.items() if k.startswith(names)}
+        model.load_state_dict(state)
+        for module in self.modules(model):
+            set_phase(module, phase)
+
+    @torch.no_grad()
+    def _put_head(self, model: MscnnSpu, phase: Phase) -> None:
+        """The runs' heads, side by side."""
+        places = _places(model.config)
+        first, last = _dense(model)
+        last.bias.zero_()
+        row = 0
+        for run in self.runs():
+            weights = run.float_weights if phase is Phase.FLOAT else run.weights
+            rows = slice(row, row + run.config.hidden[0])
+            first.weight[rows] = 0
+            first.bias[rows] = weights["head.layers.0.bias"]
+            last.weight[:, rows] = weights["head.layers.1.weight"]
+            last.bias.add_(weights["head.layers.1.bias"])
+            for name, place in _places(run.config).items():
+                first.weight[rows, places[name]] = weights["head.layers.0.weight"][:, place]
+            row = rows.stop
+        self.put_statistics(model)
+
+    @torch.no_grad()
+    def silence_rest(self, model: MscnnSpu) -> None:
+        """Let the hidden units that come from no run begin without a say."""
+        _dense(model)[1].weight[:, self._rows() :] = 0
+
+    @torch.no_grad()
+    def put_statistics(self, model: MscnnSpu) -> None:
+        """Standardize what the encoders give as in the runs, which saw all of their own data."""
+        places = _places(model.config)
+        mean, variance = model.standardize.running()
+        for run in self.runs():
+            for name, place in _places(run.config).items():
+                mean[places[name]] = run.float_weights["standardize.running_mean"][place]
+                variance[places[name]] = run.float_weights["standardize.running_var"][place]
+
+
+def phase_of_rest(model: MscnnSpu, branches: Branches, phase: Phase) -> None:
+    """Put all quantizers but those of the runs' encoders into `phase`."""
+    kept = {id(m) for part in branches.modules(model) for m in part.modules()}
+    for module in model.modules():
+        if id(module) not in kept and not list(module.children()):
+            set_phase(module, phase)
+
+
+def _dense(model: MscnnSpu) -> tuple[nn.Linear, nn.Linear]:
+    first, last = model.head.layers
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    return first, last
+
+
+def _without(gradient: Tensor, kept: tuple[slice, ...]) -> Tensor:
+    """`gradient` with nothing for what is kept as it is."""
+    changed = gradient.clone()
+    changed[kept] = 0
+    return changed
+
+
+def _places(config: ModelConfig) -> dict[str, slice]:
+    """Where each branch stands in what the head reads."""
+    places, start = {}, 0
+    for name, width in config.branches.items():
+        places[name] = slice(start, start + width)
+        start += width
+    return places

@@ -1,0 +1,1 @@
+"""Speech as an engine hears it and a synthesizer speaks it."""

@@ -1,0 +1,1 @@
+"""Words: vectors, a teacher, an engine's confusions."""
