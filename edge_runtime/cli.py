@@ -165,9 +165,8 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
     with UntilInterrupted(source.blocks()) as blocks:
         try:
             for block in blocks:
-                dropped = source.take_dropped()
-                events = stream.skip(dropped) if dropped else []
-                events += stream.feed(block)
+                events = stream.skip(block.lost) if block.lost else []
+                events += stream.feed(block.samples)
                 for event in events:
                     verdicts += isinstance(event, EmotionEvent) and event.final
                     sink.write(event)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
 from edge_runtime.errors import EdgeError
@@ -93,8 +93,13 @@ class UntilInterrupted(Generic[Item]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if callable(self._before):
-            signal.signal(signal.SIGINT, self._before)
+        try:
+            # A generator gives back its device or file now, not when somebody collects it.
+            if isinstance(self._items, Generator):
+                self._items.close()
+        finally:
+            if callable(self._before):
+                signal.signal(signal.SIGINT, self._before)
 
     def __iter__(self) -> Iterator[Item]:
         try:
