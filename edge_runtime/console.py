@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from edge_runtime.errors import EdgeError
 
@@ -19,11 +19,19 @@ Item = TypeVar("Item")
 DEBUG_VARIABLE = "EDGE_EMOTION_DEBUG"
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser that says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the mistake alone; argparse would tell all the options before it."""
+        self.exit(THEIRS, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def command_parser(
     program: str, description: str, epilog: str
-) -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]:
+) -> tuple[CommandParser, argparse._SubParsersAction[CommandParser]]:
     """A parser whose help ends with examples, and the place where its commands are added."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         program,
         description=description,
         epilog=epilog,
