@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_runtime import __version__
@@ -16,12 +16,14 @@ from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
 from edge_runtime.console import OK, OURS, THEIRS, UntilInterrupted, command_parser, run_command
 from edge_runtime.errors import AudioError, EdgeError
 from edge_runtime.events import EmotionEvent, SourceEvent
+from edge_runtime.graph import THREADS
 from edge_runtime.pcm import SAMPLE_RATE
-from edge_runtime.settings import add_arguments, from_arguments
+from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
 from edge_runtime.sinks import AUTO, NAMES, Sink, open_sink
-from edge_runtime.stream import PARTIAL_SECONDS, EmotionStream
+from edge_runtime.stream import PARTIAL_LIMITS, PARTIAL_SECONDS, EmotionStream
 
 PROGRAM = "edge-emotion"
+_BUNDLE = 'Bundle: a folder, a .zip, or "default".'
 _EPILOG = """examples:
   edge-emotion run interview.wav                     one line per utterance
   edge-emotion run --mic                             listen; Ctrl-C ends it
@@ -35,26 +37,45 @@ exit codes: 0 fine, 2 a mistake in what was asked, 1 a fault of this program
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class RunSettings(Settings):
     """Options of `run`."""
 
-    bundle: str = DEFAULT
-    """Bundle: a folder, a .zip, or "default"."""
-    text: str = "off"
-    """Where the words come from: off, keywords, asr, keywords:FILE, vosk:DIR, sherpa:DIR,
-    whisper:FILE; or from elsewhere: jsonl:FILE, jsonl:- (standard input), mqtt://HOST/TOPIC."""
-    out: str = field(default=AUTO, metadata={"choices": NAMES})
-    """Output: pretty, jsonl, or auto (pretty on a terminal)."""
-    partial_seconds: float = PARTIAL_SECONDS
-    """Seconds of speech between two verdicts on a running utterance; 0 for none."""
-    whole: bool = False
-    """Take each file, or all of the pipe, for one utterance."""
-    realtime: bool = False
-    """Play files at the speed of speech."""
-    threads: int = 1
-    """Threads of the interpreter."""
-    device: str | None = None
-    """Microphone: index or part of its name, see `edge-emotion devices`."""
+    bundle: str = setting(DEFAULT, _BUNDLE)
+    text: str = setting(
+        "off",
+        "Where the words come from: off, keywords, asr, keywords:FILE, vosk:DIR, sherpa:DIR, "
+        "whisper:FILE; or from elsewhere: jsonl:FILE, jsonl:- (standard input), mqtt://HOST/TOPIC.",
+    )
+    out: str = setting(
+        AUTO, "Output: pretty, jsonl, or auto (pretty on a terminal).", choices=NAMES
+    )
+    partial_seconds: float = setting(
+        PARTIAL_SECONDS,
+        "Seconds of speech between two verdicts on a running utterance; 0 for none.",
+        PARTIAL_LIMITS,
+    )
+    whole: bool = setting(False, "Take each file, or all of the pipe, for one utterance.")
+    realtime: bool = setting(False, "Play files at the speed of speech.")
+    threads: int = setting(1, "Threads of the interpreter.", THREADS)
+    device: str | None = setting(
+        None, "Microphone: index or part of its name, see `edge-emotion devices`."
+    )
+
+
+@dataclass(frozen=True)
+class BenchSettings(Settings):
+    """Options of `bench`."""
+
+    bundle: str = setting(DEFAULT, _BUNDLE)
+    json: bool = setting(False, "Print JSON.")
+    threads: int = setting(1, "Threads of the interpreter.", THREADS)
+
+
+@dataclass(frozen=True)
+class DoctorSettings(Settings):
+    """Options of `doctor`."""
+
+    bundle: str = setting(DEFAULT, _BUNDLE)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,13 +96,11 @@ def main(arguments: list[str] | None = None) -> int:
     run.set_defaults(command=_run)
 
     bench = commands.add_parser("bench", help="latency per stage on this device")
-    bench.add_argument("--bundle", default=DEFAULT, help="folder, .zip, or default")
-    bench.add_argument("--json", action="store_true", help="print JSON")
-    bench.add_argument("--threads", type=int, default=1, help="interpreter threads (default: 1)")
+    add_arguments(bench, BenchSettings)
     bench.set_defaults(command=_bench)
 
     doctor = commands.add_parser("doctor", help="what is installed, what works, what is missing")
-    doctor.add_argument("--bundle", default=DEFAULT, help="folder, .zip, or default")
+    add_arguments(doctor, DoctorSettings)
     doctor.set_defaults(command=_doctor)
 
     devices = commands.add_parser("devices", help="list microphones")
@@ -100,8 +119,6 @@ def _run(arguments: argparse.Namespace) -> int:
     live = arguments.mic or arguments.stdin
     if live == bool(arguments.files):
         raise EdgeError("name one or more FILEs, or --mic, or --stdin (see --help)")
-    if settings.threads < 1 or not 0 <= settings.partial_seconds < float("inf"):
-        raise EdgeError("--threads must be at least 1 and --partial-seconds at least 0")
     bundle = load_bundle(settings.bundle)
     sink = open_sink(settings.out)
     try:
@@ -165,9 +182,8 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
     with UntilInterrupted(source.blocks()) as blocks:
         try:
             for block in blocks:
-                dropped = source.take_dropped()
-                events = stream.skip(dropped) if dropped else []
-                events += stream.feed(block)
+                events = stream.skip(block.lost) if block.lost else []
+                events += stream.feed(block.samples)
                 for event in events:
                     verdicts += isinstance(event, EmotionEvent) and event.final
                     sink.write(event)
@@ -191,8 +207,9 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
 def _bench(arguments: argparse.Namespace) -> int:
     from edge_runtime.bench import format_table, measure
 
-    result = measure(load_bundle(arguments.bundle), arguments.threads)
-    print(json.dumps(result) if arguments.json else format_table(result))
+    settings = from_arguments(BenchSettings, arguments)
+    result = measure(load_bundle(settings.bundle), settings.threads)
+    print(json.dumps(result) if settings.json else format_table(result))
     return OK
 
 

@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Generic, NoReturn, TypeVar
 
 from edge_runtime.errors import EdgeError
 
@@ -19,11 +19,19 @@ Item = TypeVar("Item")
 DEBUG_VARIABLE = "EDGE_EMOTION_DEBUG"
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser that says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the mistake alone; argparse would tell all the options before it."""
+        self.exit(THEIRS, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def command_parser(
     program: str, description: str, epilog: str
-) -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]:
+) -> tuple[CommandParser, argparse._SubParsersAction[CommandParser]]:
     """A parser whose help ends with examples, and the place where its commands are added."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         program,
         description=description,
         epilog=epilog,
@@ -93,8 +101,13 @@ class UntilInterrupted(Generic[Item]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        if callable(self._before):
-            signal.signal(signal.SIGINT, self._before)
+        try:
+            # A generator gives back its device or file now, not when somebody collects it.
+            if isinstance(self._items, Generator):
+                self._items.close()
+        finally:
+            if callable(self._before):
+                signal.signal(signal.SIGINT, self._before)
 
     def __iter__(self) -> Iterator[Item]:
         try:

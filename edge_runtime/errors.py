@@ -23,6 +23,10 @@ class TextError(EdgeError):
     """A source of words that cannot be used, or that failed."""
 
 
+class SettingError(EdgeError):
+    """A setting that is not what it may be."""
+
+
 class MissingPackageError(EdgeError):
     """An optional package is not installed."""
 

@@ -17,10 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import EngineError
+from edge_runtime.settings import Limits, check_number
 from edge_runtime.system import native_stderr_silenced
 
 Array = npt.NDArray[Any]
 
+THREADS = Limits(minimum=1, maximum=64)
+"""Threads of an interpreter. It starts all that it is asked for; a graph this small gains nothing
+from more than a few."""
 TFLITE_ENGINES = {
     "litert": "ai_edge_litert.interpreter",
     "tflite-runtime": "tflite_runtime.interpreter",
@@ -71,7 +75,7 @@ class Graph:
     ----------
     model : the graph's bytes, or its path.
     kind : "tflite" or "onnx"; by default from the path's suffix, else tflite.
-    threads : threads the interpreter may use.
+    threads : threads the interpreter may use, 1 to 64.
     engine : force one of `available_engines`; by default the first that fits.
 
     Threads may share a graph: one runs it at a time.
@@ -80,6 +84,7 @@ class Graph:
     ------
     EngineError : no interpreter for this kind is installed (the message names the pip command),
         it does not load, or it refuses the graph.
+    SettingError : `threads` is out of bounds.
     """
 
     engine: str
@@ -93,6 +98,7 @@ class Graph:
         threads: int = 1,
         engine: str | None = None,
     ) -> None:
+        check_number("threads", threads, int, THREADS)
         if kind is None:
             is_onnx = not isinstance(model, bytes) and Path(model).suffix == ".onnx"
             kind = "onnx" if is_onnx else "tflite"

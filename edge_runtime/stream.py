@@ -31,6 +31,7 @@ from edge_runtime.model.audio_branch import StageTimes
 from edge_runtime.model.recognizer import Recognizer, Verdict
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
+from edge_runtime.settings import Limits, check_number
 from edge_runtime.system import resident_megabytes
 from edge_runtime.text import GIVEN_SCHEMES, OFF
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 HEALTH_SECONDS = 60.0  # audio between two health events
 PARTIAL_SECONDS = 0.25  # audio between two verdicts on the running utterance
+PARTIAL_LIMITS = Limits(minimum=0, maximum=3600)
 SETTLE_SECONDS = 10.0  # how long the end of a live stream waits for its last words
 _REVISABLE = 16  # utterances that late words can still change
 
@@ -69,13 +71,14 @@ class EmotionStream:
     patience : when an engine that hears the words counts as failed, and when it is tried again.
     segment : when utterances begin and end; by default as the model was trained. Its `whole()`
         form takes everything between two `finish` calls for one utterance.
-    partial_seconds : audio between two verdicts on a running utterance, s; 0 for none.
-    threads : threads of the interpreter.
+    partial_seconds : audio between two verdicts on a running utterance, s, to 3600; 0 for none.
+    threads : threads of the interpreter, 1 to 64.
     engine : force an interpreter, see `edge_runtime.graph.available_engines`.
 
     Raises
     ------
-    EdgeError : an unknown text source, or a bundle whose graphs cannot be opened here.
+    EdgeError : an unknown text source, a bundle whose graphs cannot be opened here, or a number
+        out of bounds.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class EmotionStream:
                 f"text source {text!r}: the {bundle.manifest.variant} model of bundle "
                 f"{bundle.source} takes no words; use 'off'"
             )
+        check_number("partial_seconds", partial_seconds, float, PARTIAL_LIMITS)
         self.bundle = bundle
         self.recognizer = Recognizer(bundle, threads, engine)
         self._segmenter = Segmenter(segment or bundle.manifest.segment)

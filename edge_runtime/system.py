@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from threading import Lock
 
 
 def resident_megabytes() -> float:
@@ -34,15 +35,54 @@ def native_stderr_silenced() -> Iterator[None]:
     """Keep what C and C++ libraries write to standard error off the terminal.
 
     PortAudio probes every device of ALSA's configuration and reports each failure; LiteRT
-    announces its delegates. Their Python interfaces raise what matters.
+    announces its delegates. Their Python interfaces raise what matters. The descriptor belongs to
+    the whole process: it comes back when the last of the threads that are in here leaves, and what
+    any thread writes meanwhile is lost. Nothing is done in a process without standard error.
     """
-    sys.stderr.flush()
-    saved = os.dup(2)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    _silence.enter()
     try:
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(null)
+        _silence.leave()
+
+
+class _Silence:
+    """Descriptor 2, swapped once for however many are inside."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._inside = 0
+        self._saved: int | None = None  # where it led before
+
+    def enter(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1 and _has_stderr():
+                self._swap()
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._saved is not None:
+                os.dup2(self._saved, _STDERR)
+                os.close(self._saved)
+                self._saved = None
+
+    def _swap(self) -> None:
+        if sys.stderr is not None:
+            # What is held back there is not ours to lose.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+        # A descriptor closed behind Python's back, none left, no /dev: chatter does no harm.
+        with contextlib.suppress(OSError), open(os.devnull, "wb") as null:
+            self._saved = os.dup(_STDERR)
+            os.dup2(null.fileno(), _STDERR)
+
+
+def _has_stderr() -> bool:
+    """Whether descriptor 2 is standard error; where it is not, any file or socket may have it."""
+    return sys.__stderr__ is not None and not sys.__stderr__.closed
+
+
+_STDERR = 2
+_silence = _Silence()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import json
 import shutil
 import subprocess
@@ -148,3 +149,17 @@ def test_command_names_the_extra_that_is_missing(bare_python: Path, tmp_path: Pa
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "pip install 'edge-emotion[files]'" in line
+
+
+def test_compiled_files_alone_are_enough(tmp_path: Path) -> None:
+    """Some appliances keep no sources: the help is all there, and the command runs."""
+    package = tmp_path / "edge_runtime"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(REPOSITORY / "edge_runtime", package, ignore=ignored)
+    assert compileall.compile_dir(package, quiet=1, legacy=True)
+    for source in package.rglob("*.py"):
+        source.unlink()
+    start = "from edge_runtime.cli import main; raise SystemExit(main())"
+    text = run(sys.executable, "-c", start, "run", "--help", cwd=tmp_path)
+    assert "Threads of the interpreter." in text
+    assert "test run" in run(sys.executable, "-c", start, "doctor", cwd=tmp_path)

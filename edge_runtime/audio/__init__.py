@@ -1,14 +1,25 @@
-"""Audio sources: each yields int16 blocks at 16 kHz, mono, and counts what it lost."""
+"""Audio sources: each yields int16 blocks at 16 kHz, mono, each with what was lost before it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 BLOCK_SECONDS = 0.1  # audio handed over at a time
 BLOCK = round(BLOCK_SECONDS * SAMPLE_RATE)  # the same in samples
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Some audio, in its place in the stream."""
+
+    samples: Int16
+    """int16 at 16 kHz, shape (n,); n may be 0 where a source ends on a loss."""
+    lost: int = 0
+    """Samples that were lost between the block before and this one."""
 
 
 class AudioSource(Protocol):
@@ -19,10 +30,6 @@ class AudioSource(Protocol):
     warnings: list[str]
     """What was survived and should be told: truncation, overflow."""
 
-    def blocks(self) -> Iterator[Int16]:
-        """Blocks of int16 samples, shape (n,), until the source ends. Raises AudioError."""
-        ...
-
-    def take_dropped(self) -> int:
-        """Samples lost since this was last asked."""
+    def blocks(self) -> Iterator[Block]:
+        """Blocks, about 0.1 s each, in order, until the source ends. Raises AudioError."""
         ...

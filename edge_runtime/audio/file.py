@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.audio import BLOCK_SECONDS
+from edge_runtime.audio import BLOCK_SECONDS, Block
 from edge_runtime.errors import AudioError, MissingPackageError
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
 
@@ -44,8 +44,8 @@ class FileSource:
         """Samples a second in the file."""
         return int(self._file.samplerate)
 
-    def blocks(self) -> Iterator[Int16]:
-        """Blocks of int16 at 16 kHz, shape (n,)."""
+    def blocks(self) -> Iterator[Block]:
+        """Blocks of 0.1 s; nothing is lost between them."""
         resample = self._resampler()
         with self._file as file:
             file.seek(min(self._frame(self._start), file.frames))
@@ -58,7 +58,7 @@ class FileSource:
                     self.warnings.append(f"{self.name}: the last {seconds:.2f} s cannot be read")
                     break
                 left -= len(block)
-                yield self._convert(resample, block.mean(axis=1), left <= 0)
+                yield Block(self._convert(resample, block.mean(axis=1), left <= 0))
         if self._invalid:
             self.warnings.append(
                 f"{self.name}: {self._invalid} samples were NaN or infinite and taken for silence"
@@ -66,12 +66,8 @@ class FileSource:
 
     def read(self) -> Int16:
         """All of it at once, int16 at 16 kHz, shape (n,); empty where start is beyond the end."""
-        blocks = list(self.blocks())
+        blocks = [block.samples for block in self.blocks()]
         return np.concatenate(blocks) if blocks else np.empty(0, np.int16)
-
-    def take_dropped(self) -> int:
-        """A file loses nothing."""
-        return 0
 
     def _open(self) -> Any:
         try:

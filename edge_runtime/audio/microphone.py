@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.audio import BLOCK, BLOCK_SECONDS
+from edge_runtime.audio import BLOCK, BLOCK_SECONDS, Block
 from edge_runtime.errors import AudioError, MissingPackageError
-from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.system import native_stderr_silenced
 
 QUEUE_SECONDS = 10.0  # audio that may wait while inference is busy
@@ -22,7 +22,8 @@ class MicrophoneSource:
     """The default input device, or the one of that index or (part of a) name.
 
     PortAudio's callback only puts blocks into a queue, so capture never waits for inference. What
-    PortAudio reports as overflowed, and what finds the queue full, is counted and never fatal.
+    PortAudio reports as overflowed, and what finds the queue full, is never fatal: it is told by
+    the next block that finds room.
     Raises AudioError when there is no such device, it does not open, or it disappears;
     MissingPackageError without PyAudio.
     """
@@ -30,8 +31,8 @@ class MicrophoneSource:
     def __init__(self, device: str | None = None) -> None:
         pyaudio = _pyaudio()
         self.warnings: list[str] = []
-        self._dropped = 0
-        self._queue: queue.Queue[Int16] = queue.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
+        self._lost = 0  # samples since the last block that found room; the callback's alone
+        self._queue: queue.Queue[Block] = queue.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
         self._continue = pyaudio.paContinue
         self._overflow = pyaudio.paInputOverflow
         with native_stderr_silenced():
@@ -59,14 +60,16 @@ class MicrophoneSource:
             self._audio.terminate()
             raise
 
-    def blocks(self) -> Iterator[Int16]:
-        """Blocks of int16 at 16 kHz, shape (n,), until closed."""
+    def blocks(self) -> Iterator[Block]:
+        """Blocks until closed."""
         self._stream.start_stream()
         try:
             while True:
                 try:
                     yield self._queue.get(timeout=_SILENT_SECONDS)
                 except queue.Empty:
+                    if self._lost:
+                        yield Block(np.empty(0, np.int16), self._lost)
                     raise AudioError(
                         f"{self.name} gives no more audio: was it unplugged?"
                     ) from None
@@ -76,19 +79,15 @@ class MicrophoneSource:
                 self._stream.close()
             self._audio.terminate()
 
-    def take_dropped(self) -> int:
-        """Samples lost since last asked."""
-        dropped, self._dropped = self._dropped, 0
-        return dropped
-
     def _receive(self, data: bytes, count: int, _: Any, status: int) -> tuple[None, int]:
         if status & self._overflow:
             # PortAudio does not say how much it threw away: at least one of its buffers.
-            self._dropped += count
+            self._lost += count
         try:
-            self._queue.put_nowait(np.frombuffer(data, np.int16))
+            self._queue.put_nowait(Block(np.frombuffer(data, np.int16), self._lost))
+            self._lost = 0
         except queue.Full:
-            self._dropped += count
+            self._lost += count
         return None, self._continue
 
 

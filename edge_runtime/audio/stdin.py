@@ -8,9 +8,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from edge_runtime.audio import BLOCK
+from edge_runtime.audio import BLOCK, Block
 from edge_runtime.errors import AudioError
-from edge_runtime.pcm import Int16
 
 
 class StdinSource:
@@ -28,8 +27,8 @@ class StdinSource:
                 "arecord -f S16_LE -r 16000 -c 1 -t raw | edge-emotion run --stdin"
             )
 
-    def blocks(self) -> Iterator[Int16]:
-        """Blocks of int16, shape (n,), as soon as they arrive."""
+    def blocks(self) -> Iterator[Block]:
+        """Blocks as soon as they arrive. A pipe waits: nothing is lost in it."""
         rest = b""
         first = True
         while data := _read_some(self._stream, 2 * BLOCK):
@@ -42,13 +41,9 @@ class StdinSource:
             first = False
             even = len(data) // 2 * 2
             rest = data[even:]
-            yield np.frombuffer(data[:even], "<i2").astype(np.int16, copy=False)
+            yield Block(np.frombuffer(data[:even], "<i2").astype(np.int16, copy=False))
         if rest:
             self.warnings.append("standard input ended in the middle of a sample")
-
-    def take_dropped(self) -> int:
-        """A pipe waits; nothing is lost in it."""
-        return 0
 
 
 def _read_some(stream: BinaryIO, size: int) -> bytes:

@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import soundfile
 
 from edge_runtime import EmotionStream, load_bundle
-from edge_runtime.audio import BLOCK, microphone
+from edge_runtime.audio import BLOCK, BLOCK_SECONDS, microphone
 from edge_runtime.audio.file import FileSource
+from edge_runtime.bundle import Bundle
+from edge_runtime.cli import RunSettings, _listen
 from edge_runtime.errors import AudioError
-from edge_runtime.events import EmotionEvent, Event, HealthEvent
+from edge_runtime.events import EmotionEvent, Event
 from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.sinks.jsonl import JsonLinesSink
 
 pytest.importorskip("pyaudio", reason="PyAudio is not installed: pip install 'edge-emotion[mic]'")
 PROGRAMS = ("pulseaudio", "pactl", "pacat")
@@ -141,7 +145,7 @@ def test_microphone_says_what_the_file_says(pulse: Pulse, tmp_path: Path, name: 
     soundfile.write(file, played, SAMPLE_RATE)
     stream = EmotionStream(load_bundle())
     (expected,) = finals(
-        [event for block in FileSource(file).blocks() for event in stream.feed(block)]
+        [event for block in FileSource(file).blocks() for event in stream.feed(block.samples)]
         + stream.finish()
     )
 
@@ -153,7 +157,7 @@ def test_microphone_says_what_the_file_says(pulse: Pulse, tmp_path: Path, name: 
     player = pulse.play(played)
     deadline = time.monotonic() + PATIENCE
     while not finals(events) and time.monotonic() < deadline:
-        events += stream.feed(next(blocks))
+        events += stream.feed(next(blocks).samples)
     blocks.close()
     player.wait(PATIENCE)
     events += stream.finish()
@@ -167,24 +171,41 @@ def test_microphone_says_what_the_file_says(pulse: Pulse, tmp_path: Path, name: 
     assert heard.scores == pytest.approx(expected.scores, abs=0.25)
 
 
-def test_overflow_is_counted_and_not_fatal(pulse: Pulse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(microphone, "QUEUE_SECONDS", 0.5)
-    source = microphone.MicrophoneSource()
-    stream = EmotionStream(load_bundle())
-    blocks = source.blocks()
-    stream.feed(next(blocks))
-    time.sleep(2.0)  # an inference that takes far too long
-    dropped = source.take_dropped()
-    # Half a second fits into the queue; the device may hold back a few blocks of the rest.
-    assert dropped >= BLOCK
-    stream.skip(dropped)
-    for _ in range(10):
-        stream.feed(next(blocks))
-    blocks.close()
+class Slow(EmotionStream):
+    """Takes far too long over its first block, and notes in which order it was told what."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        super().__init__(bundle)
+        self.told: list[str | int] = []
+
+    def feed(self, samples: npt.ArrayLike) -> list[Event]:
+        if self.told.count("heard") == 20:
+            raise AudioError("enough")
+        self.told.append("heard")
+        if len(self.told) == 1:
+            time.sleep(2.0)
+        return super().feed(samples)
+
+    def skip(self, samples: int) -> list[Event]:
+        self.told.append(samples)
+        return super().skip(samples)
+
+
+def test_lost_audio_is_told_where_it_was_lost(
+    pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = 5  # blocks that the queue holds
+    monkeypatch.setattr(microphone, "QUEUE_SECONDS", waiting * BLOCK_SECONDS)
+    stream = Slow(load_bundle())
+    with pytest.raises(AudioError, match="enough"):
+        _listen(microphone.MicrophoneSource(), stream, RunSettings(), JsonLinesSink())
+    losses = [told for told in stream.told if isinstance(told, int)]
+    # What was in the queue before the loss is heard before it.
+    assert stream.told.index(losses[0]) == 1 + waiting
+    assert losses[0] >= BLOCK
     health = stream.health()
-    assert isinstance(health, HealthEvent)
-    assert health.dropped_ms == pytest.approx(1000 * dropped / SAMPLE_RATE)
-    assert stream.time >= (dropped + 11 * BLOCK) / SAMPLE_RATE
+    assert health.dropped_ms == pytest.approx(1000 * sum(losses) / SAMPLE_RATE)
+    assert stream.time >= sum(losses) / SAMPLE_RATE
 
 
 def test_a_device_that_disappears_ends_in_one_line(pulse: Pulse) -> None:
@@ -235,7 +256,7 @@ def test_the_device_can_be_named(pulse: Pulse) -> None:
     source = microphone.MicrophoneSource("DEFAULT")
     assert "default" in source.name
     blocks = source.blocks()
-    assert next(blocks).dtype == np.int16
+    assert next(blocks).samples.dtype == np.int16
     blocks.close()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import select
@@ -11,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ import soundfile
 
 from edge_runtime import __version__
 from edge_runtime.pcm import SAMPLE_RATE
-from edge_runtime.settings import add_arguments, from_arguments
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Int16 = npt.NDArray[np.int16]
@@ -133,6 +130,9 @@ def test_the_version_is_told(edge_emotion: Command) -> None:
 
 # What is refused
 
+THREADS = "must be a whole number from 1 to 64"
+PARTIAL = "--partial-seconds: must be a number from 0 to 3600"
+
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
@@ -141,15 +141,19 @@ def test_the_version_is_told(edge_emotion: Command) -> None:
         (["run", "a.wav", "--stdin"], "name one or more FILEs, or --mic, or --stdin"),
         (["run", "a.wav", "--out", "telegraph"], "invalid choice: 'telegraph'"),
         (["run", "a.wav", "--text", "telepathy"], "unknown text source 'telepathy'"),
-        (["run", "a.wav", "--threads", "0"], "--threads must be at least 1"),
-        (["run", "a.wav", "--threads", "many"], "invalid int value: 'many'"),
-        (["run", "a.wav", "--partial-seconds", "-1"], "--partial-seconds at least 0"),
-        (["run", "a.wav", "--partial-seconds", "nan"], "--partial-seconds at least 0"),
-        (["run", "a.wav", "--partial-seconds", "inf"], "--partial-seconds at least 0"),
+        (["run", "a.wav", "--threads", "0"], f"--threads: {THREADS}, not '0'"),
+        (["run", "a.wav", "--threads", "65"], f"--threads: {THREADS}, not '65'"),
+        (["run", "a.wav", "--threads", "1000000"], f"--threads: {THREADS}, not '1000000'"),
+        (["run", "a.wav", "--threads", "many"], f"--threads: {THREADS}, not 'many'"),
+        (["run", "a.wav", "--partial-seconds", "-1"], f"{PARTIAL}, not '-1'"),
+        (["run", "a.wav", "--partial-seconds", "nan"], f"{PARTIAL}, not 'nan'"),
+        (["run", "a.wav", "--partial-seconds", "inf"], f"{PARTIAL}, not 'inf'"),
+        (["run", "a.wav", "--partial-seconds", "1e308"], f"{PARTIAL}, not '1e308'"),
         (["run", "--mic", "--stdin"], "not allowed with argument"),
         (["listen"], "invalid choice: 'listen'"),
         ([], "required: COMMAND"),
-        (["bench", "--threads", "0"], "num_threads should >= 1"),
+        (["bench", "--threads", "0"], f"--threads: {THREADS}, not '0'"),
+        (["bench", "--threads", "65"], f"--threads: {THREADS}, not '65'"),
     ],
 )
 def test_a_mistake_in_the_arguments_is_said_with_exit_code_2(
@@ -158,8 +162,9 @@ def test_a_mistake_in_the_arguments_is_said_with_exit_code_2(
     done = edge_emotion(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edge-emotion")
+    assert words in line
 
 
 @pytest.mark.parametrize("arguments", [["run", "--mic"], ["devices"]])
@@ -444,61 +449,3 @@ def test_a_memory_figure_is_that_of_the_process_not_of_what_started_it(
         check=True,
     )
     assert json.loads(done.stdout)["peak_rss_mb"] < 150
-
-
-# Settings
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a command could have."""
-
-    level: int = 3
-    """How much, 100 % at most."""
-    name: str | None = None
-    """Whose."""
-    folder: Path = Path("here")
-    """Where."""
-    loud: bool = False
-    """Whether it can be heard."""
-    tempo: str = field(default="slow", metadata={"choices": ("slow", "fast")})
-    """How fast."""
-
-
-def parse(*arguments: str) -> Settings:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser, Settings)
-    return from_arguments(Settings, parser.parse_args(arguments))
-
-
-def test_settings_are_their_own_command_line() -> None:
-    assert parse() == Settings()
-    given = parse("--level", "7", "--name", "x", "--folder", "/a", "--loud", "--tempo", "fast")
-    assert given == Settings(7, "x", Path("/a"), True, "fast")
-    assert parse("--loud", "--no-loud") == Settings()
-
-
-def test_the_help_is_the_docstring_of_the_field() -> None:
-    parser = argparse.ArgumentParser()
-    add_arguments(parser, Settings)
-    text = parser.format_help()
-    assert "How much, 100 % at most. (default: 3)" in text
-    assert "Whether it can be heard." in text
-
-
-@pytest.mark.parametrize("arguments", [["--level", "x"], ["--tempo", "moderate"]])
-def test_settings_refuse_what_is_not_of_their_type(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse(*arguments)
-
-
-def test_a_setting_without_a_command_line_form_is_a_mistake_of_the_programmer() -> None:
-    @dataclass(frozen=True)
-    class Wrong:
-        """Settings."""
-
-        points: dict[str, int] = field(default_factory=dict)
-        """A table."""
-
-    with pytest.raises(TypeError, match="no command line form"):
-        add_arguments(argparse.ArgumentParser(), Wrong)
