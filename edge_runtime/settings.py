@@ -4,9 +4,10 @@
     class RunSettings(Settings):
         threads: int = setting(1, "Threads of the interpreter.", minimum=1, maximum=64)
 
-A field becomes `--field-name`; a bool becomes `--x / --no-x`. What is out of bounds is refused with
-one line that names the setting, what was expected and what was found, wherever it comes from: an
-argument, or Python.
+A field becomes `--field-name`; a bool becomes `--x / --no-x`; a field that holds settings itself
+becomes a group of options, named as the field. What is out of bounds is refused with one line that
+names the setting, what was expected and what was found, wherever it comes from: an argument, or
+Python.
 """
 
 from __future__ import annotations
@@ -110,7 +111,8 @@ def check(settings: Any) -> None:
     """Raise SettingError for the first value of a settings dataclass that is out of bounds."""
     for item, kind in _fields(type(settings)):
         value = getattr(settings, item.name)
-        if value is None and item.default is None:
+        # Settings within these were checked where they were made.
+        if (value is None and item.default is None) or dataclasses.is_dataclass(kind):
             continue
         wanted = _trouble(value, kind, item.metadata)
         if wanted:
@@ -144,6 +146,9 @@ def add_arguments(parser: argparse._ActionsContainer, settings: type[Any]) -> No
     """Give `parser` an option for every field of the dataclass `settings`."""
     documented: dict[str, str] | None = None
     for item, kind in _fields(settings):
+        if dataclasses.is_dataclass(kind):
+            add_arguments(parser.add_argument_group(item.name.replace("_", " ")), kind)
+            continue
         if "help" not in item.metadata and documented is None:
             documented = _documented(settings)
         text = item.metadata.get("help") or (documented or {}).get(item.name, "")
@@ -169,8 +174,14 @@ def add_arguments(parser: argparse._ActionsContainer, settings: type[Any]) -> No
 
 def from_arguments(settings: type[Chosen], arguments: argparse.Namespace) -> Chosen:
     """The dataclass that the parsed `arguments` describe."""
-    names = [item.name for item in dataclasses.fields(settings)]  # type: ignore[arg-type]
-    return settings(**{name: getattr(arguments, name) for name in names})
+    return settings(
+        **{
+            item.name: from_arguments(kind, arguments)
+            if dataclasses.is_dataclass(kind)
+            else getattr(arguments, item.name)
+            for item, kind in _fields(settings)
+        }
+    )
 
 
 def _trouble(value: Any, kind: type[Any], metadata: Any) -> str:
@@ -221,6 +232,6 @@ def _plain(kind: Any) -> Any:
     """`X` of `X | None`; TypeError for a type that has no place on a command line."""
     options = [option for option in getattr(kind, "__args__", ()) if option is not type(None)]
     plain = options[0] if len(options) == 1 else kind
-    if plain is not bool and plain not in _SCALARS:
+    if plain is not bool and plain not in _SCALARS and not dataclasses.is_dataclass(plain):
         raise TypeError(f"no command line form for {kind}")
     return plain

@@ -1,4 +1,7 @@
-"""Judge one recording as a whole: python examples/judge_clip.py FILE"""
+"""Judge one recording as a whole.
+
+python examples/judge_clip.py FILE
+"""
 
 from __future__ import annotations
 

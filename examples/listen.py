@@ -1,4 +1,7 @@
-"""Listen to the microphone and print every utterance: python examples/listen.py [DEVICE]"""
+"""Listen to the microphone and print every utterance.
+
+python examples/listen.py [DEVICE]
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ def main() -> None:
             events = stream.skip(block.lost) if block.lost else []
             for event in events + stream.feed(block.samples):
                 if event.type == "emotion" and event.final:
-                    print(f"{event.start:7.1f} s  {event.label:8} {event.confidence:.0%}", flush=True)
+                    print(
+                        f"{event.start:7.1f} s  {event.label:8} {event.confidence:.0%}", flush=True
+                    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Words from a recognizer of one's own beside the sound: python examples/own_words.py FILE WORDS..."""
+"""Words from a recognizer of one's own beside the sound.
+
+python examples/own_words.py FILE WORDS...
+"""
 
 from __future__ import annotations
 

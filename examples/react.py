@@ -1,4 +1,6 @@
-"""Do something when somebody sounds angry: edge-emotion run --mic --out jsonl | python examples/react.py
+"""Do something when somebody sounds angry.
+
+edge-emotion run --mic --out jsonl | python examples/react.py
 
 Reads events as JSON lines, so it works with any source, and from another machine.
 """

@@ -1,62 +1,152 @@
-"""What the commands of `python -m training` do, given what the command line says.
+"""What several commands share: options, and what becomes of them.
 
-Each takes the parsed arguments and returns an exit code. What is heavy is imported where it is
-used, so that --help is quick.
+What is heavy is imported where it is used, so that --help is quick.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from edge_runtime.settings import from_arguments
+from edge_runtime.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from training.corpora import Utterance
+    from training.data.speaker import SpeakerVectors
+    from training.fit.prepare import WordPlan
+    from training.network.config import ModelConfig
+    from training.words.settings import WordSettings
+
+BY = ("speaker", "session")
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Settings):
     """The shape of the network, as far as the command line sets it."""
 
-    filters: int = 128
-    """Filters per kernel length."""
-    stride: int = 1
-    """Frames of 10 ms from one audio map to the next."""
-    dilations: str = ""
-    """Dilation of each audio layer of kernel 3 behind the first, in maps, such as 1 or 1,2."""
-    hidden: int = 128
-    """Width of the hidden dense layer."""
-    dropout: float = 0.5
-    """Dropout before each dense layer."""
+    filters: int = setting(128, "Filters per kernel length.", minimum=1, maximum=4096)
+    stride: int = setting(
+        1, "Frames of 10 ms from one audio map to the next.", minimum=1, maximum=100
+    )
+    dilations: str = setting(
+        "", "Dilation of each audio layer of kernel 3 behind the first, in maps, such as 1 or 1,2."
+    )
+    hidden: int = setting(128, "Width of the hidden dense layer.", minimum=1, maximum=65536)
+    dropout: float = setting(0.5, "Dropout before each dense layer.", minimum=0, below=1)
+    attention_scale: float = setting(
+        0.0,
+        "Factor of the attention scores; 0 for 1 / sqrt(filters), 1 for the paper's plain product.",
+        minimum=0,
+    )
 
 
 @dataclass(frozen=True)
-class SpeakerSettings:
+class SpeakerSettings(Settings):
     """Speaker embeddings, for a variant with +speaker."""
 
-    speaker: str = ""
-    """Where they are from: resemblyzer (computed here), FILE.scp, FILE.ark, FILE.npy with its ids
-    in FILE.txt, or a folder of ID.npy."""
-    utt2spk: Path | None = None
-    """Kaldi's utt2spk, where the embeddings are those of speakers it names."""
+    speaker: str = setting(
+        "",
+        "Where they are from: resemblyzer (computed here), FILE.scp, FILE.ark, FILE.npy with its "
+        "ids in FILE.txt, or a folder of ID.npy.",
+    )
+    utt2spk: Path | None = setting(
+        None, "Kaldi's utt2spk, where the embeddings are those of speakers it names."
+    )
 
 
-def _folds(arguments: argparse.Namespace, count: int) -> int | None:
-    """Folds by speaker, `count` by default; None for one a session."""
-    from training.errors import TrainingError
+@dataclass(frozen=True)
+class FoldSettings(Settings):
+    """How data are cut into folds."""
 
-    if arguments.by == "speaker":
-        return count if arguments.folds is None else int(arguments.folds)
-    if arguments.folds is not None:
-        raise TrainingError("--by session makes one fold a session; leave out --folds")
-    return None
+    folds: int | None = setting(
+        None, "Folds by speaker (default: 5; table: 10, as the paper).", metavar="K", minimum=2
+    )
+    by: str = setting(
+        "speaker", "What a fold is cut by; by session, each session is a fold.", choices=BY
+    )
+    jobs: int | None = setting(
+        None, "Folds at a time (default: cores).", metavar="N", minimum=1, maximum=1024
+    )
+
+    def count(self, default: int) -> int | None:
+        """Folds by speaker, `default` of them unless set; None for one a session.
+
+        Raises TrainingError where both are asked for.
+        """
+        from training.errors import TrainingError
+
+        if self.by == "speaker":
+            return default if self.folds is None else self.folds
+        if self.folds is not None:
+            raise TrainingError(f"--by {self.by} makes one fold a {self.by}; leave out --folds")
+        return None
 
 
-def _config(arguments: argparse.Namespace, variant: str, labels: list[str]) -> Any:
+PRESETS = {
+    # What the paper gives, and what it does not use switched off (docs/paper.md).
+    "paper": {
+        "filters": 128,
+        "stride": 1,
+        "dilations": "",
+        "hidden": 128,
+        "dropout": 0.3,
+        "attention_scale": 1.0,
+        "batch": 64,
+        "lr": 5e-4,
+        "weight_decay": 0.0,
+        "clip_norm": 1.0,
+        "label_smoothing": 0.0,
+        "mixup": 0.0,
+        "augment": False,
+        "gain_db": 0.0,
+        "time_masks": 0,
+        "feature_masks": 0,
+        "noise": 0.0,
+        "word_dropout": 0.0,
+        "punctuation_dropout": 0.0,
+        "modality_dropout": 0.0,
+        "embedding_lr": 1.0,
+        "ema": 0.0,
+        "teacher": False,
+    },
+}
+
+
+def add_corpora(command: argparse.ArgumentParser) -> None:
+    """The positional argument of every command that reads data."""
+    command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
+
+
+def add_preset(command: argparse.ArgumentParser) -> None:
+    """`--preset`, which gives other options their defaults (`with_preset`)."""
+    command.add_argument(
+        "--preset",
+        choices=sorted(PRESETS),
+        help="paper: schedule, loss and shape as published, all that it did not use switched off "
+        "(docs/paper.md); options beside it win",
+    )
+    command.set_defaults(parser=command)
+
+
+def with_preset(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """`arguments` parsed, over the defaults of the preset that they name, if any."""
+    parsed = parser.parse_args(arguments)
+    if getattr(parsed, "preset", None):
+        parsed.parser.set_defaults(**PRESETS[parsed.preset])
+        parsed = parser.parse_args(arguments)
+    return parsed
+
+
+def config_of(shape: ModelSettings, variant: str, labels: Sequence[str]) -> ModelConfig:
+    """The model that the settings describe. Raises TrainingError where there is none such."""
     from training.errors import TrainingError
     from training.network.config import ModelConfig
 
-    shape = from_arguments(ModelSettings, arguments)
     try:
         return ModelConfig(
             labels=tuple(labels),
@@ -66,9 +156,55 @@ def _config(arguments: argparse.Namespace, variant: str, labels: list[str]) -> A
             audio_dilations=_numbers(shape.dilations),
             hidden=(shape.hidden,),
             dropout=shape.dropout,
+            attention_scale=shape.attention_scale,
         )
     except ValueError as error:
         raise TrainingError(str(error)) from None
+
+
+def with_speakers(
+    config: ModelConfig, chosen: SpeakerSettings, utterances: Sequence[Utterance]
+) -> tuple[ModelConfig, SpeakerVectors | None]:
+    """`config` at the width of the speaker embeddings, and those; as it is and None without.
+
+    Raises TrainingError where the variant takes none and some are given, or the other way round.
+    """
+    from training.errors import TrainingError
+
+    if config.parts.speaker != bool(chosen.speaker):
+        raise TrainingError(
+            f"variant {config.variant} needs --speaker: resemblyzer, or a file of embeddings"
+            if config.parts.speaker
+            else f"variant {config.variant} takes no speaker embedding; add +speaker to it"
+        )
+    speakers = speakers_of(chosen, utterances)
+    return (replace(config, speaker=speakers.width) if speakers else config), speakers
+
+
+def speakers_of(chosen: SpeakerSettings, utterances: Sequence[Utterance]) -> SpeakerVectors | None:
+    """The speaker embeddings asked for; None for none."""
+    from training.data.speaker_encoder import load_speakers
+
+    if not chosen.speaker:
+        return None
+    speakers = load_speakers(chosen.speaker, list(utterances), chosen.utt2spk)
+    print(
+        f"{len(speakers.vectors)} of {len(utterances)} utterances have a speaker embedding of "
+        f"{speakers.source}, {speakers.width} wide"
+    )
+    return speakers
+
+
+def plan_words(
+    words: WordSettings, pair: bool, utterances: Sequence[Utterance], config: ModelConfig
+) -> tuple[list[Utterance], WordPlan]:
+    """The utterances that a model of `config` can use, and where its words come from."""
+    from training.fit.prepare import word_plan
+    from training.speech.transcribe import with_transcripts
+
+    if config.parts.text and words.text == "asr":
+        utterances = with_transcripts(utterances, words.transcripts)
+    return word_plan(list(utterances), config, words, pair)
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -77,47 +213,3 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split(",") if number)
     except ValueError:
         raise ValueError(f"--dilations {text}: expected numbers, such as 1 or 1,2") from None
-
-
-def _with_speakers(
-    arguments: argparse.Namespace, config: Any, utterances: list[Any]
-) -> tuple[Any, Any]:
-    """`config` at the width of the speaker embeddings, and those; as it is and None without."""
-    from training.errors import TrainingError
-
-    chosen = from_arguments(SpeakerSettings, arguments)
-    if config.parts.speaker != bool(chosen.speaker):
-        raise TrainingError(
-            f"variant {config.variant} needs --speaker: resemblyzer, or a file of embeddings"
-            if config.parts.speaker
-            else f"variant {config.variant} takes no speaker embedding; add +speaker to it"
-        )
-    speakers = _speakers(chosen, utterances)
-    return (replace(config, speaker=speakers.width) if speakers else config), speakers
-
-
-def _speakers(chosen: SpeakerSettings, utterances: list[Any]) -> Any:
-    """The speaker embeddings asked for; None for none."""
-    from training.data.speaker_encoder import load_speakers
-
-    if not chosen.speaker:
-        return None
-    speakers = load_speakers(chosen.speaker, utterances, chosen.utt2spk)
-    print(
-        f"{len(speakers.vectors)} of {len(utterances)} utterances have a speaker embedding of "
-        f"{speakers.source}, {speakers.width} wide"
-    )
-    return speakers
-
-
-def _word_plan(
-    arguments: argparse.Namespace, utterances: list[Any], config: Any
-) -> tuple[list[Any], Any]:
-    from training.fit.prepare import word_plan
-    from training.speech.transcribe import with_transcripts
-    from training.words.settings import WordSettings
-
-    settings = from_arguments(WordSettings, arguments)
-    if config.parts.text and settings.text == "asr":
-        utterances = with_transcripts(utterances, settings.transcripts)
-    return word_plan(utterances, config, settings, arguments.pair)

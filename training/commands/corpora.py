@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 from edge_runtime.console import OK
 from edge_runtime.errors import EdgeError
+from training.commands.common import add_corpora
 
 
-def corpora_command(arguments: argparse.Namespace) -> int:
-    """Print what is there."""
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser("corpora", help="what is there: clips, hours, speakers, classes")
+    add_corpora(command)
+    command.set_defaults(command=lambda arguments: print_corpora(arguments.corpora))
+
+
+def print_corpora(corpora: Sequence[str]) -> int:
+    """Print what is there; `corpora` are NAME=PATH each."""
     from rich.console import Console
     from rich.table import Table
 
@@ -21,7 +30,7 @@ def corpora_command(arguments: argparse.Namespace) -> int:
     columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
     table = Table(*columns, "unreadable")
     notes = []
-    for name, found in load_corpora(arguments.corpora).items():
+    for name, found in load_corpora(corpora).items():
         seconds, unreadable, text_only = 0.0, 0, 0
         for utterance in found.utterances:
             if utterance.path is None:

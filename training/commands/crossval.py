@@ -3,37 +3,102 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.console import OK
-from edge_runtime.settings import from_arguments
-from training.commands.common import _config, _folds, _with_speakers, _word_plan
+from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
+from training.commands.common import (
+    FoldSettings,
+    ModelSettings,
+    SpeakerSettings,
+    add_corpora,
+    add_preset,
+    config_of,
+    plan_words,
+    with_speakers,
+)
+from training.errors import TrainingError
+from training.fit.settings import FitSettings
+from training.words.settings import WordSettings
+
+FOLDS = 5
 
 
-def crossval_command(arguments: argparse.Namespace) -> int:
-    """Train and judge a model for each fold."""
+@dataclass(frozen=True)
+class CrossvalRecipe(Settings):
+    """Everything that a cross-validation needs to know beside its corpora."""
+
+    out: Path = setting(Path("runs/crossval"), "Folder to write.", metavar="RUN")
+    variant: str = setting(
+        "audio",
+        "Model: audio, text, audio+text or audio+text+att; then +swem, +speaker or both.",
+    )
+    pair: bool = setting(
+        False,
+        "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
+        "every figure that rests on it says so.",
+    )
+    audio_runs: Path | None = setting(
+        None,
+        "Audio + text: start each fold from the audio encoder of the same fold of a finished "
+        "crossval, and keep it.",
+        metavar="CROSSVAL",
+    )
+    text_run: Path | None = setting(
+        None,
+        "Audio + text: start from the text encoder of this run, and keep it.",
+        metavar="RUN",
+    )
+    folds: FoldSettings = field(default_factory=FoldSettings)
+    schedule: FitSettings = field(default_factory=FitSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    words: WordSettings = field(default_factory=WordSettings)
+    speaker_embedding: SpeakerSettings = field(default_factory=SpeakerSettings)
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser("crossval", help="speaker-independent folds, UA/WA, plots")
+    add_corpora(command)
+    add_preset(command)
+    add_arguments(command, CrossvalRecipe)
+    command.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    cross_validate(arguments.corpora, from_arguments(CrossvalRecipe, arguments))
+    return OK
+
+
+def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, Any]:
+    """Train and judge a model for each fold; the summary, which `recipe.out` holds as well.
+
+    Parameters
+    ----------
+    corpora : NAME=PATH each.
+
+    Raises TrainingError for data or settings that cannot be used.
+    """
     from rich.console import Console
 
     from training.corpora import load_corpora
     from training.data.features import FeatureSettings
     from training.data.folds import check_classes
-    from training.errors import TrainingError
     from training.evaluate.crossval import crossval, default_jobs, write_summary
     from training.evaluate.metrics import Metrics
     from training.evaluate.report import plot_confusion, plot_curves, print_metrics
-    from training.fit.settings import FitSettings
 
-    out = arguments.out or Path("runs/crossval")
-    settings = from_arguments(FitSettings, arguments)
-    folds = _folds(arguments, 5)
-    found = load_corpora(arguments.corpora)
+    out, settings = recipe.out, recipe.schedule
+    folds = recipe.folds.count(FOLDS)
+    found = load_corpora(corpora)
     utterances = [u for f in found.values() for u in f.utterances]
-    labels = check_classes(utterances)
-    config, known = _with_speakers(
-        arguments, _config(arguments, arguments.variant, labels), utterances
-    )
-    usable, words = _word_plan(arguments, utterances, config)
-    for path in (arguments.audio_runs, arguments.text_run):
+    config = config_of(recipe.model, recipe.variant, check_classes(utterances))
+    config, known = with_speakers(config, recipe.speaker_embedding, utterances)
+    usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
+    for path in (recipe.audio_runs, recipe.text_run):
         if path and not path.exists():
             raise TrainingError(f"there is no {path}")
     result = crossval(
@@ -43,10 +108,10 @@ def crossval_command(arguments: argparse.Namespace) -> int:
         FeatureSettings(),
         folds,
         out,
-        arguments.jobs or default_jobs(),
+        recipe.folds.jobs or default_jobs(),
         words,
-        arguments.audio_runs,
-        arguments.text_run,
+        recipe.audio_runs,
+        recipe.text_run,
         known,
     )
     summary = write_summary(result, config, out, folds is None, bool(words.train))
@@ -68,4 +133,4 @@ def crossval_command(arguments: argparse.Namespace) -> int:
             f"{chosen['temperature']:.2f}"
         )
     console.print(f"plots and predictions in {out}")
-    return OK
+    return summary

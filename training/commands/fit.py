@@ -7,60 +7,142 @@ import importlib.metadata
 import json
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK
-from edge_runtime.settings import from_arguments
-from training.commands.common import _config, _with_speakers, _word_plan
+from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
+from training.commands.common import (
+    ModelSettings,
+    SpeakerSettings,
+    add_corpora,
+    add_preset,
+    config_of,
+    plan_words,
+    with_speakers,
+)
+from training.fit.settings import FitSettings
+from training.words.settings import DistilSettings, WordSettings
+
+if TYPE_CHECKING:
+    from training.run import Run
 
 WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
 
 
-def fit_command(arguments: argparse.Namespace) -> int:
-    """Train one model."""
+@dataclass(frozen=True)
+class FitRecipe(Settings):
+    """Everything that training one model needs to know beside its corpora."""
+
+    out: Path = setting(Path("runs/fit"), "Folder to write.", metavar="RUN")
+    variant: str = setting(
+        "audio",
+        "Model: audio, text, audio+text or audio+text+att; then +swem, +speaker or both.",
+    )
+    resume: bool = setting(False, "Go on where RUN was interrupted.")
+    watch: float = setting(
+        0.2,
+        "Share of each corpus's speakers kept out of training, to measure and calibrate on; 0 with "
+        "--crossval.",
+        metavar="SHARE",
+        minimum=0,
+        below=1,
+    )
+    crossval: Path | None = setting(
+        None,
+        "A finished crossval of the same data: train on every speaker, and take calibration and "
+        "figures from there.",
+        metavar="RUN",
+    )
+    pair: bool = setting(
+        False,
+        "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
+        "every figure and model card that rests on it says so.",
+    )
+    audio_run: Path | None = setting(
+        None,
+        "Audio + text: start from the audio encoder of this run, and keep it.",
+        metavar="RUN",
+    )
+    text_run: Path | None = setting(
+        None,
+        "Audio + text: start from the text encoder of this run, and keep it.",
+        metavar="RUN",
+    )
+    schedule: FitSettings = field(default_factory=FitSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    words: WordSettings = field(default_factory=WordSettings)
+    speaker_embedding: SpeakerSettings = field(default_factory=SpeakerSettings)
+    distillation: DistilSettings = field(default_factory=DistilSettings)
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser("fit", help="train one model")
+    add_corpora(command)
+    add_preset(command)
+    add_arguments(command, FitRecipe)
+    command.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from training.evaluate.report import print_metrics
+
+    recipe = from_arguments(FitRecipe, arguments)
+    run = fit_model(arguments.corpora, recipe)
+    console = Console()
+    print_metrics(console, run.metrics)
+    out = recipe.out
+    console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
+    return OK
+
+
+def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
+    """Train one model, measure it on what did not train, and write it to `recipe.out`.
+
+    Parameters
+    ----------
+    corpora : NAME=PATH each.
+
+    Raises TrainingError for data or settings that cannot be used.
+    """
     from training.corpora import load_corpora
     from training.corpora.manifest import write as write_manifest
     from training.data.features import FeatureSettings
     from training.data.folds import check_classes, official_split, watch_split
     from training.data.pairs import draw_words
-    from training.errors import TrainingError
-    from training.evaluate.report import plot_curves, print_metrics
+    from training.evaluate.report import plot_curves
     from training.fit.fit import fit, run_of
     from training.fit.prepare import prepare
-    from training.fit.settings import FitSettings
 
-    out = arguments.out or Path("runs/fit")
-    settings = from_arguments(FitSettings, arguments)
-    _refuse_finished(out, arguments.resume)
-    found = load_corpora(arguments.corpora)
+    out, settings = recipe.out, recipe.schedule
+    _refuse_finished(out, recipe.resume)
+    found = load_corpora(corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
-    share = 0.0 if arguments.crossval else arguments.watch
-    if not 0 <= share < 1:
-        raise TrainingError(f"--watch {share} is not a share from 0 to 1")
-    borrowed = _crossval_summary(arguments.crossval, labels) if arguments.crossval else None
-    config, known = _with_speakers(
-        arguments, _config(arguments, arguments.variant, labels), utterances
+    share = 0.0 if recipe.crossval else recipe.watch
+    borrowed = _crossval_summary(recipe.crossval, labels) if recipe.crossval else None
+    config, known = with_speakers(
+        config_of(recipe.model, recipe.variant, labels), recipe.speaker_embedding, utterances
     )
     features = FeatureSettings()
-    usable, words = _word_plan(arguments, utterances, config)
+    usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
     split = None if config.parts.audio else official_split(usable)
     train, watched = split or watch_split(usable, share)
     if words.test:
         watched = draw_words(watched, words.test, words.seed)
-    branches = _branches(arguments.audio_run, arguments.text_run)
+    branches = _branches(recipe.audio_run, recipe.text_run)
     prepared = prepare(train, watched, config, settings, features, words, branches)
     data = replace(prepared.data, speakers=known)
-    data, config, taught, taught_on = _distil(arguments, data, prepared)
+    data, config, taught, taught_on = _distil(recipe.distillation, data, prepared)
     for note in prepared.notes:
         print(note)
     _report_skipped([*data.train.skipped, *(data.watch.skipped if data.watch else [])])
-    module = fit(data, config, settings, out, arguments.resume)
+    module = fit(data, config, settings, out, recipe.resume)
     run = run_of(module, features)
     run.vocabulary = prepared.vocabulary
     run.training = _training_record(
@@ -84,22 +166,19 @@ def fit_command(arguments: argparse.Namespace) -> int:
     if data.watch:
         write_manifest(out / WATCHED, data.watch.utterances)
     plot_curves([out], out / "curves.png", settings.float_epochs)
-    console = Console()
-    print_metrics(console, run.metrics)
-    console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
-    return OK
+    return run
 
 
 def _distil(
-    arguments: argparse.Namespace, data: Any, prepared: Any
+    settings: DistilSettings, data: Any, prepared: Any
 ) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
     """Data and config for training on a teacher, if asked for; what to record; further corpora."""
     from edge_runtime.tokenizer import Tokenizer
     from training.data.tokens import TextSet, tokenize
     from training.errors import TrainingError
-    from training.words.distil import DistilSettings, check, distil, further_corpora, with_odds
+    from training.words.distil import check, distil, further_corpora, with_odds
 
-    settings, config = from_arguments(DistilSettings, arguments), prepared.config
+    config = prepared.config
     check(settings)
     if settings.distil == 0:
         return data, config, {}, {}

@@ -4,39 +4,98 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK
-from edge_runtime.settings import from_arguments
-from training.commands.common import SpeakerSettings, _config, _folds, _speakers
+from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
+from training.commands.common import (
+    FoldSettings,
+    ModelSettings,
+    SpeakerSettings,
+    add_corpora,
+    add_preset,
+    config_of,
+    speakers_of,
+)
+from training.evaluate.settings import PAPER_FOLDS, TableSettings
+from training.fit.settings import FitSettings
+from training.words.settings import WordSettings
+
+if TYPE_CHECKING:
+    from training.evaluate.paper import PaperTable
 
 
-def table_command(arguments: argparse.Namespace) -> int:
-    """Every variant over the paper's folds."""
+@dataclass(frozen=True)
+class TableRecipe(Settings):
+    """Everything that the table needs to know beside its corpora."""
+
+    out: Path = setting(Path("runs/table"), "Folder to write.", metavar="RUN")
+    pair: bool = setting(
+        False,
+        "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
+        "every figure that rests on it says so.",
+    )
+    table: TableSettings = field(default_factory=TableSettings)
+    folds: FoldSettings = field(default_factory=FoldSettings)
+    schedule: FitSettings = field(default_factory=FitSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    words: WordSettings = field(default_factory=WordSettings)
+    speaker_embedding: SpeakerSettings = field(default_factory=SpeakerSettings)
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser("table", help="every variant over the paper's folds, as a table")
+    add_corpora(command)
+    add_preset(command)
+    add_arguments(command, TableRecipe)
+    command.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    recipe = from_arguments(TableRecipe, arguments)
+    table = make_table(arguments.corpora, recipe)
+    # As wide as its cells wherever it goes: a row that wraps is not read at a glance.
+    console = Console(width=max(Console().width, 150))
+    for part in table.tables():
+        console.print(part)
+    for line in table.explanation():
+        print(line)
+    print(f"table in {recipe.out}: table.json, table.md, table.png")
+    return OK
+
+
+def make_table(corpora: Sequence[str], recipe: TableRecipe) -> PaperTable:
+    """Train and judge every variant; `recipe.out` holds the table as well.
+
+    Parameters
+    ----------
+    corpora : NAME=PATH each.
+
+    Raises TrainingError for data or settings that cannot be used.
+    """
     from training.corpora import incomplete, load_corpora
     from training.data.features import FeatureSettings
     from training.data.folds import check_classes
     from training.evaluate.crossval import default_jobs
-    from training.evaluate.table import PAPER_FOLDS, Protocol, TableSettings, choose, run
-    from training.fit.settings import FitSettings
+    from training.evaluate.table import Protocol, choose, run
     from training.speech.transcribe import with_transcripts
-    from training.words.settings import WordSettings
 
-    out = arguments.out or Path("runs/table")
-    settings = from_arguments(TableSettings, arguments)
-    speaker = from_arguments(SpeakerSettings, arguments)
-    words = from_arguments(WordSettings, arguments)
-    folds = _folds(arguments, PAPER_FOLDS)
-    found = load_corpora(arguments.corpora)
+    words, speaker = recipe.words, recipe.speaker_embedding
+    folds = recipe.folds.count(PAPER_FOLDS)
+    found = load_corpora(corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     if words.text == "asr":
         utterances = with_transcripts(utterances, words.transcripts)
-    chosen, notes = choose(settings.variants, utterances, arguments.pair, bool(speaker.speaker))
+    chosen, notes = choose(recipe.table.variants, utterances, recipe.pair, bool(speaker.speaker))
     notes = [*filter(None, (incomplete(name, f) for name, f in found.items())), *notes]
     spoken = [u for u in utterances if u.path is not None]
-    if not arguments.pair and len(spoken) < len(utterances):
+    if not recipe.pair and len(spoken) < len(utterances):
         notes.append(
             f"{len(utterances) - len(spoken)} texts without sound are left out; see --pair"
         )
@@ -45,21 +104,13 @@ def table_command(arguments: argparse.Namespace) -> int:
         logging.warning("%s", note)
     protocol = Protocol(
         utterances,
-        _config(arguments, "audio", check_classes(spoken)),
-        from_arguments(FitSettings, arguments),
+        config_of(recipe.model, "audio", check_classes(spoken)),
+        recipe.schedule,
         FeatureSettings(),
         words,
         folds,
-        arguments.jobs or default_jobs(),
-        arguments.pair,
-        _speakers(speaker, spoken),
+        recipe.folds.jobs or default_jobs(),
+        recipe.pair,
+        speakers_of(speaker, spoken),
     )
-    table = run(protocol, chosen, settings, out, notes, logging.warning)
-    # As wide as its cells wherever it goes: a row that wraps is not read at a glance.
-    console = Console(width=max(Console().width, 150))
-    for part in table.tables():
-        console.print(part)
-    for line in table.explanation():
-        print(line)
-    print(f"table in {out}: table.json, table.md, table.png")
-    return OK
+    return run(protocol, chosen, recipe.table, recipe.out, notes, logging.warning)

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
+from typing import Any
 
 from edge_runtime.console import OK
-from edge_runtime.settings import from_arguments
+from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
 
 
 @dataclass(frozen=True)
-class CostSettings:
+class CostSettings(Settings):
     """The model whose variants are counted."""
 
-    filters: int = 128
-    """Filters per kernel length."""
-    hidden: int = 128
-    """Width of the hidden dense layer."""
-    embedding: int = 50
-    """Width of a word embedding."""
-    vocabulary: int = 10_000
-    """Rows of the embedding table."""
-    speaker: int = 512
-    """Width of the speaker embedding."""
-    frames: int = 750
-    """Frames of the utterance, 10 ms each."""
-    tokens: int = 128
-    """Words of the utterance."""
+    filters: int = setting(128, "Filters per kernel length.", minimum=1)
+    hidden: int = setting(128, "Width of the hidden dense layer.", minimum=1)
+    embedding: int = setting(50, "Width of a word embedding.", minimum=1)
+    vocabulary: int = setting(10_000, "Rows of the embedding table.", minimum=2)
+    speaker: int = setting(512, "Width of the speaker embedding.", minimum=1)
+    frames: int = setting(750, "Frames of the utterance, 10 ms each.", minimum=1)
+    tokens: int = setting(128, "Words of the utterance.", minimum=1)
 
 
-def variants_command(arguments: argparse.Namespace) -> int:
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser("variants", help="parameters and MACs of every variant")
+    add_arguments(command, CostSettings)
+    command.set_defaults(
+        command=lambda arguments: print_variants(from_arguments(CostSettings, arguments))
+    )
+
+
+def print_variants(shape: CostSettings) -> int:
     """Print what each variant costs."""
     from rich.console import Console
     from rich.table import Table
@@ -37,7 +39,6 @@ def variants_command(arguments: argparse.Namespace) -> int:
     from training.network.config import ModelConfig, variants
     from training.network.cost import cost
 
-    shape = from_arguments(CostSettings, arguments)
     table = Table(
         "variant", "head reads", "parameters", "and embeddings", "MMAC", "audio", "text", "att"
     )

@@ -3,47 +3,77 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.console import OK, THEIRS
-from edge_runtime.settings import from_arguments
+from edge_runtime.settings import add_arguments, from_arguments
+from training.commands.common import add_corpora
+from training.speech.settings import TRANSCRIPTS, KeywordSettings, TranscribeSettings
 
 KEYWORDS = Path("runs/keywords.txt")
 
 
-def transcribe_command(arguments: argparse.Namespace) -> int:
-    """Write what an engine hears."""
+def add(commands: Any) -> None:
+    """Add both commands to the parser's."""
+    hearing = commands.add_parser("transcribe", help="what an engine hears in every clip, as a CSV")
+    add_corpora(hearing)
+    add_arguments(hearing, TranscribeSettings)
+    hearing.add_argument(
+        "--out",
+        type=Path,
+        default=TRANSCRIPTS,
+        metavar="CSV",
+        help=f"manifest to write; rows that it has are kept (default: {TRANSCRIPTS})",
+    )
+    hearing.set_defaults(command=_transcribe)
+    learning = commands.add_parser("keywords", help="learn the list of phrases that a device spots")
+    add_corpora(learning)
+    add_arguments(learning, KeywordSettings)
+    learning.add_argument(
+        "--out", type=Path, default=KEYWORDS, metavar="TXT", help=f"(default: {KEYWORDS})"
+    )
+    learning.set_defaults(command=_keywords)
+
+
+def _transcribe(arguments: argparse.Namespace) -> int:
+    settings = from_arguments(TranscribeSettings, arguments)
+    return transcribe_corpora(arguments.corpora, arguments.out, settings)
+
+
+def _keywords(arguments: argparse.Namespace) -> int:
+    settings = from_arguments(KeywordSettings, arguments)
+    return learn_keywords(arguments.corpora, arguments.out, settings)
+
+
+def transcribe_corpora(corpora: Sequence[str], out: Path, settings: TranscribeSettings) -> int:
+    """Write what an engine hears into the manifest `out`; the exit code."""
     from training.corpora import load_corpora
-    from training.speech.settings import TranscribeSettings
     from training.speech.transcribe import transcribe
 
-    found = load_corpora(_as_manifest(argument) for argument in arguments.corpora)
+    found = load_corpora(map(_as_manifest, corpora))
     utterances = [u for f in found.values() for u in f.utterances]
-    result = transcribe(utterances, arguments.out, from_arguments(TranscribeSettings, arguments))
-    print(
-        f"{arguments.out}: {result.heard} clips heard, {result.kept} kept, "
-        f"{len(result.failed)} failed"
-    )
+    result = transcribe(utterances, out, settings)
+    print(f"{out}: {result.heard} clips heard, {result.kept} kept, {len(result.failed)} failed")
     return THEIRS if result.failed else OK
 
 
-def keywords_command(arguments: argparse.Namespace) -> int:
-    """Learn the list of key phrases."""
+def learn_keywords(corpora: Sequence[str], out: Path, settings: KeywordSettings) -> int:
+    """Learn the list of key phrases and write it to `out`; the exit code."""
     from rich.console import Console
     from rich.table import Table
 
     from training.corpora import load_corpora
     from training.speech.keywords import learn
-    from training.speech.settings import KeywordSettings
 
-    settings = from_arguments(KeywordSettings, arguments)
-    found = load_corpora(_as_manifest(argument) for argument in arguments.corpora)
+    found = load_corpora(map(_as_manifest, corpora))
     utterances = [u for f in found.values() for u in f.utterances]
     # Clips of corpora that repeat a few sentences tell nothing about words: texts are those that
     # have no audio, or an official training split.
     texts = [u for u in utterances if u.text and (u.split == "train" or not (u.split or u.path))]
     result = learn(texts, utterances, settings)
-    result.write(arguments.out, settings)
+    result.write(out, settings)
     table = Table("phrase", "tells", "log10 threshold", "found", "alarms an hour", "bits x 1000")
     for entry in result.phrases:
         best = max(entry.phrase.weights, key=lambda label: entry.phrase.weights[label])
@@ -57,7 +87,7 @@ def keywords_command(arguments: argparse.Namespace) -> int:
         )
     Console().print(table)
     print(
-        f"{arguments.out}: {len(result.phrases)} phrases, {len(result.left_out)} candidates left "
+        f"{out}: {len(result.phrases)} phrases, {len(result.left_out)} candidates left "
         f"out; {result.hours:.2f} h of real and {result.spoken_hours:.2f} h of synthesized speech"
     )
     return OK

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +35,13 @@ from training.data.features import FeatureSettings
 from training.data.speaker import SpeakerVectors
 from training.errors import TrainingError
 from training.evaluate.crossval import crossval, write_summary
+from training.evaluate.settings import TableSettings
 from training.fit.prepare import word_plan
 from training.fit.settings import FitSettings
 from training.network.config import ModelConfig, Variant, variants
 from training.network.cost import cost
 from training.run import load
 from training.words.settings import WordSettings
-
-PAPER_FOLDS = 10
-
-
-@dataclass(frozen=True)
-class TableSettings:
-    """What the table shows."""
-
-    variants: str = ""
-    """Variants, with commas between; by default all that the data allows."""
-    seeds: int = 1
-    """Trainings of each variant and fold, with seeds from --seed on; 3 or more give a deviation."""
-    forms: str = field(default="float+int8", metadata={"choices": ("float+int8", "float")})
-    """Forms that are judged; float alone is faster: nothing is converted."""
-    peers: Path | None = field(default=None, metadata={"metavar": "JSON"})
-    """Figures of openSMILE and others, made by python -m benchmarks peers --corpora ... --json."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from training.corpora import Found, Utterance, load_corpora
 from training.data.tokens import TextSet
 from training.errors import TrainingError
 from training.words.embeddings import Vocabulary
+from training.words.settings import DistilSettings
 
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -32,22 +33,6 @@ _FURTHER_SCALE = 0.3  # of the further corpus's log odds beside TF-IDF rows of l
 _CHARACTER_SHARE = 0.35
 _LARGEST_ODDS = 4.0  # standard deviations; beyond it int8 would lose the small ones
 _SEED = 0  # of the folds
-
-
-@dataclass(frozen=True)
-class DistilSettings:
-    """What a model of words learns from a bag-of-words teacher."""
-
-    distil: float = 0.0
-    """Share of a text's target that TF-IDF + logistic regression, out of fold, give; 0 to 1."""
-    distil_texts: str = ""
-    """NAME=PATH of a corpus that comes split: a model of its training texts informs the teacher."""
-    distil_folds: int = 5
-    """Folds of the training texts; what a text is taught comes from a teacher of the others."""
-    distil_pool: int = 0
-    """How many of those texts, the best known first, are learned as the teacher labels them."""
-    distil_columns: bool = False
-    """Add columns to the word vectors: what the teacher's weights say of each word, by class."""
 
 
 @dataclass(frozen=True)

@@ -24,3 +24,19 @@ class WordSettings:
     """What an engine heard, for --text asr."""
     expression: bool = False
     """With --punctuation: words for runs of marks, capitals, drawn out words and the end too."""
+
+
+@dataclass(frozen=True)
+class DistilSettings:
+    """What a model of words learns from a bag-of-words teacher."""
+
+    distil: float = 0.0
+    """Share of a text's target that TF-IDF + logistic regression, out of fold, give; 0 to 1."""
+    distil_texts: str = ""
+    """NAME=PATH of a corpus that comes split: a model of its training texts informs the teacher."""
+    distil_folds: int = 5
+    """Folds of the training texts; what a text is taught comes from a teacher of the others."""
+    distil_pool: int = 0
+    """How many of those texts, the best known first, are learned as the teacher labels them."""
+    distil_columns: bool = False
+    """Add columns to the word vectors: what the teacher's weights say of each word, by class."""
