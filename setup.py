@@ -17,15 +17,17 @@ DEVICE = {
     "view": ["rich>=13"],  # the live terminal view
     "asr": ["pocketsphinx>=5.1"],  # words, with a US English model in the wheel
 }
-# Engines with models of their own to download, and connections.
-OPTIONAL = {
-    "vosk": ["vosk>=0.3.45"],
-    "sherpa": ["sherpa-onnx>=1.12"],
-    "whisper": ["pywhispercpp>=1.3"],
-    "mqtt": ["paho-mqtt>=2.1"],
+# Engines with models of their own to download; each file says what it needs.
+ENGINES = {
+    found["extra"]: [found["requirement"]]
+    for path in sorted((ROOT / "edge_runtime/text/engines").glob("*.py"))
+    if (
+        found := dict(
+            re.findall(r'^    (extra|requirement)="(.+)",$', path.read_text("utf-8"), re.M)
+        )
+    )
 }
-# A name that installs can rely on already; nothing imports the package yet.
-PLANNED = {"web": ["websockets>=14"]}
+CONNECTIONS = {"mqtt": ["paho-mqtt>=2.1"]}
 WORKSTATION = {
     "train": [
         "torch>=2.14",
@@ -92,8 +94,8 @@ setup(
     ],
     extras_require={
         **DEVICE,
-        **OPTIONAL,
-        **PLANNED,
+        **ENGINES,
+        **CONNECTIONS,
         "all": sorted({requirement for extra in DEVICE.values() for requirement in extra}),
         **WORKSTATION,
     },

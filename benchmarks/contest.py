@@ -13,11 +13,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from benchmarks.errors import BenchmarkError
+from edge_runtime.system import module_command
 
 RUNS, _WARM_UP = 30, 3
 _TIMEOUT = 120  # seconds
@@ -80,13 +80,11 @@ def time_in_fresh_process(module: str, given: bytes) -> Comparison:
     `module` is run as a program: it finds `given` on its standard input and calls `report`.
     Raises BenchmarkError where it fails.
     """
-    root = str(Path(__file__).parents[1])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-m", module],
+        module_command(module),
         input=given,
         capture_output=True,
-        env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONPATH": path},
+        env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
         timeout=_TIMEOUT,
         check=False,
     )

@@ -174,7 +174,7 @@ def _spot(
     seconds = 0.0
     for text, samples in _tracked(clips, what, total):
         speech = speech_of(samples)
-        engine.forget()
+        engine.restart()
         engine.begin(0.0)
         engine.feed(speech)
         found = {word.text for word in engine.end().words}

@@ -6,14 +6,24 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_runtime import __version__
 from edge_runtime.audio import AudioSource
+from edge_runtime.audio.mono import HIGHEST_RATE, LOWEST_RATE
+from edge_runtime.audio.raw import ENCODINGS, RawFormat
 from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
-from edge_runtime.console import OK, OURS, THEIRS, UntilInterrupted, command_parser, run_command
+from edge_runtime.console import (
+    INTERRUPTED,
+    OK,
+    OURS,
+    THEIRS,
+    UntilInterrupted,
+    command_parser,
+    run_command,
+)
 from edge_runtime.errors import AudioError, EdgeError
 from edge_runtime.events import EmotionEvent, SourceEvent
 from edge_runtime.graph import THREADS
@@ -21,8 +31,11 @@ from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
 from edge_runtime.sinks import AUTO, NAMES, Sink, open_sink
 from edge_runtime.stream import PARTIAL_LIMITS, PARTIAL_SECONDS, EmotionStream
+from edge_runtime.text import GIVEN_FORMS, OFF
+from edge_runtime.text.engines import forms
 
 PROGRAM = "edge-emotion"
+STANDARD_INPUT = "-"
 _BUNDLE = 'Bundle: a folder, a .zip, or "default".'
 _EPILOG = """examples:
   edge-emotion run interview.wav                     one line per utterance
@@ -42,9 +55,9 @@ class RunSettings(Settings):
 
     bundle: str = setting(DEFAULT, _BUNDLE)
     text: str = setting(
-        "off",
-        "Where the words come from: off, keywords, asr, keywords:FILE, vosk:DIR, sherpa:DIR, "
-        "whisper:FILE; or from elsewhere: jsonl:FILE, jsonl:- (standard input), mqtt://HOST/TOPIC.",
+        OFF,
+        f"Where the words come from: {', '.join((OFF, *forms()))}; or from elsewhere: "
+        f"{', '.join(GIVEN_FORMS)} (- is standard input).",
     )
     out: str = setting(
         AUTO, "Output: pretty, jsonl, or auto (pretty on a terminal).", choices=NAMES
@@ -57,6 +70,21 @@ class RunSettings(Settings):
     whole: bool = setting(False, "Take each file, or all of the pipe, for one utterance.")
     realtime: bool = setting(False, "Play files at the speed of speech.")
     threads: int = setting(1, "Threads of the interpreter.", THREADS)
+    rate: int | None = setting(
+        None,
+        "Of raw samples on standard input: frames a second, Hz (16000 unless given).",
+        minimum=LOWEST_RATE,
+        maximum=HIGHEST_RATE,
+    )
+    format: str | None = setting(
+        None,
+        f"Of raw samples on standard input: {', '.join(ENCODINGS)} (s16le unless given).",
+        choices=tuple(ENCODINGS),
+        metavar="FORMAT",
+    )
+    channels: int | None = setting(
+        None, "Of raw samples on standard input: samples a frame (1).", minimum=1, maximum=64
+    )
     device: str | None = setting(
         None, "Microphone: index or part of its name, see `edge-emotion devices`."
     )
@@ -86,11 +114,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
 
     run = commands.add_parser("run", help="stream audio, print emotion events")
-    run.add_argument("files", nargs="*", metavar="FILE", help="audio files (WAV, FLAC, OGG, MP3)")
+    run.add_argument(
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="audio files (WAV, FLAC, OGG, MP3, AIFF...), - for standard input",
+    )
     source = run.add_mutually_exclusive_group()
     source.add_argument("--mic", action="store_true", help="listen to a microphone")
     source.add_argument(
-        "--stdin", action="store_true", help="raw PCM16, 16 kHz, mono on standard input"
+        "--stdin",
+        action="store_true",
+        help="listen to standard input: raw samples (--rate, --format, --channels), or any audio "
+        "file; a WAV is heard as it comes",
     )
     add_arguments(run, RunSettings)
     run.set_defaults(command=_run)
@@ -116,9 +152,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     settings = from_arguments(RunSettings, arguments)
+    if arguments.files == [STANDARD_INPUT]:
+        arguments.files, arguments.stdin = [], True
     live = arguments.mic or arguments.stdin
     if live == bool(arguments.files):
         raise EdgeError("name one or more FILEs, or --mic, or --stdin (see --help)")
+    _refuse_shared_input(arguments, settings)
     bundle = load_bundle(settings.bundle)
     sink = open_sink(settings.out)
     try:
@@ -126,39 +165,86 @@ def _run(arguments: argparse.Namespace) -> int:
             # Refuses before any audio is opened.
             with _open_stream(bundle, settings, live=True) as stream:
                 stream.wait_ready()
-                _listen(_live_source(arguments), stream, settings, sink)
+                _listen(_live_source(arguments, settings), stream, settings, sink)
             return OK
-        return _run_files(arguments.files, bundle, settings, sink)
+        return _run_files(arguments.files, bundle, settings, sink).code
     finally:
         sink.close()
 
 
-def _run_files(files: Iterable[str], bundle: Bundle, settings: RunSettings, sink: Sink) -> int:
-    """All files, whatever happens to one of them."""
+def _refuse_shared_input(arguments: argparse.Namespace, settings: RunSettings) -> None:
+    """Standard input is one stream of one thing."""
+    if STANDARD_INPUT in arguments.files:
+        raise EdgeError("- is standard input, and stands alone: edge-emotion run -")
+    if settings.text == f"jsonl:{STANDARD_INPUT}":
+        if arguments.stdin:
+            raise EdgeError(
+                "standard input brings the audio; bring the words in a file (--text jsonl:FILE) or "
+                "by MQTT"
+            )
+        if len(arguments.files) > 1:
+            raise EdgeError(
+                "--text jsonl:- brings the words of one recording; name one FILE, or words in a "
+                "file: --text jsonl:FILE"
+            )
+    if not arguments.stdin and (settings.rate or settings.format or settings.channels):
+        raise EdgeError("--rate, --format and --channels are for --stdin; a file says its own")
+
+
+@dataclass(frozen=True)
+class _Files:
+    """How a run over files ended."""
+
+    code: int
+    interrupted: bool
+
+
+def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink: Sink) -> _Files:
+    """All files, whatever happens to one of them; the model and the engine are opened once."""
+    code = OK
+    # Refuses before any file is opened.
+    with _open_stream(bundle, settings, settings.realtime) as stream:
+        stream.wait_ready()
+        for number, file in enumerate(files):
+            if number:
+                stream.restart()
+            try:
+                if not _listen(_file_source(file), stream, settings, sink):
+                    return _Files(code, True)
+            except AudioError as error:
+                code = THEIRS
+                print(f"{PROGRAM}: {error}", file=sys.stderr)
+    return _Files(code, False)
+
+
+def _file_source(file: str) -> AudioSource:
+    """A file; a named pipe, or a shell's <(...), which can only be read once."""
+    path = Path(file)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        from edge_runtime.audio.stdin import PipeSource
+
+        return PipeSource(path.open("rb"), name=file)
     from edge_runtime.audio.file import FileSource
 
-    code = OK
-    for file in files:
-        try:
-            # Refuses before the file is opened.
-            with _open_stream(bundle, settings, settings.realtime) as stream:
-                stream.wait_ready()
-                if not _listen(FileSource(file), stream, settings, sink):
-                    break
-        except AudioError as error:
-            code = THEIRS
-            print(f"{PROGRAM}: {error}", file=sys.stderr)
-    return code
+    return FileSource(file)
 
 
-def _live_source(arguments: argparse.Namespace) -> AudioSource:
+def _live_source(arguments: argparse.Namespace, settings: RunSettings) -> AudioSource:
     if arguments.mic:
         from edge_runtime.audio.microphone import MicrophoneSource
 
-        return MicrophoneSource(arguments.device)
-    from edge_runtime.audio.stdin import StdinSource
+        return MicrophoneSource(settings.device)
+    from edge_runtime.audio.stdin import PipeSource
 
-    return StdinSource()
+    raw = None
+    if settings.rate or settings.format or settings.channels:
+        default = RawFormat()
+        raw = RawFormat(
+            settings.format or default.encoding,
+            settings.rate or default.rate,
+            settings.channels or default.channels,
+        )
+    return PipeSource(raw=raw)
 
 
 def _open_stream(bundle: Bundle, settings: RunSettings, live: bool) -> EmotionStream:
@@ -245,19 +331,24 @@ def _demo(arguments: argparse.Namespace) -> int:
     sink = open_sink("pretty")
     words = replace(settings, text=f"jsonl:{scene.with_suffix('.jsonl')}")
     try:
-        code = _run_files([str(scene)], bundle, settings, sink)
-        print(
-            "\nThe same once more, with the words (scene.jsonl, as a recognizer would send them):"
-        )
-        code = _run_files([str(scene)], bundle, words, sink) or code
-        code = _run_files(arguments.clips, bundle, settings, sink) or code
+        done = _run_files([str(scene)], bundle, settings, sink)
+        if not done.interrupted:
+            print(
+                "\nThe same once more, with the words (scene.jsonl, as a recognizer would send "
+                "them):"
+            )
+            done = _run_files([str(scene)], bundle, words, sink)
+        if not done.interrupted:
+            done = _run_files(arguments.clips, bundle, settings, sink)
     finally:
         sink.close()
+    if done.interrupted:
+        return INTERRUPTED
     if arguments.clips:
         print("\nThe clips after the scene are real; the bundle was trained on their corpora.")
     print(f"\nlatency on this device, interpreter threads: 1, sample rate: {SAMPLE_RATE} Hz")
     print(format_table(measure(bundle, 1)))
-    return code
+    return done.code
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -15,6 +17,8 @@ from edge_runtime.errors import EdgeError
 
 OK, OURS, THEIRS = 0, 1, 2
 """Exit codes: fine, our fault, the user's mistake."""
+INTERRUPTED = 130
+"""And the shell's for Ctrl-C."""
 Item = TypeVar("Item")
 DEBUG_VARIABLE = "EDGE_EMOTION_DEBUG"
 
@@ -45,9 +49,13 @@ def run_command(
 ) -> int:
     """Run `command` and return its exit code; report what it raises in one line.
 
-    Ctrl-C returns 130, as a shell expects. With EDGE_EMOTION_DEBUG set, the traceback is printed
-    as well.
+    Ctrl-C and SIGTERM return 130, as a shell expects; both are an end that loses nothing. With
+    EDGE_EMOTION_DEBUG set, the traceback is printed as well.
     """
+    _prepare_output()
+    with contextlib.suppress(ValueError):  # not the main thread
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = command()
         # What print() still holds meets a full disk or a closed pipe here, not at Python's exit.
@@ -55,7 +63,7 @@ def run_command(
         return code
     except KeyboardInterrupt:
         print(f"{name}: stopped", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
         _abandon_output()
@@ -81,8 +89,30 @@ def run_command(
         return OURS
 
 
+def _prepare_output() -> None:
+    """Standard streams that take whatever is written to them.
+
+    A closed one becomes /dev/null before a file or socket gets its number, and what its encoding
+    lacks is written as "?": a terminal of another alphabet is no reason to end.
+    """
+    while True:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > 2:
+            os.close(descriptor)
+            break
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 class UntilInterrupted(Generic[Item]):
-    """Items until they end or Ctrl-C: waiting for one ends at once, work on one is finished first.
+    """Items until they end, Ctrl-C or SIGTERM.
+
+    Waiting for an item ends at once, work on one is finished first.
 
     `with UntilInterrupted(source) as items: for item in items: ...`; a second Ctrl-C interrupts
     the work as well.
@@ -92,12 +122,13 @@ class UntilInterrupted(Generic[Item]):
         self.interrupted = False
         self._items = iter(items)
         self._waiting = False
-        self._before = signal.getsignal(signal.SIGINT)
+        self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def __enter__(self) -> UntilInterrupted[Item]:
         # What was started in the background ignores Ctrl-C, and goes on doing so.
-        if callable(self._before):
-            signal.signal(signal.SIGINT, self._receive)
+        for number, before in self._before.items():
+            if callable(before):
+                signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,8 +137,9 @@ class UntilInterrupted(Generic[Item]):
             if isinstance(self._items, Generator):
                 self._items.close()
         finally:
-            if callable(self._before):
-                signal.signal(signal.SIGINT, self._before)
+            for number, before in self._before.items():
+                if callable(before):
+                    signal.signal(number, before)
 
     def __iter__(self) -> Iterator[Item]:
         try:

@@ -14,6 +14,7 @@ from edge_runtime.errors import EdgeError
 from edge_runtime.graph import ENGINE_PACKAGES, available_engines
 from edge_runtime.manifest import KEYWORDS
 from edge_runtime.stream import EmotionStream, classify
+from edge_runtime.text.engines import engines
 
 # Instructions that decide how fast int8 runs, as /proc/cpuinfo names them, and what they are.
 CPU_FEATURES = {
@@ -30,14 +31,8 @@ OPTIONAL = (
     ("microphone", ("PyAudio",), "mic"),
     ("terminal view", ("rich",), "view"),
 )
-# What hears words, or brings them: `edge-emotion run --text`.
-TEXT = (
-    ("keywords, asr", "pocketsphinx", "asr", ", its model in the package"),
-    ("vosk:DIR", "vosk", "vosk", "; bring a model folder"),
-    ("sherpa:DIR", "sherpa-onnx", "sherpa", "; bring a model folder"),
-    ("whisper:FILE", "pywhispercpp", "whisper", "; bring a ggml file"),
-    ("mqtt://", "paho-mqtt", "mqtt", ""),
-)
+# What brings words that somebody else hears: `edge-emotion run --text`.
+GIVEN = ("mqtt://", "paho-mqtt", "mqtt")
 
 
 @dataclass
@@ -65,11 +60,11 @@ def examine(bundle: str) -> Report:
         f"{os.cpu_count()} cores",
     )
     report.note(True, "CPU", _cpu())
-    engines = available_engines()
+    interpreters = available_engines()
     for name, package in ENGINE_PACKAGES.items():
-        if name in engines:
+        if name in interpreters:
             report.note(True, "interpreter", f"{package} {_version(package)}")
-    if not set(engines) & {"litert", "tflite-runtime"}:
+    if not set(interpreters) & {"litert", "tflite-runtime"}:
         report.note(False, "interpreter", "none for TFLite: pip install ai-edge-litert")
     report.note(True, "numpy", _version("numpy") or "?")
     for what, packages, extra in OPTIONAL:
@@ -79,15 +74,21 @@ def examine(bundle: str) -> Report:
             report.note(None, what, f"{' and '.join(missing)} not installed: {command}")
         else:
             report.note(True, what, ", ".join(f"{p} {_version(p)}" for p in packages))
-    for what, package, extra, model in TEXT:
-        version = _version(package)
-        if version is None:
-            command = f"pip install 'edge-emotion[{extra}]'"
-            report.note(None, what, f"{package} not installed: {command}")
-        else:
-            report.note(True, what, f"{package} {version}{model}")
+    for engine in engines().values():
+        bring = f"; bring {engine.model}" if engine.model else ""
+        _optional(report, ", ".join(engine.forms), engine.distribution, engine.extra, bring)
+    _optional(report, *GIVEN)
     _examine_bundle(report, bundle)
     return report
+
+
+def _optional(report: Report, what: str, package: str, extra: str, further: str = "") -> None:
+    version = _version(package)
+    if version is None:
+        command = f"pip install 'edge-emotion[{extra}]'"
+        report.note(None, what, f"{package} not installed: {command}")
+    else:
+        report.note(True, what, f"{package} {version}{further}")
 
 
 def _examine_bundle(report: Report, name: str) -> None:

@@ -6,8 +6,11 @@ import os
 import tempfile
 import weakref
 from collections import deque
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,6 @@ from edge_runtime.events import (
     TextEvent,
 )
 from edge_runtime.manifest import KEYWORDS
-from edge_runtime.model.audio_branch import StageTimes
 from edge_runtime.model.recognizer import Recognizer, Verdict
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
@@ -45,18 +47,29 @@ SETTLE_SECONDS = 10.0  # how long the end of a live stream waits for its last wo
 _REVISABLE = 16  # utterances that late words can still change
 
 
-@dataclass
-class _Finished:
-    """An utterance that is over, as far as late words need it."""
+@dataclass(eq=False)
+class _Utterance:
+    """An utterance: while it is spoken, and as long as late words can change its verdict."""
 
     start: float
-    end: float
-    audio: Float32 | None
-    text: str
+    """Second of the stream at which it began."""
+    text: str = ""
+    """Its words, as far as they are known."""
+    heard: int = 0
+    """Samples of it that the model has taken."""
+    judged: int = 0
+    """Samples of it that the last verdict covered."""
+    end: float = 0.0
+    """Second at which it ended, once it has."""
+    audio: Float32 | None = None
+    """Its audio statistics, once it has ended."""
 
 
 class EmotionStream:
     """Finds the utterances in a stream of audio and says how each was felt.
+
+    Safe to use from several threads: calls take turns, each is done before the next begins. Who
+    feeds from two threads has to see to the order of the samples himself.
 
     Parameters
     ----------
@@ -101,20 +114,15 @@ class EmotionStream:
         check_number("partial_seconds", partial_seconds, float, PARTIAL_LIMITS)
         self.bundle = bundle
         self.recognizer = Recognizer(bundle, threads, engine)
-        self._segmenter = Segmenter(segment or bundle.manifest.segment)
-        self._partial_samples = round(partial_seconds * SAMPLE_RATE)
         self.times = self.recognizer.times
-        self._before = StageTimes()
-        self._start = 0.0
-        self._running = False  # whether an utterance is
-        self._heard = 0  # samples of the running utterance
-        self._said = 0  # samples of it that the last verdict covered
-        self._text = ""  # words of the running utterance
+        self._segment = segment or bundle.manifest.segment
+        self._partial_samples = round(partial_seconds * SAMPLE_RATE)
         self._live = live
-        self._finished: deque[_Finished] = deque(maxlen=_REVISABLE)
+        self._lock = RLock()
         self._words = None
         self._words_stay = False  # whether those that are not final are not taken back either
         self._forget_keywords: weakref.finalize[..., EmotionStream] | None = None
+        self._begin_stream()
         if text != OFF:
             from edge_runtime.text.supervisor import open_text
 
@@ -123,10 +131,41 @@ class EmotionStream:
                 self._forget_keywords = weakref.finalize(self, keywords.unlink, missing_ok=True)
             self._words_stay = text.startswith(GIVEN_SCHEMES)
             self._words = open_text(text, keywords, live, patience)
+
+    def _begin_stream(self) -> None:
+        self._segmenter = Segmenter(self._segment)
+        self._running: _Utterance | None = None
+        self._finished: deque[_Utterance] = deque(maxlen=_REVISABLE)
+        self._given = ""  # words read before their utterance began
         self._dropped = 0
         self._invalid = 0
         self._busy = 0.0
         self._next_health = HEALTH_SECONDS
+        self._before = replace(self.times)  # where the stages stood when this call began
+        self._begun = 0.0  # when it did; later by what it only waited
+
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """One call at a time; what its events cost is counted from here."""
+        with self._lock:
+            self._before = replace(self.times)
+            self._begun = perf_counter()
+            try:
+                yield
+            finally:
+                self._busy += perf_counter() - self._begun
+
+    def restart(self) -> None:
+        """Begin a new stream of audio: its clock is 0, and nothing is known of the one before.
+
+        The bundle's graphs and the engine that hears the words stay open, so that many files cost
+        the loading of one. What is still running is dropped: call `finish` and `settle` first.
+        """
+        with self._lock:
+            self.recognizer.finish()
+            self._begin_stream()
+            if self._words is not None:
+                self._words.restart()
 
     @property
     def time(self) -> float:
@@ -138,23 +177,22 @@ class EmotionStream:
 
         Parameters
         ----------
-        samples : float in [-1, 1] or int16, mono, 16 kHz, shape (n,). NaN and infinity are
-            taken for silence and counted in the health events.
+        samples : float in [-1, 1] or int16, mono, 16 kHz, shape (n,) or (n, 1). NaN and infinity
+            are taken for silence and counted in the health events.
 
         Raises
         ------
-        ValueError : another shape or type.
+        ValueError : another shape or type, or floats that are plainly not in [-1, 1]; the message
+            names the remedy.
         """
-        begin = perf_counter()
-        self._before = replace(self.times)
-        events = self._poll(begin)
-        pcm, invalid = to_pcm(samples)
-        self._invalid += invalid
-        start = perf_counter()
-        boundaries = self._segmenter.feed(pcm)
-        self.times.segmentation += perf_counter() - start
-        events += self._handle(boundaries, begin)
-        self._busy += perf_counter() - begin
+        with self._call():
+            events = self._poll()
+            pcm, invalid = to_pcm(samples)
+            self._invalid += invalid
+            start = perf_counter()
+            boundaries = self._segmenter.feed(pcm)
+            self.times.segmentation += perf_counter() - start
+            events += self._handle(boundaries)
         if self.time >= self._next_health:
             self._next_health = self.time + HEALTH_SECONDS
             events.append(self.health())
@@ -173,24 +211,31 @@ class EmotionStream:
         """Take `text` for the words of the running utterance so far, in place of earlier ones.
 
         For words from elsewhere: a transcript, a recognizer of one's own. A model without a text
-        branch ignores them. The words count for one utterance, up to its final event.
+        branch ignores them. The words count for one utterance, up to its final event; where none is
+        running, for the next.
         """
-        self._text = text
+        with self._lock:
+            if self._running is not None:
+                self._running.text = text
+            else:
+                self._given = text
 
     def finish(self) -> list[Event]:
         """Close the running utterance, if there is one; the stream can go on afterwards."""
-        begin = perf_counter()
-        self._before = replace(self.times)
-        events = self._handle(self._segmenter.finish(), begin)
-        self._busy += perf_counter() - begin
-        return events
+        with self._call():
+            return self._handle(self._segmenter.finish())
 
     def settle(self, seconds: float = SETTLE_SECONDS) -> list[Event]:
-        """Wait for words that are still on their way, up to `seconds`; what they lead to."""
+        """Wait for words that are still on their way, up to `seconds`; what they lead to.
+
+        Raises SettingError for a time that is none.
+        """
+        check_number("seconds", seconds, float, Limits(minimum=0))
         if self._words is None:
             return []
         self._words.wait(seconds)
-        return self._poll(perf_counter())
+        with self._call():
+            return self._poll()
 
     def wait_ready(self) -> None:
         """Wait until the text source is loaded. TextError where it cannot be."""
@@ -217,20 +262,24 @@ class EmotionStream:
         self.close()
 
     def judge_text(self, text: str) -> EmotionEvent | None:
-        """The verdict on words alone; None without a word, or if the model does not read."""
-        begin = perf_counter()
-        self._before = replace(self.times)
-        self._text, self._start = text, self.time
-        verdict = self.recognizer.judge_text(text)
-        event = self._event(verdict, True, self.time, begin) if verdict else None
-        self._text = ""
-        return event
+        """The verdict on words alone; None without a word, or if the model does not read.
+
+        An utterance that is running goes on as it was.
+        """
+        with self._call():
+            verdict = self.recognizer.judge_text(text)
+            alone = _Utterance(self.time, text, end=self.time)
+            return self._event(verdict, alone, True, self.time) if verdict else None
 
     def skip(self, samples: int) -> list[Event]:
-        """Account for `samples` lost before they got here; closes the running utterance."""
-        self._before = replace(self.times)
-        self._dropped += samples
-        return self._handle(self._segmenter.skip(samples), perf_counter())
+        """Account for `samples` lost before they got here; closes the running utterance.
+
+        Raises SettingError for a number below 0.
+        """
+        check_number("samples", samples, int, Limits(minimum=0))
+        with self._call():
+            self._dropped += samples
+            return self._handle(self._segmenter.skip(samples))
 
     def health(self) -> HealthEvent:
         """How the stream keeps up, from its beginning to now."""
@@ -256,7 +305,7 @@ class EmotionStream:
             "text_real_time_factor": words.real_time_factor,
         }
 
-    def _poll(self, begin: float, t: float | None = None) -> list[Event]:
+    def _poll(self, t: float | None = None) -> list[Event]:
         """Words that have arrived by second `t`: for the running utterance, or for earlier ones."""
         if self._words is None:
             return []
@@ -264,76 +313,84 @@ class EmotionStream:
         for event in self._words.poll(self.time if t is None else t):
             events.append(event)
             if isinstance(event, TextEvent):
-                events += self._take_words(event, begin)
+                events += self._take_words(event)
         return events
 
-    def _take_words(self, event: TextEvent, begin: float) -> list[Event]:
-        if self._running and event.start == self._start:
-            self._text = event.text
+    def _take_words(self, event: TextEvent) -> list[Event]:
+        if self._running is not None and event.start == self._running.start:
+            self._running.text = event.text
             return []
-        done = next((f for f in self._finished if f.start == event.start), None)
+        done = next((u for u in self._finished if u.start == event.start), None)
         if done is None or event.text == done.text or not (event.final or self._words_stay):
             return []
         done.text = event.text
         verdict = self.recognizer.judge(done.audio, event.text)
         if verdict is None:
             return []
-        said = self._event(verdict, True, done.end, begin)
-        values = {item.name: getattr(said, item.name) for item in fields(said)}
-        return [RevisedEvent(**{**values, "start": done.start, "text": event.text})]
+        return [self._event(verdict, done, True, done.end, RevisedEvent)]
 
-    def _handle(self, boundaries: list[Boundary], begin: float) -> list[Event]:
+    def _handle(self, boundaries: list[Boundary]) -> list[Event]:
         events: list[Event] = []
         for item in boundaries:
             if isinstance(item, SpeechStart):
-                self._start, self._heard, self._said = item.t, 0, 0
-                self._running = True
+                self._running, self._given = _Utterance(item.t, self._given), ""
                 if self._words:
                     self._words.begin(item.t)
                 events.append(SpeechStartEvent(t=item.t))
-            elif isinstance(item, Speech):
+                continue
+            utterance = self._running
+            assert utterance is not None  # every boundary but the first belongs to one
+            if isinstance(item, Speech):
                 if self._words:
                     self._words.feed(item.samples)
-                self._hear(item.samples, begin, events)
+                self._hear(utterance, item.samples, events)
             else:
                 if self._words:
-                    events += self._end_words(item.t, begin)
-                verdict = self.recognizer.finish(self._text)
-                events.append(self._event(verdict, True, item.t, begin))
-                done = _Finished(self._start, item.t, self.recognizer.last, self._text)
-                self._finished.append(done)
-                self._text, self._running = "", False
+                    events += self._end_words(item.t)
+                verdict = self.recognizer.finish(utterance.text)
+                utterance.end, utterance.audio = item.t, self.recognizer.last
+                events.append(self._event(verdict, utterance, True, item.t))
+                self._finished.append(utterance)
+                self._running = None
         return events
 
-    def _end_words(self, t: float, begin: float) -> list[Event]:
+    def _end_words(self, t: float) -> list[Event]:
         assert self._words is not None
         self._words.end(t)
         if not self._live:
             start = perf_counter()
             self._words.wait()
-            self._busy -= perf_counter() - start  # nothing is processed here meanwhile
+            # No part of a latency, nor of the real-time factor: a file waits, a live stream not.
+            self._begun += perf_counter() - start
         # Of a long block, as much as it took to find this end: words of what follows come later.
         decided = t + self._segmenter.params.end_ms / 1000
-        return self._poll(begin, min(self.time, decided))
+        return self._poll(min(self.time, decided))
 
-    def _hear(self, samples: Int16, begin: float, events: list[Event]) -> None:
+    def _hear(self, utterance: _Utterance, samples: Int16, events: list[Event]) -> None:
         """Verdicts fall on multiples of the interval, however the samples were cut."""
         interval = self._partial_samples or samples.size
         while samples.size:
-            due = self._said + interval - self._heard
+            due = utterance.judged + interval - utterance.heard
             piece, samples = samples[:due], samples[due:]
             self.recognizer.feed(piece)
-            self._heard += piece.size
-            if self._heard - self._said < interval:
+            utterance.heard += piece.size
+            if utterance.heard - utterance.judged < interval:
                 continue
-            self._said = self._heard
-            verdict = self.recognizer.verdict(self._text) if self._partial_samples else None
+            utterance.judged = utterance.heard
+            if not self._partial_samples:
+                continue
+            verdict = self.recognizer.verdict(utterance.text)
             if verdict is not None:
-                end = self._start + self._heard / SAMPLE_RATE
-                events.append(self._event(verdict, False, end, begin))
+                end = utterance.start + utterance.heard / SAMPLE_RATE
+                events.append(self._event(verdict, utterance, False, end))
 
     def _event(
-        self, verdict: Verdict | None, final: bool, end: float, begin: float
+        self,
+        verdict: Verdict | None,
+        utterance: _Utterance,
+        final: bool,
+        end: float,
+        kind: type[EmotionEvent] = EmotionEvent,
     ) -> EmotionEvent:
         manifest = self.bundle.manifest
         labels = manifest.labels
@@ -344,21 +401,21 @@ class EmotionStream:
         best = int(scores.argmax())
         confidence = float(scores[best])
         sure = confidence >= manifest.calibration[verdict.modality].threshold
-        return EmotionEvent(
+        return kind(
             t=self.time,
             final=final,
-            start=self._start,
+            start=utterance.start,
             end=end,
             label=labels[best] if sure else UNSURE,
             confidence=confidence,
             scores=dict(zip(labels, map(float, scores), strict=True)),
-            text=self._text if manifest.text else "",
+            text=utterance.text if manifest.text else "",
             modality=verdict.modality,
             latency_ms={
                 "features": 1000.0 * (self.times.features - self._before.features),
                 "text": 1000.0 * (self.times.text - self._before.text),
                 "graph": 1000.0 * (self.times.graph - self._before.graph),
-                "total": 1000.0 * (perf_counter() - begin),
+                "total": 1000.0 * (perf_counter() - self._begun),
             },
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import sys
@@ -86,3 +87,16 @@ def _has_stderr() -> bool:
 
 _STDERR = 2
 _silence = _Silence()
+
+
+def module_command(module: str) -> list[str]:
+    """How to start `python -m MODULE` in a process that imports what this one does.
+
+    Its path is this process's, in the same order: a package beside a stray typing.py is found, and
+    the standard library's typing all the same. PYTHONPATH would put it in front.
+    """
+    start = (
+        "import json, runpy, sys; sys.path[:] = json.loads(sys.argv.pop(1)); "
+        f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-I", "-c", start, json.dumps(sys.path)]

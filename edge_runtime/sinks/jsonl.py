@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import TextIO
 
@@ -13,6 +14,8 @@ class JsonLinesSink:
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
+        if isinstance(self._out, io.TextIOWrapper):
+            self._out.reconfigure(encoding="utf-8")  # JSON is, whatever the terminal speaks
 
     def write(self, event: Event) -> None:
         """Write and flush one line."""

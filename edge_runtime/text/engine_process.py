@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import selectors
 import subprocess
-import sys
 import weakref
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from select import select
 from time import monotonic
 from typing import Any
 
 from edge_runtime.console import DEBUG_VARIABLE
 from edge_runtime.events import Word
 from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.system import module_command
 from edge_runtime.text import Transcript
-from edge_runtime.text.worker import BEGIN, END, SAMPLES, TIME, message
+from edge_runtime.text.worker import BEGIN, END, RESTART, SAMPLES, TIME, message
 
 _READ = 1 << 16
+_LAST_WORDS = 4096  # bytes of what an engine writes to standard error that are kept
 _WINDOW_SECONDS = 5.0  # over which the engine's speed is measured
 
 
@@ -52,29 +53,30 @@ class EngineProcess:
         self._sent: deque[_Sent] = deque()
         self._window = (self.started, 0)
         self._utterance = 0.0
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
+        self.notes: tuple[str, ...] = ()
+        """What its loading left out, in words."""
+        self._last_words = b""
+        debug = bool(os.environ.get(DEBUG_VARIABLE))
         self._process = subprocess.Popen(
             [
-                sys.executable,
-                "-m",
-                "edge_runtime.text.worker",
+                *module_command("edge_runtime.text.worker"),
                 name,
                 *([str(keywords)] if keywords else []),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=None if os.environ.get(DEBUG_VARIABLE) else subprocess.DEVNULL,
+            stderr=None if debug else subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "PYTHONPATH": path},
         )
         # Else subprocess keeps a process that nobody ended, and its pipes, for good.
         weakref.finalize(self, self._process.kill)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin, self._process.stdout
-        os.set_blocking(self._to.fileno(), False)
-        os.set_blocking(self._from.fileno(), False)
+        self._errors = self._process.stderr
+        for pipe in (self._to, self._from, self._errors):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
 
     @property
     def pid(self) -> int:
@@ -104,12 +106,32 @@ class EngineProcess:
         """The utterance ends."""
         self._send(message(END), 0)
 
+    def restart(self) -> None:
+        """A new stream begins: nothing is known of its microphone and speaker."""
+        self._send(message(RESTART), 0)
+
     def pump(self, wait: float = 0.0) -> list[Transcript]:
         """Write and read what does not block, after `wait` seconds at most if there is nothing."""
         self._write()
         if wait:
-            select([self._from], [self._to] if self._outbox else [], [], wait)
+            self._await(wait)
             self._write()
+        return self._read()
+
+    def _await(self, seconds: float) -> None:
+        """Until bytes can move either way."""
+        # Not select: it refuses descriptors above 1,023, which a server may well hold.
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._from, selectors.EVENT_READ)
+            if self._outbox:
+                ready.register(self._to, selectors.EVENT_WRITE)
+            ready.select(seconds)
+
+    def _read(self) -> list[Transcript]:
+        if self._errors is not None:
+            with suppress(BlockingIOError):
+                while piece := os.read(self._errors.fileno(), _READ):
+                    self._last_words = (self._last_words + piece)[-_LAST_WORDS:]
         with suppress(BlockingIOError):
             while piece := os.read(self._from.fileno(), _READ):
                 self._inbox += piece
@@ -129,11 +151,8 @@ class EngineProcess:
         now = monotonic()
         if self._process.poll() is not None:
             code = self._process.returncode
-            return self.error or (
-                f"its process ended with {code}"
-                if code >= 0
-                else f"its process was killed by signal {-code}"
-            )
+            how = f"ended with {code}" if code >= 0 else f"was killed by signal {-code}"
+            return self.error or f"its process {how}{self._said()}"
         if not self.ready:
             return f"it did not start within {start:g} s" if now - self.started > start else ""
         if self._sent and now - self.progress > stall:
@@ -147,12 +166,20 @@ class EngineProcess:
                 return f"it is {lag:.1f} s behind and hears {speed:.2f} s in a second"
         return ""
 
+    def _said(self) -> str:
+        """The last line that a dead process wrote, which is why it died where it knew."""
+        with suppress(OSError, ValueError):
+            self._read()
+        lines = self._last_words.decode(errors="replace").strip().splitlines()
+        return f": {lines[-1].strip()[:300]}" if lines else ""
+
     def kill(self) -> None:
         """End it at once, even a stopped one; `reap` afterwards."""
         with suppress(OSError):
             self._process.kill()
-        self._to.close()
-        self._from.close()
+        for pipe in (self._to, self._from, self._errors):
+            if pipe is not None:
+                pipe.close()
 
     def reap(self, timeout: float = 0.0) -> bool:
         """Whether a killed process has gone; the wait is only up to `timeout` seconds."""
@@ -182,6 +209,7 @@ class EngineProcess:
             return None
         if "ready" in answer:
             self.ready, self.source = True, answer["ready"]
+            self.notes = tuple(answer.get("notes", ()))
             self._window = (self.progress, 0)
             self._loading_cpu = answer["cpu"]
             return None

@@ -19,7 +19,9 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -31,6 +33,8 @@ from edge_runtime.text import OFF
 
 GivenEvent = TextEvent | TextStatusEvent
 _KEPT = 200  # words whose utterance has not come yet, and lines that nobody has polled
+STANDARD_INPUT = "-"
+_LOOK = 0.1  # seconds between two looks whether anybody still listens
 _HOLD = 2.0  # seconds that a word waits for its utterance: it is found a little after its beginning
 _LATE = 16  # utterances that words are still given to after their end
 _SLACK = 0.25  # seconds by which the clock of the words may differ at the edges of an utterance
@@ -48,6 +52,11 @@ class GivenWords:
 
 class Feed(Protocol):
     """Where lines come from: calls `line` with each, then `end` once, from a thread of its own."""
+
+    waits: bool
+    """Whether the other side can be held up while nobody reads; else its oldest lines go."""
+    repeats: bool
+    """Whether it begins anew for each stream of audio."""
 
     def start(self, line: Callable[[bytes], None], end: Callable[[str], None]) -> None:
         """Begin; raises EdgeError where it cannot."""
@@ -110,15 +119,28 @@ class GivenStream:
         self.lag_seconds = self.rss_mb = self.real_time_factor = 0.0
         self.dropped_samples = 0
         self.invalid_lines = 0
+        self.dropped_lines = 0  # that nobody polled in time; the feed's thread alone counts them
+        self._dropped_told = 0
         self.pid: int | None = None
         self._feed = feed
-        self._lines: queue.Queue[bytes | None] = queue.Queue(_KEPT)
         self._why = ""
         self._utterances: deque[_Utterance] = deque(maxlen=_LATE)
         self._early: deque[GivenWords] = deque()
         self._closed = False
         self._t = 0.0
-        feed.start(self._put, self._put_end)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Open the feed; what an earlier opening still reads goes nowhere."""
+        self._stopped = threading.Event()
+        self._lines: queue.Queue[bytes | None] = queue.Queue(_KEPT)
+        put = partial(self._put, self._lines, self._stopped)
+
+        def end(why: str) -> None:
+            self._why = why
+            put(None)
+
+        self._feed.start(put, end)
 
     def begin(self, t: float) -> None:
         """An utterance begins at second `t`; one that is still open ends there."""
@@ -141,6 +163,11 @@ class GivenStream:
         """The words that have arrived, for second `t` of the stream."""
         self._t = self._t if t is None else t
         events: list[GivenEvent] = []
+        dropped = self.dropped_lines
+        if dropped > self._dropped_told:
+            lost = dropped - self._dropped_told
+            self._dropped_told = dropped
+            events.append(self._status(f"{lost} lines came too fast to be read"))
         early, self._early = list(self._early), deque()
         for given in early:
             events += self._give(given)
@@ -159,17 +186,37 @@ class GivenStream:
     def wait_ready(self, timeout: float = 0.0) -> None:
         """A feed is ready when it is open."""
 
+    def restart(self) -> None:
+        """A new stream of audio begins: its utterances get no words of the one before."""
+        self._t = 0.0
+        self.dropped_samples = 0
+        self._utterances.clear()
+        if self._feed.repeats:
+            self._stopped.set()
+            self._early.clear()
+            self._closed, self.source = False, self.wanted
+            self._listen()
+
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening; never waits for a queue that nobody reads."""
+        self._stopped.set()
         self._feed.stop()
 
-    def _put(self, line: bytes) -> None:
-        if line.strip():
-            self._lines.put(line)  # a full queue holds up the other side, not the audio
-
-    def _put_end(self, why: str) -> None:
-        self._why = why
-        self._lines.put(None)
+    def _put(
+        self, lines: queue.Queue[bytes | None], stopped: threading.Event, line: bytes | None
+    ) -> None:
+        """From the feed's thread: a full queue holds up the other side, or loses its oldest."""
+        if line is not None and not line.strip():
+            return
+        waits = self._feed.waits or line is None
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                lines.put(line, waits, _LOOK)
+                return
+            if not waits:
+                with suppress(queue.Empty):
+                    lines.get_nowait()
+                    self.dropped_lines += 1
 
     def _take(self, line: bytes) -> list[GivenEvent]:
         try:
@@ -239,8 +286,11 @@ class GivenStream:
 class LinesFeed:
     """Lines of a file or pipe; "-" is standard input. TextError where it cannot be opened."""
 
+    waits = True
+
     def __init__(self, path: str) -> None:
         self._path = path
+        self.repeats = path != STANDARD_INPUT and Path(path).is_file()
 
     def start(self, line: Callable[[bytes], None], end: Callable[[str], None]) -> None:
         """See Feed."""
@@ -267,7 +317,7 @@ class LinesFeed:
         """See Feed; the thread ends with its file or with the program."""
 
     def _open(self) -> BinaryIO:
-        if self._path == "-":
+        if self._path == STANDARD_INPUT:
             return sys.stdin.buffer
         try:
             return Path(self._path).open("rb")
@@ -297,6 +347,6 @@ def open_given(name: str) -> GivenStream:
     path = name.partition(":")[2]
     if not path:
         raise TextError("jsonl: name a file of words, or - for standard input: jsonl:-")
-    if path != "-" and not Path(path).exists():
+    if path != STANDARD_INPUT and not Path(path).exists():
         raise TextError(f"jsonl: there is no file {path}")
     return GivenStream(name, LinesFeed(path))

@@ -20,6 +20,9 @@ _PORT = 1883
 class MqttFeed:
     """A subscription to mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC; reconnects by itself."""
 
+    waits = False  # a broker that is held up ends the connection
+    repeats = False
+
     def __init__(self, url: str) -> None:
         """TextError for an address of another form."""
         parts = urlsplit(url)

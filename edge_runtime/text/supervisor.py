@@ -17,8 +17,9 @@ from time import monotonic, sleep
 from edge_runtime.errors import TextError
 from edge_runtime.events import TextEvent, TextStatusEvent
 from edge_runtime.pcm import SAMPLE_RATE, Int16
-from edge_runtime.text import GIVEN_SCHEMES, OFF, Transcript, check_source
+from edge_runtime.text import GIVEN_SCHEMES, OFF, Transcript
 from edge_runtime.text.engine_process import EngineProcess
+from edge_runtime.text.engines import check_source
 from edge_runtime.text.given import GivenStream, open_given
 
 TextStreamEvent = TextEvent | TextStatusEvent
@@ -68,7 +69,7 @@ class TextStream:
 
     Parameters
     ----------
-    name : the engine that is wanted, one of `edge_runtime.text.FORMS`.
+    name : the engine that is wanted, one of `edge_runtime.text.engines.forms()`.
     keywords : keyword list, for the fall-back too; without it there is none.
     patience : when an engine counts as failed.
     live : audio comes at the speed of speech. Where it does not (files), no engine counts as too
@@ -201,6 +202,23 @@ class TextStream:
                 return
             self._events += [self._heard(found) for found in self._engine.pump(0.05)]
 
+    def restart(self) -> None:
+        """A new stream of audio begins: second 0, another microphone perhaps.
+
+        Words of the stream before that have not arrived are given up: its engine begins anew.
+        """
+        self._events.clear()
+        self._t, self.dropped_samples = 0.0, 0
+        if self._engine is None:
+            return
+        if self._pending:
+            self._pending.clear()
+            self._engine.kill()
+            self._killed.append(self._engine)
+            self._engine = self._started(self._level)
+        else:
+            self._engine.restart()
+
     def close(self) -> None:
         """End the processes; words that have not arrived are lost."""
         for engine in (self._engine, self._candidate):
@@ -233,7 +251,7 @@ class TextStream:
             self._fall(trouble)
         elif engine.ready and not self._announced:
             self._announced = True
-            self._tell("it is ready")
+            self._tell("; ".join(("it is ready", *engine.notes)))
         elif level.failures and monotonic() - level.since > self.patience.reset_seconds:
             level.failures = 0
 
@@ -356,7 +374,7 @@ def open_text(
 
     Parameters
     ----------
-    name : "off", one of `edge_runtime.text.FORMS`, or of `edge_runtime.text.GIVEN_FORMS`.
+    name : "off", one of `edge_runtime.text.engines.forms()`, or of `edge_runtime.text.GIVEN_FORMS`.
     keywords : the bundle's list of key phrases: for "keywords", and to fall back to.
     live : whether audio comes at the speed of speech.
     patience : when an engine counts as failed; words that somebody else hears are only waited for.

@@ -6,7 +6,7 @@ side (`edge_runtime.text.engine_process`) only ever writes and reads what does n
     python -m edge_runtime.text.worker NAME [KEYWORDS]
 
 In: a byte for the kind, a length, and so many bytes. Out: one JSON object a line, one for every
-message taken, in order; before them {"ready": ...}, or {"error": ...} and the end.
+message taken, in order; before them {"ready": ..., "notes": [...]}. {"error": ...} is the end.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ import numpy as np
 
 from edge_runtime.errors import EdgeError
 from edge_runtime.system import resident_megabytes
-from edge_runtime.text import TextSource, Transcript, source_named
+from edge_runtime.text import TextSource, Transcript
+from edge_runtime.text.engines import source_named
 
 HEADER = struct.Struct("<cI")
-BEGIN, SAMPLES, END = b"b", b"s", b"e"
+BEGIN, SAMPLES, END, RESTART = b"b", b"s", b"e", b"r"
 TIME = struct.Struct("<d")
 _NICENESS = 5  # words give way to the verdict
 
@@ -49,10 +50,26 @@ def main(name: str, keywords: str = "") -> int:
     except EdgeError as error:
         _say(out, {"error": str(error)})
         return 2
-    _say(out, {"ready": engine.name, **_usage()})
-    with suppress(BrokenPipeError):
+    except Exception as error:  # of a library: whatever it is, it is the reason
+        _say(out, {"error": _reason(error)})
+        return 1
+    _say(out, {"ready": engine.name, "notes": list(engine.notes), **_usage()})
+    try:
         _serve(engine, incoming, out)
+    except BrokenPipeError:
+        pass
+    except Exception as error:
+        with suppress(OSError):
+            _say(out, {"error": _reason(error)})
+        return 1
     return 0
+
+
+def _reason(error: Exception) -> str:
+    """An exception in one line."""
+    if isinstance(error, EdgeError):
+        return str(error)
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _serve(engine: TextSource, incoming: BinaryIO, out: TextIO) -> None:
@@ -75,6 +92,9 @@ def _serve(engine: TextSource, incoming: BinaryIO, out: TextIO) -> None:
 def _take(engine: TextSource, kind: bytes, payload: bytes) -> Transcript | None:
     if kind == BEGIN:
         engine.begin(TIME.unpack(payload)[0])
+        return None
+    if kind == RESTART:
+        engine.restart()
         return None
     if kind == SAMPLES:
         return engine.feed(np.frombuffer(payload, np.int16))

@@ -27,7 +27,8 @@ from edge_runtime.audio.file import read_file
 from edge_runtime.errors import AudioError, TextError
 from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.segment import speech_of
-from edge_runtime.text import TextSource, source_named
+from edge_runtime.text import TextSource
+from edge_runtime.text.engines import source_named
 from training.corpora import Utterance
 from training.corpora.manifest import COLUMNS as MANIFEST_COLUMNS
 from training.errors import TrainingError

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from edge_runtime.events import Word
 from edge_runtime.text import spell
-from edge_runtime.text.engines.sphinx import FRAME_SECONDS, SphinxSource, open_decoder
+from edge_runtime.text.engines import Engine
+from edge_runtime.text.engines.sphinx import (
+    EXTRA,
+    FRAME_SECONDS,
+    PACKAGE,
+    REQUIREMENT,
+    SphinxSource,
+    open_decoder,
+)
 
 _FILLERS = "<[+"  # silence, sentence marks and noises stand in brackets
 
@@ -35,3 +43,15 @@ class SphinxAsr(SphinxSource):
             for segment in self._segments()
             if segment.word[0] not in _FILLERS
         )
+
+
+ENGINE = Engine(
+    forms=("asr",),
+    package=PACKAGE,
+    extra=EXTRA,
+    requirement=REQUIREMENT,
+    hears="pocketsphinx, 135,000 words of US English",
+    proven="run, tested on real speech; its model is in the package",
+    load=lambda *_: SphinxAsr(),
+    argument=False,
+)

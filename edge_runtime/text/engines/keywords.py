@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import math
 import tempfile
+from pathlib import Path
 
 from edge_runtime.errors import TextError
 from edge_runtime.events import Word
-from edge_runtime.text.engines.sphinx import FRAME_SECONDS, SphinxSource, open_decoder
-from edge_runtime.text.phrases import Phrase
+from edge_runtime.text.engines import Engine
+from edge_runtime.text.engines.sphinx import (
+    EXTRA,
+    FRAME_SECONDS,
+    PACKAGE,
+    REQUIREMENT,
+    SphinxSource,
+    open_decoder,
+)
+from edge_runtime.text.phrases import Phrase, read_keywords
 
 # A detection's "probability" is its likelihood ratio as kws_search.c shows it: senone
 # scores are log 1.0001 shifted right by 10 bits; less 1500 (KWS_MAX) it is called a logarithm.
@@ -31,7 +40,8 @@ class Keywords(SphinxSource):
     Each word of a transcript is one phrase; its confidence is its likelihood ratio over that plus
     the threshold's: 0.5 where it just counts. Of phrases that overlap in time the longest stays.
 
-    Raises TextError for an empty list, and for words that neither dictionary nor list pronounces.
+    A phrase with a word that neither dictionary nor list pronounces is left out, and `notes` says
+    so. Raises TextError for a list of which nothing is left.
     """
 
     name = "keywords"
@@ -70,11 +80,17 @@ class Keywords(SphinxSource):
         lacking = {
             w for p in phrases for w in p.text.split() if self._decoder.lookup_word(w) is None
         }
+        spotted = [p for p in phrases if lacking.isdisjoint(p.text.split())]
         if lacking:
-            raise TextError(
+            note = (
                 f"the pronunciation dictionary lacks {', '.join(sorted(lacking))}; give the phones "
                 "in the fourth column, such as woah=W OW (python -m training keywords does it)"
             )
+            if not spotted:
+                raise TextError(f"keywords: {note}")
+            without = ", ".join(repr(p.text) for p in phrases if p not in spotted)
+            self.notes = (f"it does not listen for {without}: {note}",)
+        phrases = spotted
         thresholds = {p.text: self._threshold(p) for p in phrases}
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
             file.writelines(f"{text} /{10.0**value:.4e}/\n" for text, value in thresholds.items())
@@ -109,3 +125,25 @@ def _confidence(margin: float) -> float:
 def _decades(prob: float) -> float:
     """log10 of the likelihood ratio behind what pocketsphinx reports as a probability."""
     return (math.log(prob) / _LOG_BASE + _KWS_MAX) * _DECADES_PER_STEP
+
+
+def _list(argument: str, keywords: Path | None) -> Path:
+    """The file of phrases: the one that is named, else the bundle's."""
+    path = Path(argument).expanduser() if argument else keywords
+    if path is None:
+        raise TextError("this bundle has no keyword list; name one: keywords:FILE")
+    if not path.is_file():
+        raise TextError(f"keywords: there is no file {path}")
+    return path
+
+
+ENGINE = Engine(
+    forms=("keywords", "keywords:FILE"),
+    package=PACKAGE,
+    extra=EXTRA,
+    requirement=REQUIREMENT,
+    hears="pocketsphinx, a list of phrases",
+    proven="run, tested on real speech; its model is in the package",
+    load=lambda argument, keywords: Keywords(read_keywords(_list(argument, keywords))),
+    check=_list,
+)

@@ -15,15 +15,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import sherpa_onnx
 
 from edge_runtime.errors import TextError
 from edge_runtime.events import Word
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.text import TextSource, Transcript
+from edge_runtime.text.engines import Engine
+from edge_runtime.text.engines.pieces import PieceSource
+
+if TYPE_CHECKING:
+    import sherpa_onnx
 
 _TAIL = np.zeros(SAMPLE_RATE * 2 // 3, np.float32)  # the transducers look ahead up to 0.6 s
 _LAYOUT = "tokens.txt with encoder, decoder and joiner, with model, or with Moonshine's four parts"
@@ -33,6 +37,8 @@ _FIRST_IDEOGRAPH = "\u2e80"  # from here on every character is a word
 
 def open_sherpa(folder: Path) -> TextSource:
     """The engine for the model in `folder`. TextError where there is none that it knows."""
+    import sherpa_onnx
+
     tokens = folder / "tokens.txt"
     if not tokens.is_file():
         raise _unlike(folder, "there is no tokens.txt")
@@ -69,6 +75,7 @@ class SherpaStreaming:
     """A streaming transducer: words as they are spoken."""
 
     name = "sherpa"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, recognizer: sherpa_onnx.OnlineRecognizer) -> None:
         self._recognizer = recognizer
@@ -76,6 +83,10 @@ class SherpaStreaming:
         self._start = 0.0
         self._heard = 0
         self._said: tuple[Word, ...] = ()
+
+    def restart(self) -> None:
+        """See TextSource."""
+        self._stream = None
 
     def begin(self, t: float) -> None:
         """See TextSource."""
@@ -121,48 +132,22 @@ class SherpaStreaming:
         )
 
 
-class SherpaWhole:
+class SherpaWhole(PieceSource):
     """A model that hears an utterance at once, when it is over."""
 
     name = "sherpa"
 
     def __init__(self, recognizer: sherpa_onnx.OfflineRecognizer) -> None:
+        super().__init__()
         self._recognizer = recognizer
-        self._pieces: list[Int16] | None = None
-        self._start = 0.0
 
-    def begin(self, t: float) -> None:
-        """See TextSource."""
-        self._start, self._pieces = t, []
-
-    def feed(self, samples: Int16) -> Transcript | None:
-        """See TextSource; nothing is said before the end."""
-        if self._pieces is None:
-            raise TextError("sherpa: samples before an utterance began")
-        self._pieces.append(samples)
-        return None
-
-    def end(self) -> Transcript:
-        """See TextSource."""
-        if self._pieces is None:
-            raise TextError("sherpa: an utterance ended that had not begun")
-        samples = np.concatenate([np.zeros(0, np.int16), *self._pieces])
-        self._pieces = None
-        words: tuple[Word, ...] = ()
-        if samples.size:
-            stream = self._recognizer.create_stream()
-            stream.accept_waveform(SAMPLE_RATE, samples.astype(np.float32) / np.float32(32768))
-            self._recognizer.decode_stream(stream)
-            found = stream.result
-            end = self._start + samples.size / SAMPLE_RATE
-            words = words_of(
-                found.tokens, found.timestamps, found.ys_log_probs, self._start, end, found.text
-            )
-        return Transcript(words, True, self._start, self.name)
-
-    def close(self) -> None:
-        """See TextSource."""
-        self._pieces = None
+    def _words(self, samples: Int16, start: float) -> tuple[Word, ...]:
+        stream = self._recognizer.create_stream()
+        stream.accept_waveform(SAMPLE_RATE, samples.astype(np.float32) / np.float32(32768))
+        self._recognizer.decode_stream(stream)
+        found = stream.result
+        end = start + samples.size / SAMPLE_RATE
+        return words_of(found.tokens, found.timestamps, found.ys_log_probs, start, end, found.text)
 
 
 def words_of(
@@ -213,3 +198,17 @@ def _unlike(folder: Path, why: str) -> TextError:
         f"sherpa: {folder} is no model that it knows ({why}); expected {_LAYOUT}, from "
         "https://github.com/k2-fsa/sherpa-onnx/releases/tag/asr-models"
     )
+
+
+ENGINE = Engine(
+    forms=("sherpa:DIR",),
+    package="sherpa_onnx",
+    extra="sherpa",
+    requirement="sherpa-onnx>=1.12",
+    hears="[sherpa-onnx](https://github.com/k2-fsa/sherpa-onnx/releases/tag/asr-models): streaming "
+    "zipformer, SenseVoice, Moonshine",
+    proven="**not run with real weights**: a made-up model of SenseVoice's form is heard through; "
+    "zipformer and Moonshine only up to loading",
+    load=lambda argument, _: open_sherpa(Path(argument).expanduser()),
+    model="a model folder from https://github.com/k2-fsa/sherpa-onnx/releases/tag/asr-models",
+)

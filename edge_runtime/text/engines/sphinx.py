@@ -10,7 +10,7 @@ their first 1, 1.5 and 2 s 22.1, 14.6 and 20.2 %, of all of them 19.2 %.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from edge_runtime.events import Word
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.text import Transcript
 
-try:
+if TYPE_CHECKING:
     import pocketsphinx
-except ImportError:
-    raise MissingPackageError("hearing words with pocketsphinx", "pocketsphinx", "asr") from None
+
+PACKAGE, EXTRA, REQUIREMENT = "pocketsphinx", "asr", "pocketsphinx>=5.1"
 
 FRAME_SECONDS = 0.01  # its frames
 # End-pointing cuts within 100 ms of the last voiced frame. Without silence to end on, the search
@@ -38,7 +38,12 @@ def open_decoder(**options: Any) -> pocketsphinx.Decoder:
     """A decoder on the US English model of its package; TextError where that cannot be opened.
 
     `options` are pocketsphinx's own, such as `lm=None` for one without a language model.
+    Raises MissingPackageError without it.
     """
+    try:
+        import pocketsphinx
+    except ImportError:
+        raise MissingPackageError("hearing words with pocketsphinx", PACKAGE, EXTRA) from None
     try:
         return pocketsphinx.Decoder(**{"loglevel": "FATAL", **options})
     except RuntimeError as error:
@@ -53,10 +58,11 @@ class SphinxSource(ABC):
 
     The first utterance is held back until its beginning tells how this channel sounds. From then
     on cepstral means adapt from utterance to utterance, as they should on a device with one
-    microphone; `forget` starts afresh.
+    microphone; `restart` starts afresh.
     """
 
     name: ClassVar[str] = ""
+    notes: tuple[str, ...] = ()
 
     def __init__(self, decoder: pocketsphinx.Decoder) -> None:
         self._decoder = decoder
@@ -103,8 +109,11 @@ class SphinxSource(ABC):
         start, self._start = self._start, None
         return Transcript(self._words(start, True), True, start, self.name)
 
-    def forget(self) -> None:
+    def restart(self) -> None:
         """Hear the next utterance as the first: what was learned of the channel is dropped."""
+        if self._start is not None and self._held is None:
+            self._decoder.end_utt()
+        self._start = self._held = None
         self._decoder.set_cmn(self._nobodys)
         self._settled = False
 

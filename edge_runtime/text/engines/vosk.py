@@ -10,20 +10,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-import vosk
-
 from edge_runtime.errors import TextError
 from edge_runtime.events import Word
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.text import Transcript
+from edge_runtime.text.engines import Engine
 
 
 class VoskSource:
     """A Vosk model in the folder `model`. TextError where that is none."""
 
     name = "vosk"
+    notes: tuple[str, ...] = ()
 
     def __init__(self, model: Path) -> None:
+        import vosk
+
+        self._vosk = vosk
         vosk.SetLogLevel(-1)
         try:
             self._model = vosk.Model(model_path=str(model))
@@ -37,10 +40,14 @@ class VoskSource:
         self._closed: list[Word] = []
         self._said: tuple[Word, ...] = ()
 
+    def restart(self) -> None:
+        """See TextSource."""
+        self._recognizer = None
+
     def begin(self, t: float) -> None:
         """See TextSource."""
         # A new one each time: its clock begins at 0, and the model is shared.
-        self._recognizer = vosk.KaldiRecognizer(self._model, float(SAMPLE_RATE))
+        self._recognizer = self._vosk.KaldiRecognizer(self._model, float(SAMPLE_RATE))
         self._recognizer.SetWords(True)
         self._recognizer.SetPartialWords(True)
         self._start, self._closed, self._said = t, [], ()
@@ -86,3 +93,15 @@ def parse(result: str, start: float) -> list[Word]:
         Word(item["word"].lower(), start + item["start"], start + item["end"], item.get("conf"))
         for item in items
     ]
+
+
+ENGINE = Engine(
+    forms=("vosk:DIR",),
+    package="vosk",
+    extra="vosk",
+    requirement="vosk>=0.3.45",
+    hears="a [Vosk model](https://alphacephei.com/vosk/models)",
+    proven="**not run end to end**: no model at hand; package called, results parsed as documented",
+    load=lambda argument, _: VoskSource(Path(argument).expanduser()),
+    model="a model folder from https://alphacephei.com/vosk/models",
+)

@@ -9,22 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pywhispercpp.model import Model, Segment
 
 from edge_runtime.errors import TextError
 from edge_runtime.events import Word
 from edge_runtime.pcm import SAMPLE_RATE, Int16
-from edge_runtime.text import Transcript
+from edge_runtime.text.engines import Engine
+from edge_runtime.text.engines.pieces import PieceSource
+
+if TYPE_CHECKING:
+    from pywhispercpp.model import Segment
 
 _MAGIC = b"lmgg"  # 0x67676d6c, little-endian
 _TICK = 0.01  # seconds, of its times
 _SHORTEST = SAMPLE_RATE  # whisper.cpp refuses less than a second
 
 
-class WhisperSource:
+class WhisperSource(PieceSource):
     """A ggml model in the file `model`. TextError where that is none."""
 
     name = "whisper"
@@ -35,6 +38,9 @@ class WhisperSource:
                 f"whisper: {model} is no ggml model; expected a file such as ggml-tiny.en.bin from "
                 "https://huggingface.co/ggerganov/whisper.cpp"
             )
+        from pywhispercpp.model import Model
+
+        super().__init__()
         # One word a segment, so that each has its times and probability.
         self._model = Model(
             str(model),
@@ -45,36 +51,11 @@ class WhisperSource:
             max_len=1,
             split_on_word=True,
         )
-        self._pieces: list[Int16] | None = None
-        self._start = 0.0
 
-    def begin(self, t: float) -> None:
-        """See TextSource."""
-        self._start, self._pieces = t, []
-
-    def feed(self, samples: Int16) -> Transcript | None:
-        """See TextSource; nothing is said before the end."""
-        if self._pieces is None:
-            raise TextError("whisper: samples before an utterance began")
-        self._pieces.append(samples)
-        return None
-
-    def end(self) -> Transcript:
-        """See TextSource."""
-        if self._pieces is None:
-            raise TextError("whisper: an utterance ended that had not begun")
-        samples = np.concatenate([np.zeros(0, np.int16), *self._pieces])
-        self._pieces = None
-        words: tuple[Word, ...] = ()
-        if samples.size:
-            padded = np.pad(samples, (0, max(0, _SHORTEST - samples.size)))
-            media: Any = padded.astype(np.float32) / np.float32(32768)
-            words = words_of(self._model.transcribe(media, extract_probability=True), self._start)
-        return Transcript(words, True, self._start, self.name)
-
-    def close(self) -> None:
-        """See TextSource."""
-        self._pieces = None
+    def _words(self, samples: Int16, start: float) -> tuple[Word, ...]:
+        padded = np.pad(samples, (0, max(0, _SHORTEST - samples.size)))
+        media: Any = padded.astype(np.float32) / np.float32(32768)
+        return words_of(self._model.transcribe(media, extract_probability=True), start)
 
 
 def words_of(segments: Sequence[Segment], start: float) -> tuple[Word, ...]:
@@ -98,3 +79,15 @@ def _is_ggml(model: Path) -> bool:
             return file.read(len(_MAGIC)) == _MAGIC
     except OSError:
         return False
+
+
+ENGINE = Engine(
+    forms=("whisper:FILE",),
+    package="pywhispercpp",
+    extra="whisper",
+    requirement="pywhispercpp>=1.3",
+    hears="a [whisper.cpp](https://huggingface.co/ggerganov/whisper.cpp) ggml file",
+    proven="**not run end to end**: package called, results of its type parsed",
+    load=lambda argument, _: WhisperSource(Path(argument).expanduser()),
+    model="a file from https://huggingface.co/ggerganov/whisper.cpp",
+)

@@ -11,7 +11,8 @@ from edge_runtime.audio.file import read_file
 from edge_runtime.errors import TextError
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.segment import speech_of
-from edge_runtime.text import TextSource, Transcript, source_named, spell
+from edge_runtime.text import TextSource, Transcript, spell
+from edge_runtime.text.engines import source_named
 from training.words.asrnoise import confusions
 
 pytest.importorskip("pocketsphinx")

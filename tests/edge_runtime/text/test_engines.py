@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import EdgeError, MissingPackageError, TextError
-from edge_runtime.text import TextSource, source_named
+from edge_runtime.text import TextSource
+from edge_runtime.text.engines import source_named
 
 
 @pytest.mark.parametrize(

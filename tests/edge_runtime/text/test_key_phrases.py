@@ -9,7 +9,7 @@ import pytest
 
 from edge_runtime.errors import TextError
 from edge_runtime.pcm import Int16
-from edge_runtime.text import source_named
+from edge_runtime.text.engines import source_named
 
 pytest.importorskip("pocketsphinx")
 
