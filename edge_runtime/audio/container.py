@@ -75,6 +75,8 @@ class WavHead:
     """Byte at which the samples begin."""
     size: int | None
     """Bytes of samples that it promises; None where its recorder did not fill that in."""
+    total: int
+    """Bytes that the whole file should have, by its first chunk."""
 
 
 def wav_head(head: bytes) -> WavHead | None:
@@ -85,12 +87,14 @@ def wav_head(head: bytes) -> WavHead | None:
     if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return None
     at, found = 12, None
+    total = struct.unpack("<I", head[4:8])[0] + 8
     while at + 8 <= len(head):
         name, (size,) = head[at : at + 4], struct.unpack("<I", head[at + 4 : at + 8])
         if name == b"fmt " and at + 24 <= len(head):
             found = _format(head[at + 8 : at + 8 + size])
         if name == b"data":
-            return WavHead(found, at + 8, None if size in _UNFILLED else size) if found else None
+            promised = None if size in _UNFILLED else size
+            return WavHead(found, at + 8, promised, total) if found else None
         at += 8 + size + size % 2
     return None
 

@@ -133,13 +133,18 @@ class FileSource:
             raise MissingPackageError("reading audio files", "soundfile", "files") from None
         head = self._read_head()
         self._head = wav_head(head)
+        if self._head is not None and self._head.total == self._size():
+            self._head = None  # filled in: an empty recording is one
         foreign = foreign_kind_of(head)
         if foreign:
             raise AudioError(ffmpeg_advice(self.name, foreign))
         # libmpg123 writes to the terminal what it thinks of a file's headers.
         self._quiet = native_stderr_silenced if kind_of(head) == "MP3" else nullcontext
         if self._head is not None and self._head.size is None:
-            return _UnfilledWav(self._reopened(), self._head)
+            unfilled = _UnfilledWav(self._reopened(), self._head)
+            if unfilled.frames == 0:
+                raise AudioError(f"{self.name} holds no samples")
+            return unfilled
         try:
             with self._quiet():
                 # As bytes: any name is possible.
@@ -179,6 +184,14 @@ class FileSource:
         if not head:
             raise AudioError(f"{self.name} is empty")
         return head
+
+    def _size(self) -> int:
+        """Bytes of the file."""
+        if self._stream is None:
+            return self.path.stat().st_size
+        size = self._stream.seek(0, os.SEEK_END)
+        self._stream.seek(0)
+        return size
 
     def _reopened(self) -> BinaryIO:
         return self._stream if self._stream is not None else self.path.open("rb")

@@ -14,6 +14,7 @@ from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
 LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000  # Hz; below, there is no speech; above, no recorder
 _PROBE_SECONDS = 3.0  # of the beginning, by which channels are judged
 _CANCELLED = 0.02  # share of the channels' energy below which a mix has cancelled itself
+_OVERSHOT = 1.12  # peak, 1 dB over full scale: lossy codecs go beyond it by less
 _LOUD = 1e-4  # root mean square from which there is anything to judge, -80 dB of full scale
 
 
@@ -45,6 +46,7 @@ class Mono:
         self._channel: int | None = None  # the one that is taken; None for the mean
         self._invalid = 0
         self._clipped = 0
+        self._peak = 0.0
 
     def blocks(self, pieces: Iterable[Float32]) -> Iterator[Block]:
         """Blocks as `pieces` come, float, (n, channels) each; nothing is held back but 3 s once.
@@ -60,7 +62,7 @@ class Mono:
             self._warnings.append(
                 f"{self._name}: {self._invalid} samples were NaN or infinite and taken for silence"
             )
-        if self._clipped:
+        if self._peak > _OVERSHOT:
             self._warnings.append(
                 f"{self._name}: {self._clipped} samples above full scale were clipped"
             )
@@ -105,7 +107,9 @@ class Mono:
             # Before resampling, which would spread them.
             self._invalid += int(invalid.sum())
             samples = np.where(invalid, np.float32(0), samples)
-        self._clipped += int(np.count_nonzero(np.abs(samples) > 1.0))
+        sizes = np.abs(samples)
+        self._clipped += int(np.count_nonzero(sizes > 1.0))
+        self._peak = max(self._peak, float(sizes.max(initial=0.0)))
         return to_pcm(self._bounded(self._resampler(samples, False)))[0]
 
     def _flush(self) -> Int16:

@@ -10,7 +10,7 @@ import pytest
 
 OVERLAP = """
 import os, threading
-from edge_runtime.process import native_stderr_silenced
+from edge_runtime.system import native_stderr_silenced
 
 first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
 
@@ -47,7 +47,7 @@ os.write(2, b"told")
 """
 NESTED = """
 import os
-from edge_runtime.process import native_stderr_silenced
+from edge_runtime.system import native_stderr_silenced
 with native_stderr_silenced():
     with native_stderr_silenced():
         os.write(2, b"chatter")
@@ -103,7 +103,7 @@ def test_a_file_that_got_the_number_of_standard_error_is_left_alone(
 ) -> None:
     code = """
 import os, sys
-from edge_runtime.process import native_stderr_silenced
+from edge_runtime.system import native_stderr_silenced
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
 assert file == 2
 with native_stderr_silenced():
