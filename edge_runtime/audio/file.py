@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -147,8 +148,7 @@ class FileSource:
             return unfilled
         try:
             with self._quiet():
-                # As bytes: any name is possible.
-                file = soundfile.SoundFile(self._stream or os.fsencode(self.path))
+                file = soundfile.SoundFile(self._decodable(head))
         except soundfile.LibsndfileError as error:
             reason = str(error.error_string).rstrip(".")
             raise AudioError(f"{self.name} is not audio that can be read: {reason}") from None
@@ -166,6 +166,23 @@ class FileSource:
         # which MP3 frames lack those before them.
         file.seekable = lambda: False
         return file
+
+    def _decodable(self, head: bytes) -> bytes | BinaryIO:
+        """What libsndfile is to open: the file's name, as bytes, for any is possible; or a stream.
+
+        An MP3 of unknown length gets its header first; it is small enough to be held.
+        """
+        if kind_of(head) == "MP3":
+            from edge_runtime.audio.mp3 import with_length
+
+            with self._reopened() if self._stream is None else nullcontext(self._stream) as file:
+                whole = with_length(file.read())
+            if whole is not None:
+                return io.BytesIO(whole)
+        if self._stream is None:
+            return os.fsencode(self.path)
+        self._stream.seek(0)
+        return self._stream
 
     def _read_head(self) -> bytes:
         if self._stream is not None:
