@@ -17,6 +17,8 @@ DEVICE = {
     "view": ["rich>=13"],  # the live terminal view
     "asr": ["pocketsphinx>=5.1"],  # words, with a US English model in the wheel
 }
+# Accuracy and latency on the device itself, from a checkout beside the installed wheel.
+BENCH_DEVICE = [*DEVICE["files"], *DEVICE["view"], "audmetric>=1.4"]
 # Engines with models of their own to download; each file says what it needs.
 ENGINES = {
     found["extra"]: [found["requirement"]]
@@ -49,7 +51,7 @@ WORKSTATION = {
     # onnx2tf pins onnx and others; whatever it chooses is what it was tested with.
     "convert": ["onnx2tf>=2.6.9", "ai-edge-quantizer>=0.5.1", "onnxruntime>=1.20"],
     "bench": [
-        "audmetric>=1.4",
+        *BENCH_DEVICE,
         "python_speech_features>=0.6",
         "scikit-learn>=1.5",
         "scipy>=1.12",
@@ -99,6 +101,7 @@ setup(
         **ENGINES,
         **CONNECTIONS,
         "all": sorted({requirement for extra in DEVICE.values() for requirement in extra}),
+        "bench-device": BENCH_DEVICE,
         **WORKSTATION,
     },
     entry_points={"console_scripts": ["edge-emotion = edge_runtime.cli:main"]},

@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         "conversion",
         lambda: int(parsed.command(parsed)),
         (ConversionError, TrainingError, EdgeError),
+        extras="train,convert",
     )
 
 

@@ -45,12 +45,16 @@ def command_parser(
 
 
 def run_command(
-    name: str, command: Callable[[], int], mistakes: tuple[type[Exception], ...] = (EdgeError,)
+    name: str,
+    command: Callable[[], int],
+    mistakes: tuple[type[Exception], ...] = (EdgeError,),
+    extras: str = "",
 ) -> int:
     """Run `command` and return its exit code; report what it raises in one line.
 
     Ctrl-C and SIGTERM return 130, as a shell expects; both are an end that loses nothing. With
     EDGE_EMOTION_DEBUG set, the traceback is printed as well.
+    `extras` are what has to be installed, where a package may be missing.
     """
     _prepare_output()
     with contextlib.suppress(ValueError):  # not the main thread
@@ -81,6 +85,13 @@ def run_command(
         return OURS
     except Exception as error:
         _trace()
+        if extras and isinstance(error, ModuleNotFoundError):
+            print(
+                f"{name}: this needs {error.name}, which is not installed: "
+                f"pip install -e '.[{extras}]' in a checkout, on a workstation",
+                file=sys.stderr,
+            )
+            return THEIRS
         print(
             f"{name}: internal error: {type(error).__name__}: {error} "
             f"({DEBUG_VARIABLE}=1 shows where)",

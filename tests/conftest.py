@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -31,19 +32,19 @@ RAVDESS = [
 ]
 EMODB = [f"emodb/wav/{name}.flac" for name in ("03a01Fa", "03a01Nc", "03a01Wa", "03a02Ta")]
 
-# Starts the command in a Python that finds everything but the packages in the first argument.
+# Runs the module of the second argument in a Python that finds everything but the packages of the
+# first.
 _WITHOUT = """
-import sys
+import runpy, sys
 from importlib.machinery import PathFinder
-missing = set(sys.argv.pop(1).split(","))
+missing, module = set(sys.argv.pop(1).split(",")), sys.argv.pop(1)
 class Finder(PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
         found = name.split(".")[0] not in missing
         return PathFinder.find_spec(name, path, target) if found else None
 sys.meta_path = [Finder if finder is PathFinder else finder for finder in sys.meta_path]
-from edge_runtime.cli import main
-sys.exit(main(sys.argv[1:]))
+runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
 
@@ -153,16 +154,22 @@ def command() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def edge_emotion(command: list[str], environment: dict[str, str]) -> Command:
-    """Run `edge-emotion ARGUMENTS` as a process of its own; returns code and both outputs.
+def python_module(environment: dict[str, str]) -> Command:
+    """Run `python -m MODULE ARGUMENTS` as a process of its own; returns code and both outputs.
 
     `stdin` are bytes for its standard input; `missing` names packages that it shall not find.
     """
 
     def run(
-        *arguments: str | Path, stdin: bytes = b"", missing: str = "", timeout: float = 60
+        module: str,
+        *arguments: str | Path,
+        stdin: bytes = b"",
+        missing: str = "",
+        timeout: float = 60,
     ) -> subprocess.CompletedProcess[str]:
-        start = [sys.executable, "-c", _WITHOUT, missing] if missing else command
+        start = [sys.executable, "-m", module]
+        if missing:
+            start = [sys.executable, "-c", _WITHOUT, missing, module]
         done = subprocess.run(
             [*start, *map(str, arguments)],
             input=stdin,
@@ -176,3 +183,9 @@ def edge_emotion(command: list[str], environment: dict[str, str]) -> Command:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def edge_emotion(python_module: Command) -> Command:
+    """Run `edge-emotion ARGUMENTS` as `python_module` does."""
+    return functools.partial(python_module, "edge_runtime.cli")
