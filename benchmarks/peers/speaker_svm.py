@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.peers.svm import FeaturePeer
 from edge_runtime.pcm import Float32
 from training.corpora import Utterance
+from training.data.speaker import speaker_key
 from training.data.speaker_encoder import embed, embed_clip
 from training.data.speaker_files import RESEMBLYZER
 
@@ -33,7 +34,7 @@ def peers() -> list[FeaturePeer]:
 
 def _extract(utterances: Sequence[Utterance], jobs: int | None) -> list[Float32 | None]:
     found = embed(utterances, workers=jobs).vectors
-    return [found.get(utterance) for utterance in utterances]
+    return [found[speaker_key(utterance)] for utterance in utterances]
 
 
 def _file_bytes() -> int:

@@ -189,7 +189,7 @@ def speakers_of(chosen: SpeakerSettings, utterances: Sequence[Utterance]) -> Spe
         return None
     speakers = load_speakers(chosen.speaker, list(utterances), chosen.utt2spk)
     print(
-        f"{len(speakers.vectors)} of {len(utterances)} utterances have a speaker embedding of "
+        f"{speakers.known(utterances)} of {len(utterances)} utterances have a speaker embedding of "
         f"{speakers.source}, {speakers.width} wide"
     )
     return speakers

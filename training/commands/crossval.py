@@ -96,8 +96,8 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     found = load_corpora(corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     config = config_of(recipe.model, recipe.variant, check_classes(utterances))
-    config, known = with_speakers(config, recipe.speaker_embedding, utterances)
     usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
+    config, known = with_speakers(config, recipe.speaker_embedding, usable)
     for path in (recipe.audio_runs, recipe.text_run):
         if path and not path.exists():
             raise TrainingError(f"there is no {path}")

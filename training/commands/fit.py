@@ -126,11 +126,10 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
     labels = check_classes(utterances)
     share = 0.0 if recipe.crossval else recipe.watch
     borrowed = _crossval_summary(recipe.crossval, labels) if recipe.crossval else None
-    config, known = with_speakers(
-        config_of(recipe.model, recipe.variant, labels), recipe.speaker_embedding, utterances
-    )
     features = FeatureSettings()
+    config = config_of(recipe.model, recipe.variant, labels)
     usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
+    config, known = with_speakers(config, recipe.speaker_embedding, usable)
     split = None if config.parts.audio else official_split(usable)
     train, watched = split or watch_split(usable, share)
     if words.test:
@@ -251,7 +250,7 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
     metrics, watched = run.metrics, data.watch
     metrics.setdefault("corpora", {})
     metrics.setdefault("calibration_error", {})
-    parts: list[tuple[list[Any], Any, str]] = []
+    parts: list[tuple[list[Any], Any, Any, str]] = []
     if watched and not borrowed:
         clips = watched.clips if isinstance(watched, PairSet) else watched
         heard = isinstance(clips, FeatureSet)
@@ -262,15 +261,17 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
             if official
             else f"{speakers} speakers kept out of training"
         ) + (f"; {PAIRING}" if words.test else "")
-        parts.append((watched.utterances, features, protocol))
+        parts.append((watched.utterances, features, data.speakers, protocol))
     if words.test:
-        parts.append((list(words.test), None, "texts: official development split, words alone"))
+        # Nobody spoke them.
+        alone = "texts: official development split, words alone"
+        parts.append((list(words.test), None, None, alone))
     if not parts:
         return
     bundle = convert(out, out / "bundle")
-    for utterances, features, protocol in parts:
+    for utterances, features, speakers, protocol in parts:
         summary = summarize(
-            judge(run, bundle, utterances, features, data.speakers), utterances, run.config.labels
+            judge(run, bundle, utterances, features, speakers), utterances, run.config.labels
         )
         metrics["protocol"] = "; ".join(filter(None, [metrics.get("protocol"), protocol]))
         for corpus, modalities in summary.metrics.items():

@@ -18,6 +18,10 @@ from training.errors import TrainingError
 AUDIO_SUFFIXES = (".wav", ".flac")
 
 
+Clip = tuple[str, float, float | None]
+"""What tells the sound of an utterance from all other sound: its file, start and end in seconds."""
+
+
 @dataclass(frozen=True)
 class Utterance:
     """One labelled stretch of speech, or its words alone, as the manifest contract has it."""
@@ -47,6 +51,14 @@ class Utterance:
         if self.path is None:
             raise TrainingError(f"{self.corpus}: {self.text[:40]!r} has no audio: it is text only")
         return self.path
+
+    @property
+    def clip(self) -> Clip:
+        """The key of all that belongs to the sound, whatever words and class are put to it.
+
+        TrainingError for an utterance that is text only.
+        """
+        return str(self.audio.resolve()), self.start, self.end
 
 
 @dataclass(frozen=True)

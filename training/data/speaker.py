@@ -20,35 +20,62 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from edge_runtime.pcm import Float32
-from training.corpora import Utterance
+from training.corpora import Clip, Utterance
 from training.data.batch import Batch
+from training.errors import TrainingError
 from training.network.config import MODALITIES, SPEAKER
 
+_NAMED = 3  # examples that an error message names
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SpeakerVectors:
-    """The speaker embedding of each utterance that has one."""
+    """The speaker embeddings of clips, and of whoever spoke a text that has no sound."""
 
     width: int
     """Values of an embedding."""
-    vectors: Mapping[Utterance, Float32]
-    """Utterance to its embedding, float32 (width,)."""
+    vectors: Mapping[Clip | str, Float32 | None]
+    """`speaker_key` to an embedding, float32 (width,); None for a clip in which no voice is."""
     source: str
     """Where they are from."""
 
     def of(self, utterances: Sequence[Utterance]) -> Float32:
-        """Embeddings, float32 (n, width); a row of NaN where an utterance has none."""
+        """Embeddings, float32 (n, width); a row of NaN for a clip in which no voice is.
+
+        Raises TrainingError for an utterance of which nobody has looked whether it has one.
+        """
         rows = np.full((len(utterances), self.width), np.nan, np.float32)
+        absent = []
         for index, utterance in enumerate(utterances):
-            if utterance in self.vectors:
-                rows[index] = self.vectors[utterance]
+            key = speaker_key(utterance)
+            if key not in self.vectors:
+                absent.append(_title(utterance))
+            elif (vector := self.vectors[key]) is not None:
+                rows[index] = vector
+        if absent:
+            raise TrainingError(
+                f"the speaker embeddings of {self.source} lack {len(absent)} of {len(utterances)} "
+                f"utterances: {some(absent)}; load them for all that a model is trained and "
+                "judged on"
+            )
         return rows
+
+    def known(self, utterances: Sequence[Utterance]) -> int:
+        """How many of `utterances` have an embedding. Raises as `of` does."""
+        return int(np.isfinite(self.of(utterances)).all(axis=1).sum())
 
     def digest(self, utterances: Sequence[Utterance]) -> str:
         """What tells these embeddings of `utterances` from others, in hexadecimal."""
         return hashlib.sha256(self.of(utterances).tobytes()).hexdigest()
+
+
+def speaker_key(utterance: Utterance) -> Clip | str:
+    """What the speaker embedding of an utterance goes by: its clip, or who speaks, without sound.
+
+    The words do not count: those put to a clip by pairing, or heard by an engine, change no voice.
+    """
+    return utterance.speaker if utterance.path is None else utterance.clip
 
 
 class SpeakerDataset(Dataset[tuple[Any, Tensor]]):
@@ -84,3 +111,13 @@ def attach(batch: Batch, rows: Tensor) -> Batch:
 
 def _collate_speaker(items: Sequence[tuple[Any, Tensor]], collate: Callable[[Any], Batch]) -> Batch:
     return attach(collate([item for item, _ in items]), torch.stack([row for _, row in items]))
+
+
+def _title(utterance: Utterance) -> str:
+    """What a message calls an utterance."""
+    return utterance.path.stem if utterance.path else utterance.speaker
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of many names, for a message."""
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -18,7 +18,7 @@ import torch
 from edge_runtime.audio.file import read_file
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import Float32, Int16
-from training.corpora import Utterance
+from training.corpora import Clip, Utterance
 from training.data.cache import cache_folder, parallel, read_cache, write_cache
 from training.data.speaker import SpeakerVectors, log
 from training.data.speaker_files import RESEMBLYZER, read_speakers
@@ -70,19 +70,21 @@ def embed(
     heard = [u for u in utterances if u.path is not None]
     tasks = [(u, version, folder) for u in heard]
     outcomes = parallel(_embed_one, tasks, workers, "speaker embeddings", progress)
-    vectors: dict[Utterance, Float32] = {}
+    vectors: dict[Clip | str, Float32 | None] = {}
     for utterance, outcome in zip(heard, outcomes, strict=True):
         if isinstance(outcome, str):
             log.warning("no speaker embedding of %s: %s", utterance.path, outcome)
+            vectors[utterance.clip] = None
         else:
-            vectors[utterance] = outcome
+            vectors[utterance.clip] = outcome
     if len(heard) < len(utterances):
         without = len(utterances) - len(heard)
         log.warning("no speaker embedding of %d utterances that are text only", without)
-    if not vectors:
+        vectors |= {u.speaker: None for u in utterances if u.path is None}
+    widths = [len(vector) for vector in vectors.values() if vector is not None]
+    if not widths:
         raise TrainingError("no clip has a speaker embedding")
-    width = len(next(iter(vectors.values())))
-    return SpeakerVectors(width, vectors, f"{RESEMBLYZER} {version}")
+    return SpeakerVectors(widths[0], vectors, f"{RESEMBLYZER} {version}")
 
 
 def embed_clip(samples: Int16) -> Float32 | None:

@@ -12,12 +12,10 @@ import numpy as np
 
 from edge_runtime.pcm import Float32
 from training.corpora import Utterance
-from training.data.speaker import SpeakerVectors
+from training.data.speaker import SpeakerVectors, _title, some, speaker_key
 from training.errors import TrainingError
 
 RESEMBLYZER = "resemblyzer"
-
-_NAMED = 3  # examples that an error message names
 
 
 def read_speakers(
@@ -49,13 +47,15 @@ def read_speakers(
     chosen = [next((name for name in some if name in found), None) for some in names]
     missing = [u for u, name in zip(utterances, chosen, strict=True) if name is None]
     if missing:
-        examples = _some([u.path.stem if u.path else u.speaker for u in missing])
+        examples = some([_title(u) for u in missing])
         raise TrainingError(
             f"{path} has no vector for {len(missing)} of {len(utterances)} utterances: {examples}; "
             "keys are names of audio files without suffix, or speakers (--utt2spk)"
         )
     width = _check(path, {name: found[name] for name in chosen if name is not None})
-    vectors = {u: found[name] for u, name in zip(utterances, chosen, strict=True) if name}
+    vectors = {
+        speaker_key(u): found[name] for u, name in zip(utterances, chosen, strict=True) if name
+    }
     return SpeakerVectors(width, vectors, path.name)
 
 
@@ -205,16 +205,12 @@ def _check(path: Path, found: dict[str, Float32]) -> int:
         other = [key for key, values in found.items() if len(values) != usual]
         raise TrainingError(
             f"{path}: {len(other)} of {len(found)} vectors are not {usual} wide as the others: "
-            f"{_some([f'{key} ({len(found[key])})' for key in other])}"
+            f"{some([f'{key} ({len(found[key])})' for key in other])}"
         )
     bad = [key for key, values in found.items() if not np.isfinite(values).all()]
     if bad:
-        raise TrainingError(f"{path}: NaN or infinite values in {len(bad)} vectors: {_some(bad)}")
+        raise TrainingError(f"{path}: NaN or infinite values in {len(bad)} vectors: {some(bad)}")
     return next(iter(widths))
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 def _text(path: Path) -> str:

@@ -261,7 +261,10 @@ def _refuse_other_plan(
         "settings": repr(settings),
         "config": repr(config),
         "test": [
-            [f"{u.corpus}/{u.audio.name}/{u.start}/{u.text}" for u in _take(utterances, f.test)]
+            [
+                f"{u.corpus}/{u.audio.name}/{u.start}/{u.end}/{u.text}"
+                for u in _take(utterances, f.test)
+            ]
             for f in plan
         ],
     }

@@ -79,7 +79,7 @@ def choose(
     lacking = {
         name: needs
         for name in variants()
-        if (needs := _needs(Variant.parse(name), words=words, speaker=speaker))
+        if (needs := _needs(Variant.parse(name), words=words, speaker=speaker, pair=pair))
     }
     if wanted:
         names = list(dict.fromkeys(_canonical(name) for name in wanted.split(",") if name))
@@ -159,12 +159,14 @@ def _canonical(name: str) -> str:
     return next(other for other in variants() if Variant.parse(other) == wanted)
 
 
-def _needs(variant: Variant, words: bool, speaker: bool) -> str:
+def _needs(variant: Variant, words: bool, speaker: bool, pair: bool) -> str:
     """What the data lacks for a variant; empty if nothing."""
     if variant.text and not words:
         return "words, which the clips do not have; --pair draws them from a text corpus"
     if variant.speaker and not speaker:
         return "--speaker: resemblyzer, or a file of embeddings"
+    if variant.speaker and pair and not variant.audio:
+        return "texts that somebody spoke, which those that --pair draws are not"
     return ""
 
 

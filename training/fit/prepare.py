@@ -64,6 +64,11 @@ def word_plan(
             "--pair puts texts to clips: it needs a corpus with audio, one that is text only, and "
             "a variant that reads"
         )
+    if pair and parts.speaker and not parts.audio:
+        raise TrainingError(
+            f"variant {config.variant} cannot learn from texts that --pair draws: nobody spoke "
+            "them, so they have no speaker; leave out --pair or +speaker"
+        )
     if parts.audio and not spoken:
         raise TrainingError(f"variant {config.variant} needs audio; the corpora are text only")
     if not parts.text or (parts.audio and not pair and not texts) or (not pair and not spoken):

@@ -29,7 +29,7 @@ from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.segment import speech_of
 from edge_runtime.text import TextSource
 from edge_runtime.text.engines import source_named
-from training.corpora import Utterance
+from training.corpora import Clip, Utterance
 from training.corpora.manifest import COLUMNS as MANIFEST_COLUMNS
 from training.errors import TrainingError
 from training.speech.settings import TranscribeSettings
@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 COLUMNS = (*MANIFEST_COLUMNS, "reference", "confidence", "engine")
 """The manifest's, then: the corpus's own text, the mean posterior of the words, who heard them."""
 _BLOCK = SAMPLE_RATE // 10  # samples fed at a time, as on the device
-Key = tuple[str, float, float | None]
 
 
 @dataclass
@@ -72,7 +71,7 @@ def transcribe(
     if settings.jobs < 0:
         raise TrainingError(f"--jobs {settings.jobs}: expected at least 1, or 0 for one per core")
     known = _rows(out, settings.engine) if out.exists() else {}
-    missing = [u for u in clips if _key(u) not in known]
+    missing = [u for u in clips if u.clip not in known]
     result = Transcription(0, len(clips) - len(missing), [])
     if missing:
         source_named(settings.engine).close()  # what is wrong with it is said before any work
@@ -98,14 +97,14 @@ def with_transcripts(utterances: Sequence[Utterance], transcripts: Path) -> list
     file that is no such table, or in which a clip is missing.
     """
     heard = _rows(transcripts)
-    absent = [u for u in utterances if u.path is not None and _key(u) not in heard]
+    absent = [u for u in utterances if u.path is not None and u.clip not in heard]
     if absent:
         raise TrainingError(
             f"{transcripts} lacks {len(absent)} of {len(utterances)} clips, such as "
             f"{absent[0].path}: run python -m training transcribe --out {transcripts} on them"
         )
     return [
-        u if u.path is None else dataclasses.replace(u, text=heard[_key(u)]["text"])
+        u if u.path is None else dataclasses.replace(u, text=heard[u.clip]["text"])
         for u in utterances
     ]
 
@@ -175,13 +174,8 @@ def _hear_all(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _key(utterance: Utterance) -> Key:
-    """What tells one clip from all others."""
-    return str(utterance.audio.resolve()), utterance.start, utterance.end
-
-
 def _row(utterance: Utterance, heard: _Heard, engine: str) -> dict[str, object]:
-    path, start, end = _key(utterance)
+    path, start, end = utterance.clip
     return {
         **{column: getattr(utterance, column) for column in MANIFEST_COLUMNS},
         "path": path,
@@ -194,7 +188,7 @@ def _row(utterance: Utterance, heard: _Heard, engine: str) -> dict[str, object]:
     }
 
 
-def _rows(path: Path, engine: str | None = None) -> dict[Key, dict[str, str]]:
+def _rows(path: Path, engine: str | None = None) -> dict[Clip, dict[str, str]]:
     """Rows of a transcript by their clip; a last line that was cut off is left out."""
     try:
         content = path.read_text(encoding="utf-8")
@@ -230,7 +224,7 @@ def _mend(path: Path) -> None:
 def _sort(path: Path, clips: Sequence[Utterance], engine: str) -> None:
     """Bring the rows into the order of the corpus; those of other clips follow."""
     rows = _rows(path, engine)
-    order = dict.fromkeys(key for key in map(_key, clips) if key in rows)
+    order = dict.fromkeys(u.clip for u in clips if u.clip in rows)
     lines = [rows.pop(key) for key in order] + list(rows.values())
     temporary = path.with_name(path.name + ".part")
     with temporary.open("w", newline="", encoding="utf-8") as file:

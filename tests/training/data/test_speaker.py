@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import queue
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +19,23 @@ from training.__main__ import main
 from training.corpora import Utterance, load_corpora
 from training.corpora.manifest import write as write_manifest
 from training.data.features import FeatureSet, FeatureSettings
+from training.data.folds import speaker_folds
+from training.data.pairs import draw_words
 from training.data.speaker import SpeakerVectors
 from training.data.speaker_encoder import embed, load_speakers
 from training.data.speaker_files import read_speakers
 from training.errors import TrainingError
+from training.evaluate.crossval import _FoldTask, _run_fold
 from training.evaluate.predict import predict
 from training.fit.examples import FitData
 from training.fit.fit import fit, run_of
+from training.fit.prepare import WordPlan, word_plan
 from training.fit.settings import FitSettings
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase
 from training.run import load
+from training.speech.transcribe import COLUMNS, with_transcripts
+from training.words.settings import WordSettings
 
 Vectors = dict[str, NDArray[np.float32]]
 WIDTH = 512  # Kaldi's x-vectors
@@ -87,7 +94,8 @@ def test_every_form_gives_each_utterance_its_vector(tmp_path: Path, form: str) -
     # The text form has as many digits as kaldiio prints.
     np.testing.assert_allclose(found.of(UTTERANCES), expected, rtol=1e-5 if "text" in form else 0)
     assert found.of(UTTERANCES).dtype == np.float32
-    assert np.isnan(found.of([utterance("new"), UTTERANCES[0]])[0]).all()
+    with pytest.raises(TrainingError, match="lack 1 of 2 utterances: new"):
+        found.of([utterance("new"), UTTERANCES[0]])
 
 
 def test_double_precision_and_matrices_of_one_row_are_vectors_too(tmp_path: Path) -> None:
@@ -246,7 +254,7 @@ def test_the_encoder_is_resemblyzer_s_and_hears_who_speaks(corpora: Path, tmp_pa
     oracle = resemblyzer.VoiceEncoder("cpu", verbose=False).embed_utterance(
         resemblyzer.preprocess_wav(samples)
     )
-    np.testing.assert_allclose(embedded.vectors[chosen[0]], oracle, atol=1e-6)
+    np.testing.assert_allclose(embedded.vectors[chosen[0].clip], oracle, atol=1e-6)
     rows = embedded.of(chosen)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     same = np.array([[a.speaker == b.speaker for a in chosen] for b in chosen])
@@ -270,7 +278,8 @@ def test_embeddings_are_cached_whole_and_clips_without_voice_have_none(
     ]
     cache = tmp_path / "cache"
     first = embed([spoken, *others], cache=cache, workers=1, progress=False)
-    assert set(first.vectors) == {spoken}
+    (found,) = [key for key, vector in first.vectors.items() if vector is not None]
+    assert found == spoken.clip
     assert np.isnan(first.of([spoken, *others])).all(axis=1).tolist() == [False, True, True, True]
     for reason in (
         "silence.wav: no voice",
@@ -281,11 +290,11 @@ def test_embeddings_are_cached_whole_and_clips_without_voice_have_none(
     (kept,) = cache.glob("*.npy")
     kept.write_bytes(kept.read_bytes()[:-5])  # a disk that was full
     np.testing.assert_array_equal(
-        embed([spoken], cache=cache, workers=1, progress=False).vectors[spoken],
-        first.vectors[spoken],
+        embed([spoken], cache=cache, workers=1, progress=False).vectors[spoken.clip],
+        first.vectors[spoken.clip],
     )
     np.save(kept, np.ones(256, np.float32))
-    assert (embed([spoken], cache=cache, workers=1, progress=False).vectors[spoken] == 1).all()
+    assert (embed([spoken], cache=cache, workers=1, progress=False).vectors[spoken.clip] == 1).all()
     with pytest.raises(TrainingError, match="no clip has a speaker embedding"):
         embed(others, cache=cache, workers=1, progress=False)
 
@@ -300,10 +309,10 @@ def test_a_model_learns_what_only_the_speaker_vector_tells(tmp_path: Path) -> No
         Utterance(Path(f"{i}.wav"), config.labels[i % 2], f"s{i % 5}", "toy") for i in range(80)
     ]
     known = {
-        u: rng.normal(1.5 if u.label == "high" else -1.5, 1, 24).astype(np.float32)
+        u.clip: rng.normal(1.5 if u.label == "high" else -1.5, 1, 24).astype(np.float32)
         for u in examples
     }
-    del known[examples[3]]
+    known[examples[3].clip] = None  # no voice was found in it
     speakers = SpeakerVectors(24, known, "toy")
     frames = [[rng.normal(0, 1, (50, 96)).astype(np.float32)] for _ in examples]
     train, test = (FeatureSet(examples[p], frames[p], []) for p in (slice(0, 56), slice(56, 80)))
@@ -379,3 +388,96 @@ def test_crossval_and_fit_take_vectors_by_their_options(
     assert main([*fit_again, "--speaker", str(scp)]) == 2
     assert "takes no speaker embedding; add +speaker" in capsys.readouterr().err
     assert not torch.isnan(saved.weights["head.layers.0.weight"]).any()
+
+
+def spoken_corpus(folder: Path) -> list[Utterance]:
+    """Two clips of each of two classes by each of two speakers: tones, with their words."""
+    time = np.arange(12_800) / 16_000
+    found = []
+    for speaker in ("one", "two"):
+        for index in range(4):
+            label = ("angry", "sad")[index % 2]
+            path = folder / f"{speaker}{index}.wav"
+            pitch = {"angry": 300, "sad": 120}[label] + 7 * index
+            soundfile.write(path, 0.2 * np.sin(2 * np.pi * pitch * time), 16_000)
+            words = {"angry": "get out", "sad": "i cry"}[label]
+            found.append(Utterance(path, label, speaker, "toy", text=words))
+    return found
+
+
+def heard_by_an_engine(spoken: list[Utterance], folder: Path) -> list[Utterance]:
+    """`spoken` with the words of a file that `training transcribe` could have written."""
+    path = folder / "transcripts.csv"
+    rows = [",".join(COLUMNS)]
+    for u in spoken:
+        given = {"path": str(u.audio.resolve()), "start": "0.0", "text": "i see", "engine": "asr"}
+        rows.append(",".join(given.get(column, "") for column in COLUMNS))
+    path.write_text("\n".join(rows) + "\n")
+    return with_transcripts(spoken, path)
+
+
+@pytest.mark.parametrize("words", ["drawn", "heard"])
+def test_the_words_put_to_a_clip_leave_it_its_speaker(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    spoken = spoken_corpus(tmp_path)
+    names = ("get", "out", "i", "cry", "see")
+    glove = tmp_path / "glove.txt"
+    glove.write_text("".join(f"{n} {k} 1 {k % 2} 0.5\n" for k, n in enumerate(names)))
+    texts = tuple(Utterance(None, u.label, "t", "texts", text=u.text + " out") for u in spoken)
+    plan = WordPlan(WordSettings(vectors=glove), texts if words == "drawn" else ())
+    given = (
+        draw_words(spoken, texts, 0) if words == "drawn" else heard_by_an_engine(spoken, tmp_path)
+    )
+    assert all(a.text != b.text for a, b in zip(given, spoken, strict=True))
+    found = []
+    for seed in (1, 2):
+        matrix = np.random.default_rng(seed).standard_normal((len(spoken), 6))
+        voices = tmp_path / f"voices{seed}.npy"
+        np.save(voices, matrix.astype(np.float32))
+        voices.with_suffix(".txt").write_text("".join(f"{u.audio.stem}\n" for u in spoken))
+        task = _FoldTask(
+            number=1,
+            utterances=given,
+            fold=speaker_folds(given, 2)[0],
+            config=ModelConfig(
+                labels=("angry", "sad"),
+                variant="audio+text+speaker",
+                filters=4,
+                hidden=(4,),
+                speaker=6,
+            ),
+            settings=FitSettings(epochs=2, qat_epochs=1, augment=False),
+            features=FeatureSettings(),
+            words=plan,
+            audio_run=None,
+            text_run=None,
+            folder=tmp_path / f"fold{seed}",
+            queue=queue.SimpleQueue(),
+            speakers=read_speakers(voices, spoken),
+            int8=False,
+        )
+        found.append(_run_fold(task)["audio+text/float"])
+    assert not np.array_equal(*found), "two sets of speaker embeddings gave the same logits"
+
+
+def test_an_embedding_that_nobody_loaded_is_an_error_not_a_zero() -> None:
+    known, other = UTTERANCES[:2]
+    speakers = SpeakerVectors(3, {known.clip: np.ones(3, np.float32)}, "toy.ark")
+    again = replace(known, text="other words", label="happy")
+    np.testing.assert_array_equal(speakers.of([known, again]), np.ones((2, 3)))
+    part = replace(known, start=1.0, end=2.0)
+    for absent in (other, part):
+        with pytest.raises(TrainingError, match=r"toy\.ark lack 1 of 2 utterances"):
+            speakers.of([known, absent])
+
+
+def test_texts_that_nobody_spoke_have_no_speaker() -> None:
+    texts = [
+        Utterance(None, "sad", "t", "texts", text="i cry", split=split)
+        for split in ("train", "dev")
+    ]
+    config = ModelConfig(variant="text+speaker")
+    with pytest.raises(TrainingError, match="nobody spoke them"):
+        word_plan([*UTTERANCES, *texts], config, WordSettings(), pair=True)
