@@ -149,7 +149,7 @@ class HeadGraph(nn.Module):
         return logits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exported:
     """A graph as ONNX, and what torch computes for an example: what every later form must give."""
 
@@ -159,7 +159,7 @@ class Exported:
     expected: list[Float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """A graph to be exported. Names sort in the order of the model's scales."""
 

@@ -37,7 +37,7 @@ WINDOW = "int8 whole window"
 FORMS = (TORCH, ONNX, FAKE_QUANT, WINDOW, INT8)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Parity:
     """Scores of every form of one model on the same clips."""
 

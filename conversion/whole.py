@@ -25,7 +25,8 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -166,14 +167,15 @@ def write_whole(model: MscnnSpu) -> bytes:
     return _Whole(model).write()
 
 
-class _Statistic(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Statistic:
     """A statistic as an int8 tensor."""
 
     tensor: int
     """(1, 1, K, C)."""
     unit: Float64
     """What 1 of it is, (C,)."""
-    taps: Float64 = np.ones(1)
+    taps: Float64 = field(default_factory=lambda: np.ones(1))
     """What the K values of a channel are multiplied by to add up to it, (K,)."""
 
 

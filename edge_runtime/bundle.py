@@ -36,7 +36,7 @@ DEFAULT = "default"
 MODELS = Path(__file__).parent / "models"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """A verified bundle: the manifest, and the bytes of its files by role."""
 

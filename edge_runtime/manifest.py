@@ -76,7 +76,7 @@ class Calibration:
     """Below this confidence the label is "unsure"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AudioPart:
     """The audio encoder: a step graph over frames of features."""
 
@@ -135,7 +135,7 @@ class AttentionPart:
     """Scale pairs that are joined: all, or matched (first with first, and so on)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Manifest:
     """The parsed manifest.json; `load_bundle` has checked it."""
 

@@ -303,7 +303,7 @@ def _delta_taps() -> tuple[Float32, Float32]:
     return taps, edge.astype(np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Transform:
     """The constant matrices that take a window to its cepstra.
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 from math import log10
-from typing import NamedTuple
 
 import numpy as np
 
@@ -68,21 +67,24 @@ class SegmentParams:
         return replace(self, end_ms=0, max_seconds=float("inf"))
 
 
-class SpeechStart(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SpeechStart:
     """An utterance begins."""
 
     t: float
     """Second of the stream at which it begins."""
 
 
-class Speech(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Speech:
     """A stretch of the running utterance."""
 
     samples: Int16
     """int16, shape (n,)."""
 
 
-class SpeechEnd(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SpeechEnd:
     """The utterance is over."""
 
     t: float

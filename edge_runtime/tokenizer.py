@@ -28,7 +28,7 @@ EXPRESSION = ("!!", "??", "?!", SHOUTED, DRAWN_OUT, END)
 times in a row; behind the last word. A vocabulary holds all of them or none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """A text as the model reads it."""
 

@@ -33,7 +33,7 @@ DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default b
 _VERSION = 2
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """What `load` gives back and `save` writes."""
 

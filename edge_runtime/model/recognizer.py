@@ -16,7 +16,7 @@ from edge_runtime.model.text_branch import TextEncoder
 from edge_runtime.pcm import Float32, Int16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Verdict:
     """What a model says of an utterance."""
 

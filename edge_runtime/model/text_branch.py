@@ -17,7 +17,7 @@ from edge_runtime.tokenizer import Tokenizer
 Float32 = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
     """What the text branch made of an utterance's words."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass
+@dataclass(eq=False)
 class Batch:
     """Examples padded to one length; what a modality needs is None where it is not there."""
 

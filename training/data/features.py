@@ -43,7 +43,7 @@ class FeatureSettings:
     """Keep the speech only, as the device's end-pointing does."""
 
 
-@dataclass
+@dataclass(eq=False)
 class FeatureSet:
     """Features of the utterances that could be read."""
 

@@ -29,7 +29,7 @@ PAIRING = (
 Item = tuple[tuple[Tensor, int, int], Tensor]
 
 
-@dataclass
+@dataclass(eq=False)
 class PairSet:
     """Clips, and for each the texts that may go with it."""
 

@@ -29,7 +29,7 @@ _NAMED = 3  # examples that an error message names
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SpeakerVectors:
     """The speaker embeddings of clips, and of whoever spoke a text that has no sound."""
 

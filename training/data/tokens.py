@@ -19,7 +19,7 @@ Ids = npt.NDArray[np.int64]
 Float32 = npt.NDArray[np.float32]
 
 
-@dataclass
+@dataclass(eq=False)
 class TextSet:
     """Tokens of the utterances that have words."""
 

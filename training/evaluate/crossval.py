@@ -40,7 +40,7 @@ FORMS = ("float", "fake-quant", "int8")
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
 
 
-@dataclass
+@dataclass(eq=False)
 class CrossvalResult:
     """Out-of-fold predictions of every clip, in every form of the model."""
 

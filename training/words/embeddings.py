@@ -33,7 +33,7 @@ _CLITICS = ("n't", "'s", "'re", "'ll", "'ve", "'m", "'d")
 _EXPRESSION_SPREAD = 0.7  # of the rows that no file knows; those of words have 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vectors:
     """Word vectors as published."""
 
@@ -45,7 +45,7 @@ class Vectors:
     """Where they are from."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Vocabulary:
     """The words that a model knows, and the vectors it starts from."""
 
