@@ -16,7 +16,8 @@ from conversion.errors import ConversionError
 from conversion.export import chunk_frames, export_onnx, export_part, to_tflite
 from conversion.quantize import learned_ranges, quantize
 from conversion.targets import Target
-from conversion.whole import whole_part, write_whole
+from conversion.whole.float import whole_part
+from conversion.whole.int8 import write_whole
 from edge_runtime import __version__
 from edge_runtime.bundle import MODEL_CARD, load_bundle
 from edge_runtime.embedding import EmbeddingTable

@@ -20,9 +20,7 @@ CASES = [(module, command) for module, names in COMMANDS.items() for command in 
 
 
 @pytest.mark.parametrize(("module", "command"), CASES)
-def test_help_loads_nothing_heavy(
-    environment: dict[str, str], module: str, command: str
-) -> None:
+def test_help_loads_nothing_heavy(environment: dict[str, str], module: str, command: str) -> None:
     code = (
         "import runpy, sys\n"
         "sys.argv[1:] = sys.argv[2:]\n"

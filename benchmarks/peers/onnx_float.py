@@ -14,7 +14,8 @@ from benchmarks.peers import SECONDS
 from conversion.bundle import build
 from conversion.export import export_part
 from conversion.targets import target_named
-from conversion.whole import whole_part, write_whole
+from conversion.whole.float import whole_part
+from conversion.whole.int8 import write_whole
 from edge_runtime.bundle import Bundle, load_bundle
 from edge_runtime.graph import Graph
 from edge_runtime.manifest import AUDIO, AUDIO_ENCODER, HEAD, WHOLE

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from conversion.flatbuffer import GraphWriter
-from conversion.whole import _Whole
+from conversion.whole.int8 import _Whole
 from edge_runtime.graph import Graph
 from training.network.config import ModelConfig
 from training.network.model import MscnnSpu
@@ -36,7 +36,7 @@ def test_masked_maps_are_the_maps_or_zero(whole: _Whole) -> None:
     whole.writer = writer = GraphWriter()
     maps = writer.input("maps", (1, 1, 2, 256), 1 / 255, -128)
     counted = writer.input("counted", (1, 1, 2, 1), 1 / 127, 0)
-    graph = Graph(writer.finish([whole._masked(maps, counted)]))
+    graph = Graph(writer.finish([whole.masked(maps, counted)]))
     every = np.broadcast_to(np.arange(-128, 128).astype(np.int8), (1, 1, 2, 256)).copy()
     (found,) = graph(np.array([127, 0], np.int8).reshape(1, 1, 2, 1), every)
     np.testing.assert_array_equal(found[0, 0, 0], every[0, 0, 0])
