@@ -19,9 +19,9 @@ _EPILOG = """examples:
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse and run; the exit code."""
-    parser, commands = command_parser(
+def parser() -> argparse.ArgumentParser:
+    """The command line; built without what takes seconds to import."""
+    result, commands = command_parser(
         "python -m conversion",
         "Convert a training run to a full-int8 bundle, and check it.",
         _EPILOG,
@@ -69,8 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     inspect.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
     inspect.set_defaults(command=_inspect)
+    return result
 
-    parsed = parser.parse_args(arguments)
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and run; the exit code."""
+    parsed = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.WARNING)
     from conversion.errors import ConversionError

@@ -106,12 +106,12 @@ class DoctorSettings(Settings):
     bundle: str = setting(DEFAULT, _BUNDLE)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Parse and run; the exit code."""
-    parser, commands = command_parser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result, commands = command_parser(
         PROGRAM, "Speech emotion recognition on this device; no audio leaves it.", _EPILOG
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    result.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
 
     run = commands.add_parser("run", help="stream audio, print emotion events")
     run.add_argument(
@@ -145,8 +145,12 @@ def main(arguments: list[str] | None = None) -> int:
     demo = commands.add_parser("demo", help="stream the scene that ships in the box")
     demo.add_argument("clips", nargs="*", metavar="FILE", help="clips to stream after it")
     demo.set_defaults(command=_demo)
+    return result
 
-    parsed = parser.parse_args(arguments)
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse and run; the exit code."""
+    parsed = parser().parse_args(arguments)
     return run_command(PROGRAM, lambda: int(parsed.command(parsed)))
 
 

@@ -1,0 +1,209 @@
+"""`python -m benchmarks text`: words, what engines hear of them, and what it changes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.output import add_bundle, add_json, add_run, write_json
+from edge_runtime.console import OK
+from edge_runtime.settings import Limits, number
+
+if TYPE_CHECKING:
+    from training.corpora import Utterance
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "text", help="words: texts alone beside TF-IDF, what engines hear, and what it changes"
+    )
+    command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="texts, speech, or both")
+    add_bundle(command)
+    add_json(command)
+    add_run(command, "a run that reads")
+    kind = command.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--engines",
+        action="store_true",
+        help="word error rate on neutral clips, key phrases found and imagined, time and memory",
+    )
+    kind.add_argument(
+        "--spoken",
+        type=number(int, Limits(minimum=1)),
+        metavar="N",
+        help="speak N sentences of a development split (flite), in voices that agree or conflict",
+    )
+    kind.add_argument(
+        "--faults",
+        type=number(int, Limits(minimum=3)),
+        metavar="N",
+        help="stream N clips at the speed of speech while the engine is killed, stopped, slowed",
+    )
+    command.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    if arguments.engines:
+        return _engines(arguments)
+    if arguments.spoken is not None:
+        return _spoken(arguments)
+    if arguments.faults is not None:
+        return _faults(arguments)
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.peers.tfidf import compare_texts
+    from training.run import load
+
+    rows = compare_texts(arguments.corpora, load(arguments.run) if arguments.run else None)
+    table = Table("corpus", "what", "texts", "UA %", "WA %", "recall %")
+    for corpus, what, metrics in rows:
+        recalls = "  ".join(f"{k} {100 * v:.0f}" for k, v in metrics.per_class_recall.items())
+        figures = f"{100 * metrics.ua:.1f}", f"{100 * metrics.wa:.1f}"
+        table.add_row(corpus, what, str(metrics.n), *figures, recalls)
+    Console().print(table)
+    print("trained on the official training split, judged on the development split")
+    result = [{"corpus": c, "what": w, **m.to_dict()} for c, w, m in rows]
+    write_json(arguments.json, {"rows": result})
+    return OK
+
+
+def _engines(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.hearing import (
+        costs,
+        phrases_of,
+        spot_in_sentences,
+        spot_in_speech,
+        to_dict,
+        word_errors,
+    )
+    from edge_runtime.bundle import load_bundle
+
+    bundle = load_bundle(arguments.bundle)
+    utterances, held_out = _speech_and_texts(arguments.corpora)
+    phrases = phrases_of(bundle)
+    errors = word_errors([u for u in utterances if u.label == "neutral"])
+    sentences = spot_in_sentences(phrases, held_out)
+    speech = spot_in_speech(phrases, utterances)
+    found = costs(bundle, utterances)
+    table = Table("what", "figure", "on")
+    table.add_row(
+        "asr, word error rate",
+        f"{100 * errors.error_rate:.1f} %",
+        f"{errors.words} words of neutral clips: {errors.substitutions} substituted, "
+        f"{errors.lost.total()} lost, {errors.added.total()} added",
+    )
+    for name, spotted in (("sentences spoken by flite", sentences), ("all speech", speech)):
+        if spotted.said:
+            table.add_row(
+                "key phrases found",
+                f"{100 * spotted.hits / spotted.said:.0f} %",
+                f"{spotted.hits} of {spotted.said} in {spotted.clips} {name}",
+            )
+        table.add_row(
+            "false alarms an hour",
+            f"{spotted.hourly:.1f}",
+            f"{spotted.alarms} in {spotted.hours:.3f} h of {name}",
+        )
+    for cost in found:
+        table.add_row(
+            f"{cost.mode}: real-time factor",
+            f"{cost.real_time_factor:.3f}",
+            f"of its own process, {cost.rss_mb:.0f} MB; emotion path "
+            f"{cost.emotion_real_time_factor:.4f}",
+        )
+    Console(width=max(100, Console().width)).print(table)
+    print(
+        f"{len(phrases)} phrases; sentences are of development splits, in none of which they were "
+        "tuned; thresholds were tuned on training sentences and, for the default bundle, on this "
+        "same shared speech: its false alarms are a check, not a result"
+    )
+    write_json(arguments.json, to_dict(errors, sentences, speech, found))
+    return OK
+
+
+def _spoken(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.spoken import judge_spoken, sentences_of
+    from edge_runtime.bundle import load_bundle
+
+    bundle = load_bundle(arguments.bundle)
+    _, held_out = _speech_and_texts(arguments.corpora)
+    outcomes = judge_spoken(bundle, sentences_of(held_out, arguments.spoken))
+    same = ("same class\nUA / WA %", "now right,\nnow wrong", "by chance\np")
+    conflict = "conflict: as\nthe words %"
+    table = Table("words from", "words\nheard in", *same, conflict, "as the\nvoice %", "neither %")
+    for outcome in outcomes:
+        agreeing = outcome.agreeing
+        table.add_row(
+            {"off": "none: audio only"}.get(outcome.mode, outcome.mode),
+            f"{outcome.heard} of {outcome.sentences}",
+            f"{100 * agreeing.ua:.1f} / {100 * agreeing.wa:.1f}",
+            f"{outcome.helped}, {outcome.harmed}",
+            f"{outcome.chance:.3f}",
+            *(f"{100 * outcome.share(side):.0f}" for side in ("words", "voice", "neither")),
+        )
+    console = Console(width=max(100, Console().width))
+    console.print(table)
+    last = outcomes[-1]
+    confusion = Table("words / voice", *(f"{o.mode}" for o in outcomes))
+    for case in sorted(last.confusion):
+        cells = (
+            ", ".join(f"{k} {n}" for k, n in o.confusion.get(case, {}).items()) for o in outcomes
+        )
+        confusion.add_row(case, *cells)
+    console.print(confusion)
+    print(
+        "synthetic speech: sentences of a development split, each spoken twice by flite, with "
+        "pace, pitch, spread and loudness of its own class and of another; p: exact sign test"
+    )
+    write_json(arguments.json, {"rows": [o.to_dict() for o in outcomes]})
+    return OK
+
+
+def _faults(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks.errors import BenchmarkError
+    from benchmarks.faults import HARMS, harm_engine
+    from edge_runtime.audio.file import read_file
+    from edge_runtime.bundle import load_bundle
+
+    bundle = load_bundle(arguments.bundle)
+    utterances, _ = _speech_and_texts(arguments.corpora)
+    spoken = [u for u in utterances if u.path is not None][: arguments.faults]
+    if len(spoken) < 3:
+        raise BenchmarkError("--faults needs 3 clips at least")
+    clips = [read_file(u.audio, u.start, u.end) for u in spoken]
+    table = Table("engine", "verdicts", "revised", "p50 ms", "p95 ms", "what the events tell")
+    outcomes = [harm_engine(bundle, clips, harm) for harm in HARMS]
+    for o in outcomes:
+        table.add_row(
+            o.harm,
+            f"{o.verdicts} of {o.utterances}",
+            str(o.revised),
+            f"{o.p50_ms:.1f}",
+            f"{o.p95_ms:.1f}",
+            "\n".join(o.told),
+        )
+    Console(width=max(120, Console().width)).print(table)
+    print("from the last sample needed to the final verdict; audio at the speed of speech")
+    write_json(arguments.json, {"rows": [o.to_dict() for o in outcomes]})
+    return OK
+
+
+def _speech_and_texts(corpora: list[str]) -> tuple[list[Utterance], list[Utterance]]:
+    """All utterances, and those of development splits."""
+    from training.corpora import load_corpora
+    from training.data.folds import official_split
+
+    utterances = [u for found in load_corpora(corpora).values() for u in found.utterances]
+    split = official_split([u for u in utterances if u.text and u.split])
+    return utterances, split[1] if split else []
