@@ -22,6 +22,7 @@ from edge_runtime.pcm import Int16
 from edge_runtime.stream import classify
 from training.corpora import Utterance
 from training.evaluate.metrics import Metrics, measure
+from training.output import at_once
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class AccuracyResult:
 
     def write_predictions(self, path: Path) -> None:
         """A CSV: path, text, true label, predicted label, modality, probability of every class."""
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with at_once(path) as new, new.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["path", "text", "label", "predicted", "modality", *self.labels])
             for utterance, verdict in zip(self.judged, self.verdicts, strict=True):

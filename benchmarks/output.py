@@ -27,5 +27,8 @@ def add_run(command: argparse.ArgumentParser, whose: str = BUILT_FROM) -> None:
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:
     """Write figures to `path`, if any. Raises OSError."""
+    from training.output import at_once
+
     if path:
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        with at_once(path) as new:
+            new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from edge_runtime.bench import PERCENTILES
 from edge_runtime.manifest import Manifest
 from training.evaluate.metrics import Metrics
 from training.evaluate.report import plot_confusion
+from training.output import at_once
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #22313f; max-width: 52rem; margin: 2rem auto;
@@ -61,9 +62,9 @@ def write(report: Report, path: Path) -> None:
         _note("Medians of alternating runs on 7.5 s of audio, one thread."),
     ]
     head = f'<meta charset="utf-8"><title>{escape(manifest.name)}</title><style>{_STYLE}</style>'
-    path.write_text(
-        f"<!doctype html>\n<html lang=en><head>{head}</head>\n<body>{''.join(body)}</body></html>\n"
-    )
+    page = f"<html lang=en><head>{head}</head>\n<body>{''.join(body)}</body></html>\n"
+    with at_once(path) as new:
+        new.write_text(f"<!doctype html>\n{page}")
 
 
 def _published(manifest: Manifest) -> list[str]:

@@ -165,6 +165,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
     from conversion.inspect import inspect_bundle
     from edge_runtime.bundle import load_bundle
+    from training.output import at_once
 
     reports = inspect_bundle(load_bundle(arguments.bundle))
     console = Console()
@@ -190,7 +191,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         content = {"graphs": [report.to_dict() for report in reports]}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n")
+        with at_once(arguments.json) as new:
+            new.write_text(json.dumps(content, indent=1) + "\n")
     return OK
 
 

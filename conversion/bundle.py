@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import shutil
 import tempfile
 from dataclasses import replace
@@ -18,9 +19,11 @@ from conversion.quantize import learned_ranges, quantize
 from conversion.targets import Target
 from conversion.whole.float import whole_part
 from conversion.whole.int8 import write_whole
-from edge_runtime import __version__
+from edge_runtime import EmotionStream, __version__
+from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import MODEL_CARD, load_bundle
 from edge_runtime.embedding import EmbeddingTable
+from edge_runtime.errors import EdgeError
 from edge_runtime.graph import Graph, TensorSpec
 from edge_runtime.manifest import (
     EMBEDDINGS,
@@ -38,8 +41,12 @@ from edge_runtime.manifest import (
     TextPart,
     manifest_to_json,
 )
+from edge_runtime.mfcc import mfcc
+from edge_runtime.model.window import WholeWindow
+from edge_runtime.stream import classify
 from edge_runtime.tokenizer import FIRST_WORD
 from training.network.model import MscnnSpu
+from training.output import at_once
 from training.run import Run
 from training.words.embeddings import table_in_range
 
@@ -63,11 +70,12 @@ def build(
     the quantization-aware weights unrounded: for other runtimes, and to compare with. `keywords`
     is a list of phrases for the device to spot. `whole` adds the whole model as one graph over a
     window of fixed length; by default where the int8 bundle stays within `WHOLE_BYTES` with it.
+    The new bundle is made beside `out` and takes its place when a device's code has loaded and run
+    it; until then, and where it fails, `out` stays as it is.
     Raises ConversionError when a step fails or its numbers leave the bounds, or when `out` holds
     something else than a bundle.
     """
-    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
-        raise ConversionError(f"{out} is not empty and holds no bundle; choose another --out")
+    refuse_foreign(out)
     model = run.model()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
@@ -90,15 +98,13 @@ def build(
                 files[KEYWORDS] = _copied(keywords, work)
                 text = replace(text, keywords=_file_spec(files[KEYWORDS]))
         manifest = _manifest(run, model, name, target, graphs, text)
-        out.mkdir(parents=True, exist_ok=True)
-        for old in out.iterdir():
-            if old.is_file():
-                old.unlink()
-        for path in files.values():
-            shutil.copy(path, out)
-        (out / MANIFEST).write_text(manifest_to_json(manifest))
-        (out / MODEL_CARD).write_text(model_card(manifest))
-    _verify(out)
+        with at_once(out, folder=True) as new:
+            for path in files.values():
+                shutil.copy(path, new)
+            (new / MANIFEST).write_text(manifest_to_json(manifest))
+            (new / MODEL_CARD).write_text(model_card(manifest))
+            _verify(new)
+            refuse_foreign(out)  # what came since
 
 
 def _fits(graphs: dict[str, Path], whole: int, run: Run) -> bool:
@@ -226,8 +232,66 @@ def _file_spec(path: Path) -> FileSpec:
     return FileSpec(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _verify(out: Path) -> None:
-    """The device must accept what was written."""
-    bundle = load_bundle(out)
-    for role in bundle.manifest.graphs:
-        bundle.open_graph(role)
+def _verify(folder: Path) -> None:
+    """The device must accept and run what was written, with every graph of it."""
+    try:
+        bundle = load_bundle(folder)
+        stream = EmotionStream(
+            bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0, live=False
+        )
+        signal = speechlike_noise(1.0) if bundle.manifest.audio else np.zeros(0, np.int16)
+        words = " ".join(bundle.vocabulary()[:20])
+        found = [np.array(list(classify(stream, signal, words).scores.values()))]
+        if WHOLE in bundle.manifest.graphs:
+            features = mfcc(signal, bundle.manifest.mfcc) if bundle.manifest.audio else None
+            scores = WholeWindow(bundle).scores(features, words)
+            found.append(np.zeros(0) if scores is None else scores)
+    except (EdgeError, ValueError) as error:
+        message = str(error).replace(str(folder), folder.name)
+        raise ConversionError(f"the bundle that was built does not run: {message}") from error
+    if not all(scores.size and np.isfinite(scores).all() for scores in found):
+        raise ConversionError("the bundle that was built gives no probabilities")
+
+
+def refuse_foreign(out: Path) -> None:
+    """Raise ConversionError where `out` is anything but a bundle's own files, or nothing yet.
+
+    It is replaced whole, so nothing else may be lost with it.
+    """
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ConversionError(f"{out} is a file; --out takes a folder to write")
+    names = sorted(path.name for path in out.iterdir())
+    known = _names(out)
+    if names and not known:
+        raise ConversionError(f"{out} is not empty and holds no bundle; choose another --out")
+    foreign = [name for name in names if name not in known]
+    if foreign:
+        raise ConversionError(
+            f"{out} holds {foreign[0]}, which is no part of the bundle there; move it away, or "
+            "choose another --out"
+        )
+    if out.is_mount() or out.resolve() in (Path.cwd(), *Path.cwd().parents):
+        why = "a mount point" if out.is_mount() else "where you are"
+        raise ConversionError(
+            f"{out} is {why} and cannot be replaced; choose a folder in it, such as "
+            f"--out {out / 'bundle'}"
+        )
+
+
+def _names(out: Path) -> set[str]:
+    """Names that the manifest in `out` gives its files, and its own; none without a manifest.
+
+    The bundle may be damaged, or of another version.
+    """
+    try:
+        raw = json.loads((out / MANIFEST).read_text())
+    except (OSError, ValueError, RecursionError):
+        return set()
+    if not isinstance(raw, dict) or not {"schema", "graphs"} <= set(raw):
+        return set()
+    parts = [raw.get(name) for name in ("graphs", "text")]
+    specs = [spec for part in parts if isinstance(part, dict) for spec in part.values()]
+    files = {str(spec["file"]) for spec in specs if isinstance(spec, dict) and "file" in spec}
+    return {MANIFEST, MODEL_CARD, *files}

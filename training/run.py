@@ -25,6 +25,7 @@ from training.errors import TrainingError
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase, set_phase
 from training.network.model import MscnnSpu
+from training.output import into_at_once
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"
@@ -64,10 +65,7 @@ class Run:
         return model.eval()
 
     def save(self, folder: Path) -> None:
-        """Write the run into `folder`."""
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(self.weights, folder / WEIGHTS_FILE)
-        torch.save(self.float_weights, folder / FLOAT_FILE)
+        """Write the run into `folder`, all of it or nothing, beside logs and checkpoints."""
         raw = {
             "version": _VERSION,
             "config": asdict(self.config),
@@ -76,10 +74,13 @@ class Run:
             "metrics": self.metrics,
             "training": self.training,
         }
-        if self.vocabulary:
-            text = "".join(f"{word}\n" for word in self.vocabulary)
-            (folder / VOCABULARY_FILE).write_text(text, encoding="utf-8")
-        (folder / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n")
+        with into_at_once(folder, last=RUN_FILE) as new:
+            torch.save(self.weights, new / WEIGHTS_FILE)
+            torch.save(self.float_weights, new / FLOAT_FILE)
+            if self.vocabulary:
+                text = "".join(f"{word}\n" for word in self.vocabulary)
+                (new / VOCABULARY_FILE).write_text(text, encoding="utf-8")
+            (new / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n")
 
 
 def load(folder: Path) -> Run:

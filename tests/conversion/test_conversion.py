@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
 from edge_runtime.graph import Graph
-from edge_runtime.manifest import AUDIO_ENCODER, HEAD
+from edge_runtime.manifest import AUDIO_ENCODER, HEAD, Calibration
 from edge_runtime.mfcc import mfcc
 from edge_runtime.model.recognizer import Recognizer
 from edge_runtime.segment import speech_of
@@ -307,6 +309,67 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert error.startswith("conversion: ")
     assert message in error
     assert (tmp_path / "full" / "precious.txt").read_text() == "mine"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("old", ["bundle", "web page", "bundle and notes"])
+def test_a_build_never_takes_what_is_not_a_bundles(
+    old: str, run_folder: Path, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    if old == "web page":
+        out.mkdir()
+        (out / "manifest.json").write_text('{"name": "a web app", "icons": []}')
+    else:
+        shutil.copytree(built, out)
+        (out / "head.tflite").write_bytes(b"damaged")
+    if old == "bundle and notes":
+        (out / "notes.txt").write_text("mine")
+    before = contents(out)
+    code = main(["build", str(run_folder), "--out", str(out), "--name", "toy"])
+    if old == "bundle":
+        assert code == 0
+        assert set(contents(out)) == set(contents(built))
+        assert contents(out)["head.tflite"] == contents(built)["head.tflite"]
+        return
+    assert code == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ("notes.txt" if old == "bundle and notes" else "holds no bundle") in error
+    assert contents(out) == before
+
+
+def test_a_bundle_that_does_not_run_leaves_the_one_that_was_there(
+    run: Run, built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, folder = tmp_path / "toy", tmp_path / "run"
+    shutil.copytree(built, out)
+    before = contents(out)
+    broken = replace(run, calibration={"audio": Calibration(0.0, 0.0)})  # what no device accepts
+    broken.save(folder)
+    assert main(["build", str(folder), "--out", str(out)]) == 2
+    assert contents(out) == before
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("conversion: the bundle that was built does not run: bundle toy: ")
+    assert "temperature" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "toy"]
+
+
+def test_a_build_where_the_user_stands_is_refused(
+    run_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their shell would be left in a folder that is gone."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["build", str(run_folder), "--out", "."]) == 2
+    assert "where you are" in capsys.readouterr().err
+    (tmp_path / "file.zip").write_bytes(b"PK")
+    assert main(["build", str(run_folder), "--out", "file.zip"]) == 2
+    assert "is a file" in capsys.readouterr().err
 
 
 def test_a_float_graph_is_not_for_a_raspberry_pi(run: Run, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from training.fit.prepare import WordPlan, prepare
 from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches
 from training.network.config import ModelConfig
+from training.output import at_once
 from training.run import RUN_FILE, Run, load
 
 FORMS = ("float", "fake-quant", "int8")
@@ -160,7 +161,8 @@ def write_summary(
             "calibration_error": found.calibration_error,
         },
     }
-    (out / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
+    with at_once(out / SUMMARY) as new:
+        new.write_text(json.dumps(summary, indent=1) + "\n")
     return summary
 
 
@@ -200,7 +202,8 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
             known = extract(test, task.features, workers=1, progress=False)
             clean = [variants[0] for variants in known.variants]
         result = judge(run, bundle, test, clean, task.speakers)
-        np.savez(done, **result)  # type: ignore[arg-type]
+        with at_once(done) as new:
+            np.savez(new, **result)  # type: ignore[arg-type]
     task.queue.put((task.number, "done", 0))
     return result
 
@@ -280,8 +283,8 @@ def _refuse_other_plan(
         raise TrainingError(
             f"{out} holds folds of other data or settings; choose another --out or remove it"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(identity)
+    with at_once(path) as new:
+        new.write_text(identity)
 
 
 def _take(utterances: Sequence[Utterance], indices: Sequence[int]) -> list[Utterance]:

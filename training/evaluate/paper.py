@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from training.evaluate.report import COLORS, INK
 from training.network.config import ModelConfig
 from training.network.cost import PAPER_FRAMES
+from training.output import into_at_once
 
 TABLE = "table"  # .json, .md and .png
 
@@ -151,9 +152,10 @@ class PaperTable:
     def write(self, out: Path) -> None:
         """`table.json`, `table.md` and `table.png` in `out`."""
         text = json.dumps(self.to_dict(), indent=1)
-        (out / f"{TABLE}.json").write_text(text + "\n")
-        (out / f"{TABLE}.md").write_text(self.markdown(), encoding="utf-8")
-        plot(self, out / f"{TABLE}.png")
+        with into_at_once(out, last=f"{TABLE}.json") as new:
+            (new / f"{TABLE}.json").write_text(text + "\n")
+            (new / f"{TABLE}.md").write_text(self.markdown(), encoding="utf-8")
+            plot(self, new / f"{TABLE}.png")
 
 
 def plot(table: PaperTable, path: Path) -> None:

@@ -27,6 +27,7 @@ from edge_runtime.text.phrases import Phrase, format_phrase
 from edge_runtime.tokenizer import words
 from training.corpora import Utterance
 from training.errors import TrainingError
+from training.output import at_once
 from training.speech.listening import _Heard, _listen
 from training.speech.phrase_ranking import _overlap, _shares, candidates, information
 from training.speech.settings import KeywordSettings
@@ -88,10 +89,8 @@ class KeywordList:
             "# phrase, threshold (likelihood ratio), z-score of log-odds by class, pronunciations",
         )
         lines = (*header, *(format_phrase(t.phrase) for t in self.phrases))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        temporary.replace(path)
+        with at_once(path) as new:
+            new.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def threshold(scores: Sequence[float], hours: float, rate: float) -> float:

@@ -32,6 +32,7 @@ from edge_runtime.text.engines import source_named
 from training.corpora import Clip, Utterance
 from training.corpora.manifest import COLUMNS as MANIFEST_COLUMNS
 from training.errors import TrainingError
+from training.output import at_once
 from training.speech.settings import TranscribeSettings
 
 log = logging.getLogger(__name__)
@@ -214,11 +215,11 @@ def _rows(path: Path, engine: str | None = None) -> dict[Clip, dict[str, str]]:
 
 def _mend(path: Path) -> None:
     """A file that rows can be appended to: with a header, and no line that was cut off."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = path.read_bytes() if path.exists() else b""
     whole = content[: content.rfind(b"\n") + 1] or (",".join(COLUMNS) + "\n").encode()
     if whole != content:
-        _replace(path, whole)
+        with at_once(path) as new:
+            new.write_bytes(whole)
 
 
 def _sort(path: Path, clips: Sequence[Utterance], engine: str) -> None:
@@ -226,15 +227,7 @@ def _sort(path: Path, clips: Sequence[Utterance], engine: str) -> None:
     rows = _rows(path, engine)
     order = dict.fromkeys(u.clip for u in clips if u.clip in rows)
     lines = [rows.pop(key) for key in order] + list(rows.values())
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    with at_once(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-    temporary.replace(path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
