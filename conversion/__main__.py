@@ -112,12 +112,12 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _parity(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from conversion.errors import ConversionError
     from conversion.parity import FAKE_QUANT, INT8, ONNX, TORCH, WINDOW, parity
     from edge_runtime.bundle import load_bundle
+    from edge_runtime.terminal import Tables
     from training.corpora.manifest import load as load_manifest
     from training.run import load_run_of
 
@@ -133,7 +133,7 @@ def _parity(arguments: argparse.Namespace) -> int:
         raise ConversionError(f"{arguments.manifest} lists no audio of a class of {classes}")
     with tempfile.TemporaryDirectory() as work:
         result = parity(bundle, run, utterances, Path(work))
-    console = Console()
+    console = Tables()
     table = Table("form", "UA %", "WA %", "same label as int8 %", "largest score difference")
     for form in result.scores:
         metrics = result.metrics(form)
@@ -160,15 +160,15 @@ def _parity(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from conversion.inspect import inspect_bundle
     from edge_runtime.bundle import load_bundle
+    from edge_runtime.terminal import Tables
     from training.output import at_once
 
     reports = inspect_bundle(load_bundle(arguments.bundle))
-    console = Console()
+    console = Tables()
     for report in reports:
         table = Table("operation", "output", "shape", "MACs", "runs in", "ms alone")
         for operation in report.operations:

@@ -39,11 +39,11 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.accuracy import accuracy
     from edge_runtime.bundle import load_bundle
+    from edge_runtime.terminal import Tables
     from training.corpora.manifest import load
 
     if arguments.plot:
@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
     for label, row in zip(metrics.labels, metrics.confusion, strict=True):
         recall = metrics.per_class_recall.get(label)
         table.add_row(label, *map(str, row), "-" if recall is None else f"{100 * recall:.1f}")
-    console = Console()
+    console = Tables()
     console.print(table)
     console.print(
         f"{metrics.n} utterances, UA {100 * metrics.ua:.1f} %, WA {100 * metrics.wa:.1f} %, "

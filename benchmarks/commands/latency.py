@@ -53,18 +53,18 @@ def _check(
     arguments: argparse.Namespace, bundle: Bundle, result: dict[str, Any]
 ) -> tuple[int, list[dict[str, Any]]]:
     """Hold the figures against their bounds; the exit code, and the guards."""
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.guards import guards
     from benchmarks.peers import compare
+    from edge_runtime.terminal import Tables
     from training.run import load_run_of
 
     found = guards(result, compare(bundle, load_run_of(arguments.bundle, arguments.run)))
     table = Table("guard", "measured", "goal", "bound", "")
     for guard in found:
         table.add_row(*guard.cells())
-    Console().print(table)
+    Tables().print(table)
     broken = [guard for guard in found if not guard.holds]
     for guard in broken:
         print(

@@ -43,11 +43,11 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.peers import compare, compare_accuracy
     from edge_runtime.bundle import load_bundle
+    from edge_runtime.terminal import Tables
     from training.run import load_run_of
 
     bundle = load_bundle(arguments.bundle)
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     table = Table("what", "ours", "peer", "ours ms", "peer ms", "ours / peer")
     for row in rows:
         table.add_row(*row.cells())
-    Console().print(table)
+    Tables().print(table)
     print("medians of alternating runs on 7.5 s of audio, one thread")
     if not arguments.corpora:
         print("accuracy is left out: name labelled clips, as in --corpora ravdess=DIR emodb=DIR")
@@ -72,16 +72,16 @@ def _print_standings(
     standings: Sequence[Standing], ours: dict[str, Any], folds: int
 ) -> dict[str, Any]:
     """The accuracy table on the terminal; the same for JSON."""
-    from rich.console import Console
     from rich.table import Table
+
+    from edge_runtime.terminal import Tables
 
     corpora = list(standings[-1].metrics)
     columns = [c for name in corpora for c in (f"{name}\nUA / WA %", "mean of\nfolds UA", "clips")]
     table = Table("who", *columns, "ms per\n7.5 s", "MB")
     for standing in standings:
         table.add_row(*standing.cells(corpora))
-    # Wide enough for its cells wherever it goes: a row that wraps is not read at a glance.
-    Console(width=max(Console().width, 60 + 34 * len(corpora))).print(table)
+    Tables(60 + 34 * len(corpora)).print(table)
     protocols = {
         "peers": f"{folds} speaker-independent folds, each corpus by itself; features of whole "
         "clips, standardized; SVC of scikit-learn, its defaults, balanced classes",

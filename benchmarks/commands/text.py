@@ -50,10 +50,10 @@ def _run(arguments: argparse.Namespace) -> int:
         return _spoken(arguments)
     if arguments.faults is not None:
         return _faults(arguments)
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.peers.tfidf import compare_texts
+    from edge_runtime.terminal import Tables
     from training.run import load
 
     rows = compare_texts(arguments.corpora, load(arguments.run) if arguments.run else None)
@@ -62,7 +62,7 @@ def _run(arguments: argparse.Namespace) -> int:
         recalls = "  ".join(f"{k} {100 * v:.0f}" for k, v in metrics.per_class_recall.items())
         figures = f"{100 * metrics.ua:.1f}", f"{100 * metrics.wa:.1f}"
         table.add_row(corpus, what, str(metrics.n), *figures, recalls)
-    Console().print(table)
+    Tables().print(table)
     print("trained on the official training split, judged on the development split")
     result = [{"corpus": c, "what": w, **m.to_dict()} for c, w, m in rows]
     write_json(arguments.json, {"rows": result})
@@ -70,7 +70,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _engines(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.hearing import (
@@ -82,6 +81,7 @@ def _engines(arguments: argparse.Namespace) -> int:
         word_errors,
     )
     from edge_runtime.bundle import load_bundle
+    from edge_runtime.terminal import Tables
 
     bundle = load_bundle(arguments.bundle)
     utterances, held_out = _speech_and_texts(arguments.corpora)
@@ -116,7 +116,7 @@ def _engines(arguments: argparse.Namespace) -> int:
             f"of its own process, {cost.rss_mb:.0f} MB; emotion path "
             f"{cost.emotion_real_time_factor:.4f}",
         )
-    Console(width=max(100, Console().width)).print(table)
+    Tables(100).print(table)
     print(
         f"{len(phrases)} phrases; sentences are of development splits, in none of which they were "
         "tuned; thresholds were tuned on training sentences and, for the default bundle, on this "
@@ -127,11 +127,11 @@ def _engines(arguments: argparse.Namespace) -> int:
 
 
 def _spoken(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.spoken import judge_spoken, sentences_of
     from edge_runtime.bundle import load_bundle
+    from edge_runtime.terminal import Tables
 
     bundle = load_bundle(arguments.bundle)
     _, held_out = _speech_and_texts(arguments.corpora)
@@ -149,7 +149,7 @@ def _spoken(arguments: argparse.Namespace) -> int:
             f"{outcome.chance:.3f}",
             *(f"{100 * outcome.share(side):.0f}" for side in ("words", "voice", "neither")),
         )
-    console = Console(width=max(100, Console().width))
+    console = Tables(100)
     console.print(table)
     last = outcomes[-1]
     confusion = Table("words / voice", *(f"{o.mode}" for o in outcomes))
@@ -168,13 +168,13 @@ def _spoken(arguments: argparse.Namespace) -> int:
 
 
 def _faults(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks.errors import BenchmarkError
     from benchmarks.faults import HARMS, harm_engine
     from edge_runtime.audio.file import read_file
     from edge_runtime.bundle import load_bundle
+    from edge_runtime.terminal import Tables
 
     bundle = load_bundle(arguments.bundle)
     utterances, _ = _speech_and_texts(arguments.corpora)
@@ -193,7 +193,7 @@ def _faults(arguments: argparse.Namespace) -> int:
             f"{o.p95_ms:.1f}",
             "\n".join(o.told),
         )
-    Console(width=max(120, Console().width)).print(table)
+    Tables(100).print(table)
     print("from the last sample needed to the final verdict; audio at the speed of speech")
     write_json(arguments.json, {"rows": [o.to_dict() for o in outcomes]})
     return OK

@@ -22,6 +22,8 @@ try:
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
+
+    from edge_runtime.terminal import Terminal
 except ImportError:
     raise MissingPackageError("the terminal view", "rich", "view") from None
 
@@ -35,12 +37,6 @@ _SHOWN_LAG = 0.5  # s; less is what every engine needs
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Let the command end as it does with every other output; rich would exit with 1."""
-        raise BrokenPipeError
-
-
 class PrettySink:
     """Draws to a terminal; elsewhere it prints the finished utterances alone.
 
@@ -49,7 +45,7 @@ class PrettySink:
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or _Console(highlight=False)
+        self._console = console or Terminal()
         self._live = Live(console=self._console, refresh_per_second=12, transient=True)
         self._live.start()
         self._start: float | None = None  # of the running utterance

@@ -21,10 +21,10 @@ def add(commands: Any) -> None:
 
 def print_corpora(corpora: Sequence[str]) -> int:
     """Print what is there; `corpora` are NAME=PATH each."""
-    from rich.console import Console
     from rich.table import Table
 
     from edge_runtime.audio.file import FileSource
+    from edge_runtime.terminal import Tables
     from training.corpora import incomplete, load_corpora
 
     columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
@@ -54,7 +54,7 @@ def print_corpora(corpora: Sequence[str]) -> int:
         notes += [f"{name}: {note}" for note in found.notes]
         if warning := incomplete(name, found):
             logging.warning("%s", warning)
-    console = Console()
+    console = Tables()
     console.print(table)
     for note in notes:
         console.print(note)

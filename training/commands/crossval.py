@@ -82,8 +82,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
 
     Raises TrainingError for data or settings that cannot be used.
     """
-    from rich.console import Console
-
+    from edge_runtime.terminal import Tables
     from training.corpora import load_corpora
     from training.data.features import FeatureSettings
     from training.data.folds import check_classes
@@ -124,7 +123,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
         ]
         plot_confusion(panels, out / f"confusion_{corpus}.png")
     plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.float_epochs)
-    console = Console()
+    console = Tables()
     print_metrics(console, summary["metrics"])
     for name, chosen in summary["calibration"].items():
         error = summary["metrics"]["calibration_error"][name]

@@ -88,13 +88,12 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
+    from edge_runtime.terminal import Tables
     from training.evaluate.report import print_metrics
 
     recipe = from_arguments(FitRecipe, arguments)
     run = fit_model(arguments.corpora, recipe)
-    console = Console()
+    console = Tables()
     print_metrics(console, run.metrics)
     out = recipe.out
     console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")

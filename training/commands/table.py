@@ -56,12 +56,11 @@ def add(commands: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
+    from edge_runtime.terminal import Tables
 
     recipe = from_arguments(TableRecipe, arguments)
     table = make_table(arguments.corpora, recipe)
-    # As wide as its cells wherever it goes: a row that wraps is not read at a glance.
-    console = Console(width=max(Console().width, 150))
+    console = Tables(100)
     for part in table.tables():
         console.print(part)
     for line in table.explanation():

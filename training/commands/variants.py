@@ -33,9 +33,9 @@ def add(commands: Any) -> None:
 
 def print_variants(shape: CostSettings) -> int:
     """Print what each variant costs."""
-    from rich.console import Console
     from rich.table import Table
 
+    from edge_runtime.terminal import Tables
     from training.network.config import ModelConfig, variants
     from training.network.cost import cost
 
@@ -63,7 +63,7 @@ def print_variants(shape: CostSettings) -> int:
             f"{found.total_macs / 1e6:,.1f}",
             *(f"{found.macs.get(p, 0) / 1e6:,.1f}" for p in ("audio", "text", "attention")),
         )
-    Console(width=110).print(table)
+    Tables(110).print(table)
     print(
         f"one utterance of {shape.frames} frames and {shape.tokens} words; in int8 a parameter is "
         "a byte; the speaker embedding's own encoder is not counted"

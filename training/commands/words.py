@@ -61,9 +61,9 @@ def transcribe_corpora(corpora: Sequence[str], out: Path, settings: TranscribeSe
 
 def learn_keywords(corpora: Sequence[str], out: Path, settings: KeywordSettings) -> int:
     """Learn the list of key phrases and write it to `out`; the exit code."""
-    from rich.console import Console
     from rich.table import Table
 
+    from edge_runtime.terminal import Tables
     from training.corpora import load_corpora
     from training.speech.keywords import learn
 
@@ -85,7 +85,7 @@ def learn_keywords(corpora: Sequence[str], out: Path, settings: KeywordSettings)
             f"{entry.rate:g}",
             f"{1000 * entry.bits:.2f}",
         )
-    Console().print(table)
+    Tables().print(table)
     print(
         f"{out}: {len(result.phrases)} phrases, {len(result.left_out)} candidates left "
         f"out; {result.hours:.2f} h of real and {result.spoken_hours:.2f} h of synthesized speech"
