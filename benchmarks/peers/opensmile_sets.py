@@ -25,6 +25,7 @@ from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from training.corpora import Utterance
 from training.data.cache import cache_folder, parallel, read_cache, write_cache
+from training.data.features import opened_cache
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,7 @@ def extract(
     `jobs` are processes, by default one a core; `folder` is the cache, by default
     `cache_folder("opensmile")`. None for a clip that cannot be read, is too short, or is text only.
     """
-    folder = folder or cache_folder(_PACKAGE)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = opened_cache(folder or cache_folder(_PACKAGE))
     version = importlib.metadata.version(_PACKAGE)
     tasks = [(utterance, feature_set, version, folder) for utterance in utterances]
     result: list[Float32 | None] = []

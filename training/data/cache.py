@@ -69,6 +69,8 @@ def read_cache(path: Path) -> Float32 | None:
 
 def write_cache(path: Path, features: npt.NDArray[Any]) -> None:
     """Whole or not at all, also with several writers and on a disk that fills up."""
+    if not path.parent.is_dir():
+        return  # `opened_cache` has said so, once
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

@@ -82,8 +82,7 @@ def extract(
     progress : show a progress bar.
     """
     settings = settings or FeatureSettings()
-    folder = cache or cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = opened_cache(cache or cache_folder())
     if utterances and all(u.path is None for u in utterances):
         corpora = ", ".join(sorted({u.corpus for u in utterances}))
         raise TrainingError(f"{corpora}: all {len(utterances)} utterances are text only, no audio")
@@ -186,3 +185,12 @@ def _key(
         sort_keys=True,
     )
     return hashlib.sha256(identity.encode()).hexdigest() + ".npy"
+
+
+def opened_cache(folder: Path) -> Path:
+    """`folder`, made where it can be; a home that cannot be written to costs time, not the run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("nothing is cached: cannot make %s: %s", folder, error.strerror)
+    return folder

@@ -20,6 +20,7 @@ from edge_runtime.errors import AudioError
 from edge_runtime.pcm import Float32, Int16
 from training.corpora import Clip, Utterance
 from training.data.cache import cache_folder, parallel, read_cache, write_cache
+from training.data.features import opened_cache
 from training.data.speaker import SpeakerVectors, log
 from training.data.speaker_files import RESEMBLYZER, read_speakers
 from training.errors import TrainingError
@@ -65,8 +66,7 @@ def embed(
     progress : show a progress bar.
     """
     version = _resemblyzer_version()
-    folder = cache or cache_folder("speaker")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = opened_cache(cache or cache_folder("speaker"))
     heard = [u for u in utterances if u.path is not None]
     tasks = [(u, version, folder) for u in heard]
     outcomes = parallel(_embed_one, tasks, workers, "speaker embeddings", progress)

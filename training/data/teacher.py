@@ -31,7 +31,7 @@ from training.corpora import Utterance
 from training.data.augment import Augmentation, augment
 from training.data.batch import Batch, collate
 from training.data.cache import cache_folder, parallel, read_cache, write_cache
-from training.data.features import FeatureSet, FeatureSettings
+from training.data.features import FeatureSet, FeatureSettings, opened_cache
 from training.errors import TrainingError
 
 Int8 = npt.NDArray[np.int8]
@@ -124,8 +124,7 @@ def teach(
     1 stays in this process. Raises TrainingError without Resemblyzer or librosa.
     """
     weights()
-    folder = cache_folder("teacher")
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = opened_cache(cache_folder("teacher"))
     tasks = [
         (utterance, [len(v) for v in variants], settings, tuple(augmentations), folder)
         for utterance, variants in zip(features.utterances, features.variants, strict=True)

@@ -57,6 +57,24 @@ def test_a_damaged_cache_entry_is_computed_again(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_home_that_cannot_be_written_to_is_said_once_and_costs_only_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    workers: int,
+) -> None:
+    home = tmp_path / "file"  # no folder can be made below it, not even by root
+    home.touch()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    with caplog.at_level(logging.WARNING):
+        found = extract([utterance(SCENE)] * 2, workers=workers, progress=False)
+    assert len(found.utterances) == 2
+    assert caplog.text.count("nothing is cached") == 1
+    assert str(home) in caplog.text
+
+
 def test_the_cache_follows_content_and_parameters_not_names(tmp_path: Path) -> None:
     cache, copy = tmp_path / "cache", tmp_path / "copy.flac"
     copy.write_bytes(SCENE.read_bytes())
