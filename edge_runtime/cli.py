@@ -16,12 +16,12 @@ from edge_runtime.audio.mono import HIGHEST_RATE, LOWEST_RATE
 from edge_runtime.audio.raw import ENCODINGS, RawFormat
 from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
 from edge_runtime.console import (
-    INTERRUPTED,
     OK,
     OURS,
     THEIRS,
     UntilInterrupted,
     command_parser,
+    note,
     run_command,
 )
 from edge_runtime.errors import AudioError, EdgeError
@@ -151,7 +151,21 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
     parsed = parser().parse_args(arguments)
-    return run_command(PROGRAM, lambda: int(parsed.command(parsed)))
+    return run_command(PROGRAM, lambda: _carry_out(parsed))
+
+
+class _Stopped(Exception):  # noqa: N818  # it is none
+    """Ctrl-C, SIGTERM or SIGHUP ended what was heard; all of that is said."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+def _carry_out(parsed: argparse.Namespace) -> int:
+    try:
+        return int(parsed.command(parsed))
+    except _Stopped as stop:
+        return stop.code
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -171,7 +185,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 stream.wait_ready()
                 _listen(_live_source(arguments, settings), stream, settings, sink)
             return OK
-        return _run_files(arguments.files, bundle, settings, sink).code
+        return _run_files(arguments.files, bundle, settings, sink)
     finally:
         sink.close()
 
@@ -195,15 +209,7 @@ def _refuse_shared_input(arguments: argparse.Namespace, settings: RunSettings) -
         raise EdgeError("--rate, --format and --channels are for --stdin; a file says its own")
 
 
-@dataclass(frozen=True)
-class _Files:
-    """How a run over files ended."""
-
-    code: int
-    interrupted: bool
-
-
-def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink: Sink) -> _Files:
+def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink: Sink) -> int:
     """All files, whatever happens to one of them; the model and the engine are opened once."""
     code = OK
     # Refuses before any file is opened.
@@ -214,11 +220,11 @@ def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink
                 stream.restart()
             try:
                 if not _listen(_file_source(file), stream, settings, sink):
-                    return _Files(code, True)
+                    raise _Stopped(code)
             except AudioError as error:
                 code = THEIRS
-                print(f"{PROGRAM}: {error}", file=sys.stderr)
-    return _Files(code, False)
+                note(f"{PROGRAM}: {error}")
+    return code
 
 
 def _file_source(file: str) -> AudioSource:
@@ -264,7 +270,7 @@ def _open_stream(bundle: Bundle, settings: RunSettings, live: bool) -> EmotionSt
 
 
 def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, sink: Sink) -> bool:
-    """Stream one source to its end; Ctrl-C is an end like any other, but returns False."""
+    """Stream one source to its end; an interrupt is an end like any other, but returns False."""
     sink.write(SourceEvent(0.0, source.name))
     begin = time.monotonic()
     verdicts = 0
@@ -286,11 +292,11 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
         sink.write(event)
     sink.write(stream.health())
     for warning in source.warnings:
-        print(f"{PROGRAM}: warning: {warning}", file=sys.stderr)
+        note(f"{PROGRAM}: warning: {warning}")
     if failure:
         raise failure
     if not verdicts:
-        print(f"{PROGRAM}: {source.name}: no speech found", file=sys.stderr)
+        note(f"{PROGRAM}: {source.name}: no speech found")
     return not blocks.interrupted
 
 
@@ -335,24 +341,19 @@ def _demo(arguments: argparse.Namespace) -> int:
     sink = open_sink("pretty")
     words = replace(settings, text=f"jsonl:{scene.with_suffix('.jsonl')}")
     try:
-        done = _run_files([str(scene)], bundle, settings, sink)
-        if not done.interrupted:
-            print(
-                "\nThe same once more, with the words (scene.jsonl, as a recognizer would send "
-                "them):"
-            )
-            done = _run_files([str(scene)], bundle, words, sink)
-        if not done.interrupted:
-            done = _run_files(arguments.clips, bundle, settings, sink)
+        code = _run_files([str(scene)], bundle, settings, sink)
+        print(
+            "\nThe same once more, with the words (scene.jsonl, as a recognizer would send them):"
+        )
+        code = _run_files([str(scene)], bundle, words, sink) or code
+        code = _run_files(arguments.clips, bundle, settings, sink) or code
     finally:
         sink.close()
-    if done.interrupted:
-        return INTERRUPTED
     if arguments.clips:
         print("\nThe clips after the scene are real; the bundle was trained on their corpora.")
     print(f"\nlatency on this device, interpreter threads: 1, sample rate: {SAMPLE_RATE} Hz")
     print(format_table(measure(bundle, 1)))
-    return done.code
+    return code
 
 
 if __name__ == "__main__":

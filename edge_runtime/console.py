@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import errno
+import codecs
 import io
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Generic, NoReturn, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, NoReturn, TypeVar
 
 from edge_runtime.errors import EdgeError
 
 OK, OURS, THEIRS = 0, 1, 2
 """Exit codes: fine, our fault, the user's mistake."""
-INTERRUPTED = 130
-"""And the shell's for Ctrl-C."""
 Item = TypeVar("Item")
 DEBUG_VARIABLE = "EDGE_EMOTION_DEBUG"
+
+_ENDS = (signal.SIGTERM, signal.SIGHUP)  # what a service manager sends, or a terminal that closes
+_LOOKALIKES = str.maketrans("█▉▊▋▌▍▎▏…—\N{EN DASH}\N{MULTIPLICATION SIGN}", "#######|.--x")
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -52,105 +54,99 @@ def run_command(
 ) -> int:
     """Run `command` and return its exit code; report what it raises in one line.
 
-    Ctrl-C and SIGTERM return 130, as a shell expects; both are an end that loses nothing. With
-    EDGE_EMOTION_DEBUG set, the traceback is printed as well.
+    Ctrl-C returns 130, SIGTERM and SIGHUP 143 and 129, as a shell expects; all of them unwind, so
+    that what was opened is closed. With EDGE_EMOTION_DEBUG set, the traceback is printed as well.
     `extras` are what has to be installed, where a package may be missing.
     """
-    _prepare_output()
-    with contextlib.suppress(ValueError):  # not the main thread
-        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _fit_standard_streams()
     try:
-        code = command()
+        with _signals_unwind():
+            code = command()
         # What print() still holds meets a full disk or a closed pipe here, not at Python's exit.
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        print(f"{name}: stopped", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        note(f"{name}: stopped")
+        return 128 + (interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT)
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
         _abandon_output()
         return OK
     except mistakes as error:
         _trace()
-        print(f"{name}: {error}", file=sys.stderr)
+        note(f"{name}: {error}")
         return THEIRS
     except OSError as error:
         _trace()
-        where = f": {error.filename}" if error.filename else ""
-        print(f"{name}: {error.strerror or error}{where}", file=sys.stderr)
-        if error.errno == errno.ENOSPC:
-            _abandon_output()
+        # Of two names, the second is the one that was to be written.
+        file = error.filename2 or error.filename
+        note(f"{name}: {error.strerror or error}{f': {file}' if file else ''}")
+        _abandon_output()
         return OURS
     except Exception as error:
         _trace()
         if extras and isinstance(error, ModuleNotFoundError):
-            print(
+            note(
                 f"{name}: this needs {error.name}, which is not installed: "
-                f"pip install -e '.[{extras}]' in a checkout, on a workstation",
-                file=sys.stderr,
+                f"pip install -e '.[{extras}]' in a checkout, on a workstation"
             )
             return THEIRS
-        print(
-            f"{name}: internal error: {type(error).__name__}: {error} "
-            f"({DEBUG_VARIABLE}=1 shows where)",
-            file=sys.stderr,
+        what = " ".join(str(error).split())
+        note(
+            f"{name}: internal error: {type(error).__name__}: {what} "
+            f"({DEBUG_VARIABLE}=1 shows where)"
         )
         return OURS
 
 
-def _prepare_output() -> None:
-    """Standard streams that take whatever is written to them.
+def note(line: str) -> None:
+    """Say something beside the output: on standard error, where anybody listens there."""
+    if sys.stderr is not None:  # where print would take standard output
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
 
-    A closed one becomes /dev/null before a file or socket gets its number, and what its encoding
-    lacks is written as "?": a terminal of another alphabet is no reason to end.
-    """
-    while True:
-        descriptor = os.open(os.devnull, os.O_RDWR)
-        if descriptor > 2:
-            os.close(descriptor)
-            break
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+
+@contextmanager
+def writing(path: object) -> Iterator[None]:
+    """What fails to be written in here is `path`: a full disk alone does not say which."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 class UntilInterrupted(Generic[Item]):
-    """Items until they end, Ctrl-C or SIGTERM.
+    """Items until they end, or Ctrl-C, SIGTERM or SIGHUP.
 
-    Waiting for an item ends at once, work on one is finished first.
+    Waiting for an item ends at once, work on one is finished first; a second signal interrupts the
+    work as well. Generators are closed on the way out.
 
-    `with UntilInterrupted(source) as items: for item in items: ...`; a second Ctrl-C interrupts
-    the work as well.
+    `with UntilInterrupted(source) as items: for item in items: ...`
     """
 
     def __init__(self, items: Iterable[Item]) -> None:
         self.interrupted = False
         self._items = iter(items)
         self._waiting = False
-        self._before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> UntilInterrupted[Item]:
-        # What was started in the background ignores Ctrl-C, and goes on doing so.
-        for number, before in self._before.items():
-            if callable(before):
+        for number in (signal.SIGINT, *_ENDS):
+            before = signal.getsignal(number)
+            # What was started in the background, or by nohup, ignores it, and goes on doing so.
+            if before not in (signal.SIG_IGN, None):
+                self._before[number] = before
                 signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
         try:
-            # A generator gives back its device or file now, not when somebody collects it.
+            # Gives back a device or file now, not when somebody collects it.
             if isinstance(self._items, Generator):
                 self._items.close()
         finally:
             for number, before in self._before.items():
-                if callable(before):
-                    signal.signal(number, before)
+                signal.signal(number, before)
 
     def __iter__(self) -> Iterator[Item]:
         try:
@@ -167,16 +163,81 @@ class UntilInterrupted(Generic[Item]):
         except KeyboardInterrupt:
             return
 
-    def _receive(self, *_: object) -> None:
+    def _receive(self, number: int, _: object) -> None:
         now = self._waiting or self.interrupted
         self.interrupted = True
         if now:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt if number == signal.SIGINT else _Ended(number)
+
+
+class _Ended(KeyboardInterrupt):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise, as Ctrl-C does: a terminal gets its cursor back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def end(number: int, _: object) -> None:
+        if os.getpid() == owner:
+            raise _Ended(number)
+        # A process forked from this one has nothing to give back.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    ours = [number for number in _ENDS if signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _fit_standard_streams() -> None:
+    """Make standard output and error take whatever is printed, and keep their numbers theirs.
+
+    Where one of them is closed, the next file that is opened would get its number. What a terminal
+    of another encoding cannot show becomes something it can.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.set_inheritable(descriptor, True)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # as long as the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in _FAIL:
+        sys.stdout.reconfigure(errors=_SHOWABLE)
+
+
+def _showable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    piece = error.object[error.start : error.end].translate(_LOOKALIKES)
+    return "".join(c if c.isascii() else "?" for c in piece), error.end
+
+
+_FAIL = ("strict", "surrogateescape")
+_SHOWABLE = "edge-emotion-showable"
+codecs.register_error(_SHOWABLE, _showable)
 
 
 def _abandon_output() -> None:
-    """Drop what standard output still holds: Python would fail on it once more at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Drop what standard output holds, if it cannot be written: Python would fail at exit again."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _trace() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from typing import Protocol
 
 from edge_runtime.errors import EdgeError
@@ -27,11 +28,14 @@ class Sink(Protocol):
 def open_sink(name: str) -> Sink:
     """The sink of that name; "auto" is pretty on a terminal where rich is installed, else jsonl.
 
-    Raises EdgeError for an unknown name, MissingPackageError for a missing package.
+    Raises EdgeError for an unknown name or a closed standard output, MissingPackageError for a
+    missing package.
     """
+    if sys.__stdout__ is None:
+        raise EdgeError(
+            "standard output is closed, and events go there: name a file (> FILE) or a pipe"
+        )
     if name == AUTO:
-        import sys
-
         seen = sys.stdout.isatty() and importlib.util.find_spec("rich") is not None
         name = "pretty" if seen else "jsonl"
     if name == "pretty":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import io
+import json
 import sys
 from typing import TextIO
 
@@ -15,7 +17,8 @@ class JsonLinesSink:
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stdout
         if isinstance(self._out, io.TextIOWrapper):
-            self._out.reconfigure(encoding="utf-8")  # JSON is, whatever the terminal speaks
+            # Whatever the locale, what comes out is JSON and says the same.
+            self._out.reconfigure(errors=_ESCAPED)
 
     def write(self, event: Event) -> None:
         """Write and flush one line."""
@@ -24,3 +27,14 @@ class JsonLinesSink:
 
     def close(self) -> None:
         """Nothing is held back."""
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    r"""Characters that the encoding lacks, as JSON writes them (\u00e9): all are within strings."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+_ESCAPED = "edge-emotion-json"
+codecs.register_error(_ESCAPED, _escaped)

@@ -41,7 +41,10 @@ def message(kind: bytes, payload: bytes = b"") -> bytes:
 
 def main(name: str, keywords: str = "") -> int:
     """Serve until the other side closes its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the other side's business
+    # A terminal and a service manager send these to all processes; the other side finishes what it
+    # has heard, and ends this one by closing its pipe.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):
         os.nice(_NICENESS)
     incoming, out = sys.stdin.buffer, _private_output()

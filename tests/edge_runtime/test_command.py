@@ -338,6 +338,106 @@ def test_ctrl_c_in_the_middle_of_the_work_leaves_no_half_done_utterance(
     assert kinds.count("source") == kinds.count("health") < 20
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_service_that_is_stopped_closes_the_utterance(
+    start: Start, sentence: Int16, number: signal.Signals
+) -> None:
+    process = start("run", "--stdin", "--text", "keywords", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    process.stdin.write(sentence[: 3 * SAMPLE_RATE].tobytes())
+    process.stdin.flush()
+    before = read_until(process, b'"final": false')
+    # As service managers do it: to all processes of the service.
+    for child in children(process.pid):
+        os.kill(child, number)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert err == b""
+    assert process.returncode == 0
+    found = events((before + out).decode())
+    (final,) = finals((before + out).decode())
+    assert final["end"] <= 3.0
+    assert found[-1]["type"] == "health"
+    assert found[-1]["text_source"] == "keywords"
+
+
+def children(pid: int) -> list[int]:
+    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def read_terminal(primary: int, word: bytes, seconds: float = 60) -> bytes:
+    """What a terminal shows, up to `word`; up to the end where that comes before."""
+    shown, deadline = b"", time.monotonic() + seconds
+    while word not in shown and select.select([primary], [], [], deadline - time.monotonic())[0]:
+        try:
+            data = os.read(primary, 65536)
+        except OSError:  # nobody writes to it any more
+            break
+        shown += data
+    return shown
+
+
+HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_terminal_gets_its_cursor_back(
+    command: list[str], environment: dict[str, str], scene_path: Path, number: signal.Signals
+) -> None:
+    primary, secondary = os.openpty()
+    process = subprocess.Popen(
+        [*command, "run", "--realtime", str(scene_path)],
+        stdout=secondary,
+        stderr=secondary,
+        env={**environment, "TERM": "xterm"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    os.close(secondary)
+    shown = read_terminal(primary, b"listening")
+    process.send_signal(number)
+    shown += read_terminal(primary, b"nothing ends it but the end")
+    assert process.wait(60) == 0
+    os.close(primary)
+    assert shown.count(HIDE) >= 1
+    assert shown.rfind(SHOW) > shown.rfind(HIDE)
+
+
+def test_ctrl_c_ends_all_of_the_demo(command: list[str], environment: dict[str, str]) -> None:
+    primary, secondary = os.openpty()
+    process = subprocess.Popen(
+        [*command, "demo"],
+        stdout=secondary,
+        stderr=secondary,
+        env={**environment, "TERM": "xterm"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    os.close(secondary)
+    shown = read_terminal(primary, b"listening")
+    process.send_signal(signal.SIGINT)
+    shown += read_terminal(primary, b"nothing ends it but the end")
+    assert process.wait(60) == 0
+    os.close(primary)
+    assert b"real-time factor" in shown  # of what was heard
+    assert b"once more" not in shown
+    assert b"latency on this device" not in shown
+    assert shown.rfind(SHOW) > shown.rfind(HIDE)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_is_interrupted_elsewhere_says_so_in_one_line(
+    start: Start, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    pipe = tmp_path / "manifest.json"
+    os.mkfifo(pipe)  # a bundle that takes for ever to load
+    process = start("doctor", "--bundle", tmp_path)
+    writer = os.open(pipe, os.O_WRONLY)  # returns when it is being read
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    os.close(writer)
+    assert err == b"edge-emotion: stopped\n"
+    assert process.returncode == code
+
+
 def test_real_time_is_the_speed_of_speech(edge_emotion: Command, tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, np.zeros(2 * SAMPLE_RATE, np.int16), SAMPLE_RATE)
@@ -384,6 +484,86 @@ def test_a_full_disk_is_one_line_and_exit_code_1(
         )
     assert done.returncode == 1
     assert done.stderr == "edge-emotion: No space left on device\n"
+
+
+# Terminals and streams that are not as usual
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_of_another_encoding_shows_what_it_can(
+    command: list[str], environment: dict[str, str], wav: Path, tmp_path: Path, encoding: str
+) -> None:
+    named = wav.rename(tmp_path / "Grüße ☺.wav")
+    words = tmp_path / "words.jsonl"
+    words.write_text(json.dumps({"text": "naïve ☺", "start": 1.5, "end": 2.0, "final": True}))
+    run = [*command, "run", "--text", f"jsonl:{words}", str(named)]
+    spoken = {**environment, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([*run, "--out", "pretty"], capture_output=True, env=spoken, timeout=60)
+    assert done.stderr == b""
+    assert done.returncode == 0
+    shown = done.stdout.decode(encoding)
+    assert " % #" in shown  # the bar of the confidence
+    assert ("Grüße ?.wav" if encoding == "latin-1" else "Gr??e ?.wav") in shown
+
+    done = subprocess.run([*run, "--out", "jsonl"], capture_output=True, env=spoken, timeout=60)
+    assert done.returncode == 0
+    assert events(done.stdout.decode(encoding))[0]["name"] == str(named)
+    assert finals(done.stdout.decode(encoding))[0]["text"] == "naïve ☺"
+
+
+@pytest.mark.parametrize("columns", ["1", "0", "20"])
+def test_a_terminal_of_one_column_is_no_fault(
+    command: list[str], environment: dict[str, str], scene_path: Path, columns: str
+) -> None:
+    done = subprocess.run(
+        [*command, "run", "--out", "pretty", str(scene_path)],
+        capture_output=True,
+        text=True,
+        env={**environment, "COLUMNS": columns},
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "real-time factor" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("out", ["auto", "pretty", "jsonl"])
+def test_a_closed_standard_output_is_one_line(
+    command: list[str], environment: dict[str, str], wav: Path, out: str
+) -> None:
+    done = closing(1, [*command, "run", "--out", out, str(wav)], environment)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("edge-emotion: standard output is closed")
+
+
+def test_other_commands_need_no_standard_output(
+    command: list[str], environment: dict[str, str]
+) -> None:
+    done = closing(1, [*command, "doctor"], environment)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_nothing_but_events_goes_to_standard_output_where_standard_error_is_closed(
+    command: list[str], environment: dict[str, str], wav: Path, tmp_path: Path
+) -> None:
+    done = closing(2, [*command, "run", str(tmp_path / "none.wav"), str(wav)], environment)
+    assert done.returncode == 2
+    assert len(finals(done.stdout)) == 1
+
+
+def closing(
+    descriptor: int, command: list[str], environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` with one of its standard streams closed."""
+    return subprocess.run(
+        ["sh", "-c", f'exec {descriptor}>&-; exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+    )
 
 
 # The other commands
