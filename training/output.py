@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edge_runtime.console import writing
+
 
 @contextmanager
 def at_once(path: Path, folder: bool = False) -> Iterator[Path]:
@@ -30,8 +32,8 @@ def at_once(path: Path, folder: bool = False) -> Iterator[Path]:
     if target.exists() and target.is_dir() != folder:
         number = errno.ENOTDIR if folder else errno.EISDIR
         raise OSError(number, os.strerror(number), str(path))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(target) as work:
+    # A full disk names what was to be, not the file beside it.
+    with writing(path), _made(target.parent), _beside(target) as work:
         new = work / target.name
         if folder:
             new.mkdir()
@@ -51,8 +53,7 @@ def into_at_once(folder: Path, last: str) -> Iterator[Path]:
     `last` is the name of the file that says that the others are there and belong together: it is
     the first to go and the last to come. `folder` is made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _beside(folder / last) as new:
+    with writing(folder), _made(folder), _beside(folder / last) as new:
         yield new
         (folder / last).unlink(missing_ok=True)
         for file in sorted(new.iterdir(), key=lambda file: file.name == last):
@@ -71,6 +72,12 @@ def _swap(new: Path, target: Path, old: Path) -> None:
         if not target.exists():
             old.rename(target)
         raise
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    yield
 
 
 @contextmanager
