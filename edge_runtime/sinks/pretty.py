@@ -59,7 +59,7 @@ class PrettySink:
         if isinstance(event, SourceEvent):
             self._begin(None)
             self._labels.clear()
-            self._live.console.print(Text(f"\n{event.name}", style="bold"))
+            self._live.console.print(Text(f"\n{event.name}", style="bold"), soft_wrap=True)
         elif isinstance(event, SpeechStartEvent):
             self._begin(event.t)
         elif isinstance(event, HealthEvent):
