@@ -51,6 +51,10 @@ class Run:
     vocabulary: list[str] = field(default_factory=list)
     """The words of a model that reads, in the order of its embedding table."""
 
+    def start(self) -> dict[str, torch.Tensor]:
+        """Weights for float training to start from: float ones, or else what became of them."""
+        return self.float_weights or self.weights
+
     def model(self, phase: Phase = Phase.INT8) -> MscnnSpu:
         """The model with its weights, in evaluation mode.
 

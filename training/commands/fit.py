@@ -63,12 +63,14 @@ class FitRecipe(Settings):
     )
     audio_run: Path | None = setting(
         None,
-        "Audio + text: start from the audio encoder of this run, and keep it.",
+        "Start from this run: audio + text keeps its audio encoder as it is; a variant that is the "
+        "run's own is trained further as a whole.",
         metavar="RUN",
     )
     text_run: Path | None = setting(
         None,
-        "Audio + text: start from the text encoder of this run, and keep it.",
+        "Start from this run: audio + text keeps its text encoder as it is; a variant that is the "
+        "run's own is trained further as a whole.",
         metavar="RUN",
     )
     schedule: FitSettings = field(default_factory=FitSettings)
@@ -150,12 +152,7 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
         run.training["distillation"] = taught
     if known:
         run.training["speaker_embedding"] = known.source
-    if branches:
-        run.training["branches"] = {
-            name: branch.training.get("settings", {})
-            for name, branch in (("audio", branches.audio), ("text", branches.text))
-            if branch
-        }
+    _name_origins(run.training, data)
     if borrowed:
         run.calibration = _calibration_of(borrowed)
         run.metrics = borrowed["metrics"]
@@ -312,6 +309,24 @@ def _training_record(
         "settings": asdict(settings),
         "versions": {t: importlib.metadata.version(t) for t in ("torch", "lightning", "numpy")},
     }
+
+
+def _name_origins(record: dict[str, Any], data: Any) -> None:
+    """Add to a training record the runs that the model came from: its data is theirs as well."""
+    named = {"audio": data.branches.audio, "text": data.branches.text}
+    runs = {name: run for name, run in named.items() if run}
+    if runs:
+        record["branches"] = {name: r.training.get("settings", {}) for name, r in runs.items()}
+    if data.start:
+        record["start"] = data.start.training.get("settings", {})
+        runs["start"] = data.start
+    for run in runs.values():
+        record["corpora"] = run.training.get("corpora", {}) | record["corpora"]
+        licence = run.training.get("licence", "")
+        if licence and licence not in record["licence"]:
+            record["licence"] = ", ".join(
+                dict.fromkeys([*record["licence"].split(", "), *licence.split(", ")])
+            )
 
 
 def _report_skipped(skipped: Iterable[tuple[Any, str]]) -> None:

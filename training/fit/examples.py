@@ -28,6 +28,7 @@ from training.data.tokens import (
 )
 from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches
+from training.run import Run
 from training.words.asrnoise import AsrNoise
 from training.words.embeddings import Vocabulary
 
@@ -46,6 +47,8 @@ class FitData:
     """What the tokens mean, for a model that reads."""
     branches: Branches = field(default_factory=Branches)
     """Runs whose encoders a bimodal model starts from, and keeps."""
+    start: Run | None = None
+    """A run of the same shape that training goes on from."""
     speakers: SpeakerVectors | None = None
     """Speaker embeddings, for a model that takes them."""
     noise: AsrNoise | None = None

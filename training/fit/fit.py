@@ -26,6 +26,7 @@ from training.data.tokens import (
 from training.errors import TrainingError
 from training.fit.examples import FitData, _dataset, _labelled, _text_collate, class_weights
 from training.fit.module import EmotionModule
+from training.fit.schedule import BATCH, EvenBatches, Steps
 from training.fit.settings import FitSettings
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase
@@ -66,17 +67,15 @@ def fit(
         model,
         settings,
         class_weights(_labelled(data.train), data.labels),
-        DataLoader(clean, 64, shuffle=True, collate_fn=clean_collate, drop_last=examples > 64),
+        DataLoader(clean, batch_sampler=EvenBatches(examples, BATCH), collate_fn=clean_collate),
         data.branches,
         _probe(data, config) if settings.teacher else None,
     )
     dataset, training_collate = _dataset(data, data.train, settings)
     loader = DataLoader(
         dataset,
-        settings.batch,
-        shuffle=True,
+        batch_sampler=steps_of(data, settings).batches(examples),
         collate_fn=training_collate,
-        drop_last=examples > settings.batch,
     )
     watch = None
     if data.watch and data.watch.utterances:
@@ -132,6 +131,11 @@ def run_of(module: EmotionModule, features: FeatureSettings) -> Run:
     )
 
 
+def steps_of(data: FitData, settings: FitSettings) -> Steps:
+    """The steps of an epoch of `fit`."""
+    return Steps.of(len(data.train.utterances), settings.batch, settings.epoch_steps)
+
+
 def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
     """The variants of a training clip, the clean one first."""
     return TRAINING if settings.augment else (CLEAN,)
@@ -140,7 +144,7 @@ def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
 def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
     """Give a fresh model what the data says before training: feature statistics, word vectors."""
     parts = model.config.parts
-    if parts.audio:
+    if parts.audio and data.start is None:  # whose weights expect features by its own statistics
         clips = data.train.clips if isinstance(data.train, PairSet) else data.train
         if not isinstance(clips, FeatureSet):
             raise TrainingError(f"variant {model.config.variant} needs audio")
@@ -150,11 +154,15 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
     if parts.speaker and data.speakers is None:
         raise TrainingError(f"variant {model.config.variant} needs speaker embeddings")
     if parts.text:
-        if isinstance(data.train, FeatureSet) or not (data.vocabulary or data.branches.text):
+        if isinstance(data.train, FeatureSet) or not (
+            data.vocabulary or data.branches.text or data.start
+        ):
             raise TrainingError(f"variant {model.config.variant} needs words")
         if data.vocabulary:
             model.embedding.weight.data.copy_(torch.from_numpy(data.vocabulary.table))
         model.embedding.weight.requires_grad_(settings.embedding_lr > 0)
+    if data.start:
+        model.load_state_dict(data.start.start())
     if data.branches:
         data.branches.restore(model, Phase.FLOAT)
         data.branches.silence_rest(model)

@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from edge_runtime.tokenizer import UNKNOWN
 from training.data.batch import Batch
 from training.data.teacher import StateProbe
+from training.fit.schedule import lr_factor
 from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches, phase_of_rest
 from training.network.config import MODALITIES
@@ -161,11 +162,11 @@ class EmotionModule(lightning.LightningModule):
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         taught_steps = steps * settings.taught_epochs / settings.all_epochs
         schedule = partial(
-            _lr_factor,
-            settings=settings,
-            taught_steps=taught_steps,
-            float_steps=steps * settings.float_epochs / settings.all_epochs,
+            lr_factor,
+            taught=taught_steps,
+            floats=steps * settings.float_epochs / settings.all_epochs,
             steps=steps,
+            levels=(settings.teacher_lr / settings.lr, settings.qat_lr / settings.lr),
         )
         return {
             "optimizer": optimizer,
@@ -286,22 +287,3 @@ def _averaged(model: MscnnSpu, decay: float) -> AveragedModel:
         return warm * average + (1.0 - warm) * current
 
     return AveragedModel(model, avg_fn=average_of, use_buffers=True).requires_grad_(False)
-
-
-def _lr_factor(
-    step: int, settings: FitSettings, taught_steps: float, float_steps: float, steps: int
-) -> float:
-    """Learning rate at `step`, relative to the peak."""
-    if step < taught_steps:
-        return settings.teacher_lr / settings.lr * _cycle(step / taught_steps)
-    if step < float_steps:
-        return _cycle((step - taught_steps) / (float_steps - taught_steps))
-    done = (step - float_steps) / max(1.0, steps - float_steps)
-    return settings.qat_lr / settings.lr * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def _cycle(progress: float) -> float:
-    """A rise over the first fifth, then a cosine to zero; `progress` is in [0, 1]."""
-    if progress < 0.2:
-        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * progress / 0.2))
-    return 0.5 * (1 + math.cos(math.pi * (progress - 0.2) / 0.8))

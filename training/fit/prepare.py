@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge_runtime.tokenizer import Tokenizer
 from training.corpora import Utterance
@@ -18,6 +18,7 @@ from training.fit.fit import augmentations
 from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches
 from training.network.config import ModelConfig
+from training.run import Run
 from training.words.asrnoise import open_noise
 from training.words.embeddings import config_with, quantize_table, table_error, vocabulary_of
 from training.words.settings import WordSettings
@@ -110,7 +111,11 @@ def prepare(
     notes: list[str] = []
     vocabulary, known = None, []
     texts = list(words.train) or train
-    if branches.text:
+    start = branches.whole(config)
+    if start:
+        config, known = _shape_of(start, config), start.vocabulary
+        branches = Branches()
+    elif branches.text:
         known = branches.text.vocabulary
     elif config.parts.text:
         vocabulary = vocabulary_of(texts, words.settings)
@@ -153,8 +158,18 @@ def prepare(
             _count(name, part, tokenizer)
             for name, part in (("training", texts), ("watched", watched))
         ]
-    data = FitData(examples, watch, labels, vocabulary, branches, noise=noise)
+    data = FitData(examples, watch, labels, vocabulary, branches, start=start, noise=noise)
     return Prepared(data, config, known, notes)
+
+
+def _shape_of(start: Run, config: ModelConfig) -> ModelConfig:
+    """The shape of the run that training goes on from, with the dropout of `config`."""
+    if config.parts.speaker and config.speaker != start.config.speaker:
+        raise TrainingError(
+            f"the run takes speaker embeddings {start.config.speaker} wide, these are "
+            f"{config.speaker} wide"
+        )
+    return replace(start.config, dropout=config.dropout)
 
 
 def _count(name: str, texts: Sequence[Utterance], tokenizer: Tokenizer) -> str:

@@ -21,8 +21,10 @@ class FitSettings:
     """Float epochs."""
     qat_epochs: int = 8
     """Quantization-aware epochs after them."""
-    batch: int = 64
-    """Clips per step."""
+    batch: int | None = None
+    """Clips per step; by default 64, or fewer of little data."""
+    epoch_steps: int = 8
+    """Fewest steps of an epoch, which goes over little data more than once."""
     lr: float = 2e-3
     """Peak learning rate of the one-cycle schedule."""
     qat_lr: float = 2e-4

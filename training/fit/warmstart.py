@@ -1,4 +1,7 @@
-"""A bimodal model that begins with encoders trained alone, and keeps them as they are.
+"""Models that begin with what another run learned.
+
+A run of the very variant that is trained is where training goes on from: all of it may change.
+Else its encoder becomes a branch of a bimodal model, which keeps it as it is.
 
 Texts and clips differ in number by two orders of magnitude, so each branch is trained on all of
 its own data first. The joint head holds the two heads that came with them, side by side, and adds
@@ -27,6 +30,7 @@ from training.run import Run
 # What a branch consists of, as names begin in the model's state.
 _AUDIO = ("feature_mean", "feature_std", "audio.", "audio_input.")
 _TEXT = ("embedding.", "text.", "text_input.")
+_AUDIO_SHAPE = ("features", "audio_kernels", "audio_stride", "audio_dilations")
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,18 @@ class Branches:
         """
         shapes: dict[str, Any] = {}
         for run, name, fields in (
-            (self.audio, "audio", ("features", "audio_kernels")),
+            (self.audio, "audio", _AUDIO_SHAPE),
             (self.text, "text", ("text_kernels", "vocabulary", "embedding", "tokens")),
         ):
             if run is None:
                 continue
-            if not getattr(run.config.parts, name) or not getattr(config.parts, name):
+            # Its head reads all that it takes: the new one must have that as well, and more.
+            here = getattr(run.config.parts, name) and getattr(config.parts, name)
+            if not here or not run.config.branches.keys() < config.branches.keys():
                 raise TrainingError(
-                    f"a {run.config.variant} run cannot be the {name} branch of {config.variant}"
+                    f"a run of {run.config.variant} cannot be the {name} branch of {config.variant}"
                 )
-            if run.config.labels != config.labels:
-                raise TrainingError(
-                    f"the {name} run has classes {', '.join(run.config.labels)}, "
-                    f"this data {', '.join(config.labels)}"
-                )
+            _check_classes(run, name, config)
             shapes |= {field: getattr(run.config, field) for field in fields}
         runs = self.runs()
         filters = {run.config.filters for run in runs}
@@ -69,6 +71,22 @@ class Branches:
             shapes["punctuation"] = self.text.config.punctuation
         shapes |= {"filters": filters.pop(), "hidden": (self._rows() + config.hidden[0],)}
         return replace(config, **shapes)
+
+    def whole(self, config: ModelConfig) -> Run | None:
+        """The run that has all of a model of `config`: training goes on from it, nothing is kept.
+
+        None where there is no such run. Raises TrainingError where another run stands beside it,
+        or it has other classes.
+        """
+        for name, run in (("audio", self.audio), ("text", self.text)):
+            if run and run.config.variant == config.variant:
+                if len(self.runs()) > 1:
+                    raise TrainingError(
+                        f"the {name} run is a whole {config.variant} model: name no other run"
+                    )
+                _check_classes(run, name, config)
+                return run
+        return None
 
     def runs(self) -> list[Run]:
         """Those that are given."""
@@ -112,7 +130,7 @@ class Branches:
         state = model.state_dict()
         for run, names in ((self.audio, _AUDIO), (self.text, _TEXT)):
             if run:
-                source = run.float_weights if phase is Phase.FLOAT else run.weights
+                source = run.start() if phase is Phase.FLOAT else run.weights
                 state |= {k: v for k, v in source.items() if k.startswith(names)}
         model.load_state_dict(state)
         for module in self.modules(model):
@@ -126,7 +144,7 @@ class Branches:
         last.bias.zero_()
         row = 0
         for run in self.runs():
-            weights = run.float_weights if phase is Phase.FLOAT else run.weights
+            weights = run.start() if phase is Phase.FLOAT else run.weights
             rows = slice(row, row + run.config.hidden[0])
             first.weight[rows] = 0
             first.bias[rows] = weights["head.layers.0.bias"]
@@ -149,8 +167,8 @@ class Branches:
         mean, variance = model.standardize.running()
         for run in self.runs():
             for name, place in _places(run.config).items():
-                mean[places[name]] = run.float_weights["standardize.running_mean"][place]
-                variance[places[name]] = run.float_weights["standardize.running_var"][place]
+                mean[places[name]] = run.start()["standardize.running_mean"][place]
+                variance[places[name]] = run.start()["standardize.running_var"][place]
 
 
 def phase_of_rest(model: MscnnSpu, branches: Branches, phase: Phase) -> None:
@@ -159,6 +177,15 @@ def phase_of_rest(model: MscnnSpu, branches: Branches, phase: Phase) -> None:
     for module in model.modules():
         if id(module) not in kept and not list(module.children()):
             set_phase(module, phase)
+
+
+def _check_classes(run: Run, name: str, config: ModelConfig) -> None:
+    """TrainingError where the run has other classes than `config`."""
+    if run.config.labels != config.labels:
+        raise TrainingError(
+            f"the {name} run has classes {', '.join(run.config.labels)}, "
+            f"this data {', '.join(config.labels)}"
+        )
 
 
 def _dense(model: MscnnSpu) -> tuple[nn.Linear, nn.Linear]:

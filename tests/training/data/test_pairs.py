@@ -218,7 +218,7 @@ def test_words_from_elsewhere_must_be_asked_for() -> None:
 
 
 def test_branches_that_do_not_fit_are_refused(branches: Branches) -> None:
-    both = ModelConfig(labels=tuple(LABELS), variant="audio+text")
+    both = ModelConfig(labels=tuple(LABELS), variant="audio+text+swem")
     with pytest.raises(TrainingError, match="cannot be the audio branch"):
         Branches(branches.text, None).fit_to(both)
     with pytest.raises(TrainingError, match="has classes angry, sad"):
@@ -226,3 +226,40 @@ def test_branches_that_do_not_fit_are_refused(branches: Branches) -> None:
     other = replace(branches.text, config=replace(branches.text.config, filters=9))  # type: ignore
     with pytest.raises(TrainingError, match="differ in filters"):
         Branches(branches.audio, other).fit_to(both)
+
+
+def test_a_run_without_its_float_weights_is_a_branch_by_its_others(
+    branches: Branches, tmp_path: Path
+) -> None:
+    """The run in the box has none."""
+    assert branches.audio is not None
+    shipped = Branches(replace(branches.audio, float_weights={}), branches.text)
+    config = ModelConfig(labels=tuple(LABELS), variant="audio+text+att+swem", hidden=(7,))
+    own = clips(8, 0)
+    pairs = with_own_words(own, encode(texts(8, 2), Tokenizer(WORDS)))
+    short = replace(QUICK, epochs=1)
+    data = FitData(pairs, None, LABELS, branches=shipped)
+    module = fit(data, shipped.fit_to(config), short, tmp_path, progress=_silent)
+    for name in ("audio.convs.0.weight", "feature_mean"):
+        expected = branches.audio.weights[name]
+        assert torch.equal(module.final(Phase.FLOAT).state_dict()[name], expected)
+
+
+def test_a_branch_brings_all_that_shapes_its_encoder() -> None:
+    shape = ModelConfig(
+        labels=tuple(LABELS), audio_kernels=(3, 5), audio_stride=3, audio_dilations=(1, 2)
+    )
+    run = Run(shape, FeatureSettings(), {}, {})
+    found = Branches(audio=run).fit_to(ModelConfig(labels=tuple(LABELS), variant="audio+text"))
+    for name in ("audio_kernels", "audio_stride", "audio_dilations"):
+        assert getattr(found, name) == getattr(shape, name)
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [("audio+speaker", "audio+text"), ("audio+text+att", "audio+text"), ("audio+text", "audio")],
+)
+def test_a_branch_whose_head_reads_what_the_model_lacks_is_refused(own: str, wanted: str) -> None:
+    run = Run(ModelConfig(labels=tuple(LABELS), variant=own), FeatureSettings(), {}, {})
+    with pytest.raises(TrainingError, match=rf"a run of {own.replace('+', '.')} cannot be"):
+        Branches(audio=run).fit_to(ModelConfig(labels=tuple(LABELS), variant=wanted))

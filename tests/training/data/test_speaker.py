@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import queue
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -390,21 +391,6 @@ def test_crossval_and_fit_take_vectors_by_their_options(
     assert not torch.isnan(saved.weights["head.layers.0.weight"]).any()
 
 
-def spoken_corpus(folder: Path) -> list[Utterance]:
-    """Two clips of each of two classes by each of two speakers: tones, with their words."""
-    time = np.arange(12_800) / 16_000
-    found = []
-    for speaker in ("one", "two"):
-        for index in range(4):
-            label = ("angry", "sad")[index % 2]
-            path = folder / f"{speaker}{index}.wav"
-            pitch = {"angry": 300, "sad": 120}[label] + 7 * index
-            soundfile.write(path, 0.2 * np.sin(2 * np.pi * pitch * time), 16_000)
-            words = {"angry": "get out", "sad": "i cry"}[label]
-            found.append(Utterance(path, label, speaker, "toy", text=words))
-    return found
-
-
 def heard_by_an_engine(spoken: list[Utterance], folder: Path) -> list[Utterance]:
     """`spoken` with the words of a file that `training transcribe` could have written."""
     path = folder / "transcripts.csv"
@@ -418,10 +404,9 @@ def heard_by_an_engine(spoken: list[Utterance], folder: Path) -> list[Utterance]
 
 @pytest.mark.parametrize("words", ["drawn", "heard"])
 def test_the_words_put_to_a_clip_leave_it_its_speaker(
-    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: str, tmp_path: Path, tones: Callable[..., list[Utterance]]
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    spoken = spoken_corpus(tmp_path)
+    spoken = tones()
     names = ("get", "out", "i", "cry", "see")
     glove = tmp_path / "glove.txt"
     glove.write_text("".join(f"{n} {k} 1 {k % 2} 0.5\n" for k, n in enumerate(names)))

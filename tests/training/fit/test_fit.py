@@ -72,6 +72,15 @@ def test_the_same_seed_gives_the_same_model(tmp_path: Path) -> None:
         torch.testing.assert_close(value, weights[1][key], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("count", [9, 40, 108])
+def test_little_data_makes_as_many_steps_as_it_takes_to_learn(tmp_path: Path, count: int) -> None:
+    """108 clips made one step an epoch: the 44 that did not fill a second batch were left out."""
+    settings = FitSettings(epochs=2, qat_epochs=1, augment=False)
+    data = FitData(clips(count, 0), None, list(CONFIG.labels))
+    module = fit(data, CONFIG, settings, tmp_path, progress=lambda *_: None)
+    assert module.trainer.global_step >= 8 * settings.all_epochs
+
+
 @pytest.mark.parametrize("stop_after", [2, 5])
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, stop_after: int) -> None:
     """Stopped in the float phase, and in the quantization-aware one."""
@@ -108,6 +117,27 @@ def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             predict(again.model(phase), features), predict(module.final(phase), features)
         )
+
+
+SMALL = ["--epochs", "1", "--qat-epochs", "1", "--no-augment", "--watch", "0"]
+
+
+def test_training_goes_on_from_a_run_of_the_same_variant(
+    tones_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    small = ["fit", f"manifest={tones_csv}", *SMALL]
+    shape = ["--filters", "6", "--hidden", "5", "--stride", "2"]
+    assert main([*small, *shape, "--out", str(first)]) == 0, capsys.readouterr().err
+    (first / "float.pt").unlink()  # as the run in the box comes
+    slow = ["--lr", "1e-7", "--qat-lr", "1e-7", "--audio-run", str(first)]
+    assert main([*small, *slow, "--out", str(second)]) == 0, capsys.readouterr().err
+    before, after = load(first), load(second)
+    assert after.config == before.config
+    for name in ("feature_mean", "audio.convs.0.weight", "head.layers.1.weight"):
+        torch.testing.assert_close(after.weights[name], before.weights[name], atol=1e-4, rtol=0)
+    assert after.training["start"] == before.training["settings"]
+    assert "branches" not in after.training
 
 
 def test_rare_classes_weigh_more() -> None:
