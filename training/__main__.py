@@ -29,7 +29,9 @@ _EPILOG = """examples:
 
 NAME is ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions (text only),
 or manifest (a CSV: path,label,speaker,session,text,split,start,end). The layout, licence and full
-counts of each are in training/corpora/NAME.py.
+counts of each are in training/corpora/NAME.py. Two of a kind are told apart as NAME@LABEL=PATH, as
+in manifest@home=a.csv manifest@car=b.csv; without LABEL the second is NAME@2. A speaker who has the
+same name in both is the same person, and a clip that is in both counts once.
 """
 
 

@@ -117,7 +117,9 @@ PRESETS = {
 
 def add_corpora(command: argparse.ArgumentParser) -> None:
     """The positional argument of every command that reads data."""
-    command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk")
+    command.add_argument(
+        "corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk, or NAME@LABEL=PATH"
+    )
 
 
 def add_preset(command: argparse.ArgumentParser) -> None:

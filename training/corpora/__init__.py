@@ -6,15 +6,44 @@ else; which of its emotions become which class stands in `labels.toml`.
 
 from __future__ import annotations
 
+import logging
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+from training.corpora.copies import contents, files_under
+from training.corpora.tables import read_text
 from training.errors import TrainingError
 
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "SECOND_COPY",
+    "ClipName",
+    "Expected",
+    "Found",
+    "Utterance",
+    "audio_files",
+    "classes",
+    "corpus_names",
+    "differences",
+    "files_under",
+    "incomplete",
+    "label_map",
+    "load_corpora",
+    "named_clips",
+    "read_text",
+    "speakers_of",
+]
+
+log = logging.getLogger(__name__)
+
+SECOND_COPY = "second copy"
+"""Why a clip is left out whose file holds the same as another's."""
+_NAME = re.compile(r"(\w+?)(?:@([\w.-]+))?")
 AUDIO_SUFFIXES = (".wav", ".flac")
 
 
@@ -30,10 +59,10 @@ class Utterance:
     """Audio file; None where only the words are there."""
     label: str
     """Class."""
-    speaker: str
-    """Who speaks; unique across corpora."""
+    speaker: str | None
+    """Who speaks; the same name in two corpora is the same person. None: not known."""
     corpus: str
-    """Name of the corpus it comes from."""
+    """Name of the corpus it comes from, as on the command line: NAME or NAME@LABEL."""
     session: str = ""
     """Recording session, where the corpus has sessions."""
     text: str = ""
@@ -131,29 +160,133 @@ def corpus_names() -> list[str]:
 
 
 def load_corpora(arguments: Iterable[str]) -> dict[str, Found]:
-    """Corpora of `NAME=PATH` arguments, by name.
+    """Corpora of `NAME[@LABEL]=PATH` arguments, by NAME or NAME@LABEL.
 
-    Raises TrainingError for an argument of another form, an unknown name, a folder that is
-    missing, empty or not that corpus, or one of which no clip has a wanted label.
+    A second corpus of a kind that has no label is called NAME@2, a third NAME@3. Clips that hold
+    the same as an earlier one are left out, whichever corpus that is of.
+
+    Raises TrainingError for an argument of another form, an unknown name, a name given twice, a
+    folder that is missing, empty or not that corpus, or one of which no clip has a wanted label.
     """
-    result = {}
+    result: dict[str, Found] = {}
     for argument in arguments:
-        name, _, folder = argument.partition("=")
-        loaders = _loaders()
-        if name not in loaders or not folder:
-            raise TrainingError(
-                f"{argument!r}: expected NAME=PATH with NAME one of {', '.join(loaders)}"
-            )
-        path = Path(folder)
+        kind, name, path = _named(argument, result)
         if not path.exists():
             raise TrainingError(f"{name}: there is no {path}")
-        found = loaders[name](path)
+        found = _loaders()[kind](path)
         if not found.utterances:
             raise TrainingError(f"{name}: no clip under {path} has a label of labels.toml")
+        if name != kind:
+            named = [replace(utterance, corpus=name) for utterance in found.utterances]
+            found = replace(found, utterances=named)
         result[name] = found
     if not result:
         raise TrainingError("name at least one corpus, such as ravdess=DIR")
+    _check_spelling(result)
+    return _without_copies(result)
+
+
+def speakers_of(utterances: Iterable[Utterance]) -> int | None:
+    """How many speak; None where the speaker of any utterance is not known."""
+    names = {utterance.speaker for utterance in utterances}
+    return None if None in names else len(names)
+
+
+def _named(argument: str, taken: Mapping[str, Found]) -> tuple[str, str, Path]:
+    """Kind, name and path of a corpus on the command line."""
+    name, _, folder = argument.partition("=")
+    match = _NAME.fullmatch(name)
+    kinds = corpus_names()
+    if match is None or match[1] not in kinds or not folder:
+        raise TrainingError(
+            f"{argument!r}: expected NAME=PATH with NAME one of {', '.join(kinds)}, or "
+            "NAME@LABEL=PATH to tell two of a kind apart"
+        )
+    if match[2] is None:
+        number = 2
+        while name in taken:
+            name = f"{match[1]}@{number}"
+            number += 1
+    elif name in taken:
+        raise TrainingError(f"{argument!r}: {name} is named already; choose another LABEL")
+    return match[1], name, Path(folder).expanduser()
+
+
+def _check_spelling(corpora: Mapping[str, Found]) -> None:
+    """Refuse classes that differ only in case: one of them is a slip, and would be a class."""
+    known: dict[str, tuple[str, str]] = {}
+    for name, found in corpora.items():
+        for label in sorted({u.label for u in found.utterances}):
+            other, where = known.setdefault(label.casefold(), (label, name))
+            if other != label:
+                raise TrainingError(
+                    f"{name}: label {label!r} and {other!r} of {where} differ only in case; "
+                    "write them alike"
+                )
+
+
+def _without_copies(corpora: Mapping[str, Found]) -> dict[str, Found]:
+    """The corpora without the clips that hold the same as an earlier one.
+
+    Clips that sound the same under another label, speaker or words stay, and are told: which of
+    the two is right cannot be known here.
+    """
+    sounds = contents(
+        u.path for found in corpora.values() for u in found.utterances if u.path is not None
+    )
+    first: dict[Hashable, Utterance] = {}
+    at_odds: list[tuple[Utterance, Utterance]] = []
+    result = {}
+    for name, found in corpora.items():
+        kept = []
+        for utterance in found.utterances:
+            other = None
+            if utterance.path is not None:
+                key = (sounds[utterance.path], utterance.start, utterance.end)
+                other = first.setdefault(key, utterance)
+            if other is None or other is utterance or _both_official(other, utterance):
+                kept.append(utterance)
+            elif not _agree(other, utterance):
+                kept.append(utterance)
+                at_odds.append((other, utterance))
+        copies = len(found.utterances) - len(kept)
+        if copies:
+            log.warning(
+                "%s: %d of %d clips hold the same as an earlier one and are left out",
+                name,
+                copies,
+                len(found.utterances),
+            )
+        left_out = found.left_out + Counter({SECOND_COPY: copies}) if copies else found.left_out
+        result[name] = replace(found, utterances=kept, left_out=left_out)
+    if at_odds:
+        one, other = at_odds[0]
+        log.warning(
+            "%d clips hold the same sound as another of another label, speaker or text, such as %s "
+            "(%s) and %s (%s): at least one is wrong, and no figure over them is sure",
+            len(at_odds),
+            one.path,
+            _described(one),
+            other.path,
+            _described(other),
+        )
     return result
+
+
+def _both_official(one: Utterance, other: Utterance) -> bool:
+    """Whether a corpus has the clip twice under names of its own: RAVDESS, ASED."""
+    kind = one.corpus.partition("@")[0]
+    return one.corpus == other.corpus and kind != "manifest" and one.audio.stem != other.audio.stem
+
+
+def _agree(one: Utterance, other: Utterance) -> bool:
+    """Whether the same is said of both, as far as anything is."""
+    pairs = ((one.speaker, other.speaker), (one.text, other.text))
+    return one.label == other.label and all(a == b or not a or not b for a, b in pairs)
+
+
+def _described(utterance: Utterance) -> str:
+    return f"{utterance.label}, {utterance.speaker or 'speaker unknown'}"
 
 
 def differences(corpus: str, found: Found) -> list[str]:
@@ -163,7 +296,7 @@ def differences(corpus: str, found: Found) -> list[str]:
     expected = found.expected
     per_class = Counter[str]()
     unknown = set()
-    for own, label in label_map(corpus).items() if expected.labels else ():
+    for own, label in label_map(corpus.partition("@")[0]).items() if expected.labels else ():
         per_class[label] += expected.labels.get(own, 0)
         if own not in expected.labels:
             unknown.add(label)
@@ -175,7 +308,8 @@ def differences(corpus: str, found: Found) -> list[str]:
     ]
     pairs += [(f"rows of {s}", found.rows[s], count) for s, count in expected.rows.items()]
     if expected.speakers is not None:
-        pairs.append(("speakers", len({u.speaker for u in found.utterances}), expected.speakers))
+        speakers = len({u.speaker for u in found.utterances})
+        pairs.append(("speakers", speakers, expected.speakers))
     return [f"{what}: {count}, not {right}" for what, count, right in pairs if count != right]
 
 
@@ -188,38 +322,38 @@ def incomplete(corpus: str, found: Found) -> str:
 
 
 @cache
+def _label_maps() -> dict[str, dict[str, str]]:
+    with (Path(__file__).parent / "labels.toml").open("rb") as file:
+        return tomllib.load(file)
+
+
 def label_map(corpus: str) -> dict[str, str]:
     """The corpus's own labels and their classes."""
-    with (Path(__file__).parent / "labels.toml").open("rb") as file:
-        maps: dict[str, dict[str, str]] = tomllib.load(file)
-    return maps[corpus]
+    return _label_maps()[corpus]
+
+
+def classes() -> set[str]:
+    """Every class that `labels.toml` knows."""
+    return {label for labels in _label_maps().values() for label in labels.values()}
 
 
 def audio_files(folder: Path, corpus: str, expected: str) -> list[Path]:
-    """Audio files anywhere under `folder`, sorted; TrainingError where there is none."""
+    """Audio files anywhere under `folder`, sorted; TrainingError where there is none.
+
+    Links are followed, no folder is read twice, and of a clip that is there in two formats, side
+    by side, the first is taken.
+    """
     if not folder.is_dir():
         raise TrainingError(f"{corpus}: {folder} is not a folder; expected {expected}")
-    files = sorted(
-        p
-        for p in folder.rglob("*")
-        if p.suffix.lower() in AUDIO_SUFFIXES and not p.name.startswith("._")  # of macOS archives
-    )
-    if not files:
+    found: dict[Path, Path] = {}
+    for path in files_under(folder):
+        # macOS archives have a shadow of every file.
+        if path.suffix.lower() in AUDIO_SUFFIXES and not path.name.startswith("._"):
+            stem = path.with_suffix("")
+            found[stem] = min(found.get(stem, path), path)
+    if not found:
         raise TrainingError(f"{corpus}: no .wav or .flac under {folder}; expected {expected}")
-    return files
-
-
-def read_text(path: Path, *fallbacks: str) -> str:
-    """The text of a file in UTF-8 or UTF-16, else in the first of `fallbacks` that fits it."""
-    content = path.read_bytes()
-    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff") or content[1:2] == b"\0"  # with no mark
-    first = "utf-16" if wide else "utf-8-sig"
-    for encoding in (first, *fallbacks):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise TrainingError(f"{path} is no text in {', '.join((first, *fallbacks))}")
+    return sorted(found.values())
 
 
 @dataclass(frozen=True)
@@ -232,6 +366,8 @@ class ClipName:
     """The corpus's own label; one that `labels.toml` does not list is why the clip is left out."""
     text: str = ""
     """Words spoken, where known."""
+    split: str = ""
+    """Official split, where the corpus has one."""
 
 
 def named_clips(
@@ -239,21 +375,33 @@ def named_clips(
 ) -> tuple[list[Utterance], Counter[str]]:
     """Utterances of a corpus whose file names say it all, and what was left out, by emotion.
 
-    `read` gives None for a file that is none of the corpus. Raises TrainingError where every file
-    is, or there is none.
+    `read` gives None for a file that is none of the corpus. A file that holds the same as another
+    of the same name, in another folder, is left out as a second copy, whatever it expresses. Raises
+    TrainingError where every file is none of the corpus, or there is none.
     """
     labels = label_map(corpus)
+    named = [
+        (path, name)
+        for path in audio_files(folder, corpus, layout)
+        if (name := read(path)) is not None
+    ]
+    if not named:
+        raise TrainingError(f"{corpus}: {folder} holds no file of that corpus; expected {layout}")
+    sounds = contents(path for path, _ in named)
     utterances, left_out = [], Counter[str]()
-    for path in audio_files(folder, corpus, layout):
-        name = read(path)
-        if name is None:
+    seen: set[tuple[Hashable, str, ClipName]] = set()
+    for path, name in named:
+        clip = (sounds[path], path.stem, name)
+        if clip in seen:
+            left_out[SECOND_COPY] += 1
             continue
+        seen.add(clip)
         if name.emotion in labels:
             speaker = f"{corpus}-{name.speaker}"
             label = labels[name.emotion]
-            utterances.append(Utterance(path, label, speaker, corpus, text=name.text))
+            utterances.append(
+                Utterance(path, label, speaker, corpus, text=name.text, split=name.split)
+            )
         else:
             left_out[name.emotion] += 1
-    if not utterances and not left_out:
-        raise TrainingError(f"{corpus}: {folder} holds no file of that corpus; expected {layout}")
     return utterances, left_out

@@ -13,11 +13,9 @@ Zhou et al. 2021, doi 10.1109/ICASSP39728.2021.9413391; for research, on a signe
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
-from training.corpora import Expected, Found, Utterance, audio_files, label_map, read_text
-from training.errors import TrainingError
+from training.corpora import ClipName, Expected, Found, named_clips, read_text
 
 LICENCE = "ESD licence form (research only)"
 CITATION = "Zhou et al. 2021, ESD, doi 10.1109/ICASSP39728.2021.9413391"
@@ -37,34 +35,22 @@ _SPLITS = ("train", "evaluation", "test")
 
 def load(folder: Path) -> Found:
     """Utterances of the clips under `folder`; the speaker's number is in the file name."""
-    labels = label_map("esd")
-    utterances, left_out = [], Counter[str]()
     words: dict[Path, dict[str, str]] = {}
-    for path in audio_files(folder, "esd", LAYOUT):
-        match = _NAME.fullmatch(path.stem)
-        split = path.parent.name if path.parent.name in _SPLITS else ""
-        emotion_folder = path.parent.parent if split else path.parent
-        if match is None or emotion_folder.name not in EXPECTED.labels:
-            continue
-        if emotion_folder.name not in labels:
-            left_out[emotion_folder.name] += 1
-            continue
-        transcript = emotion_folder.parent / f"{match[1]}.txt"
-        if transcript not in words:
-            words[transcript] = _words(transcript)
-        utterances.append(
-            Utterance(
-                path,
-                labels[emotion_folder.name],
-                f"esd-{match[1]}",
-                "esd",
-                text=words[transcript].get(path.stem, ""),
-                split=split,
-            )
-        )
-    if not utterances and not left_out:
-        raise TrainingError(f"esd: {folder} holds no ESD file; expected {LAYOUT}")
+    utterances, left_out = named_clips(folder, "esd", LAYOUT, lambda path: _read(path, words))
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
+
+
+def _read(path: Path, words: dict[Path, dict[str, str]]) -> ClipName | None:
+    """What name and folders say of a clip; `words` keeps the transcripts that were read."""
+    match = _NAME.fullmatch(path.stem)
+    split = path.parent.name if path.parent.name in _SPLITS else ""
+    emotion = path.parent.parent if split else path.parent
+    if match is None or emotion.name not in EXPECTED.labels:
+        return None
+    transcript = emotion.parent / f"{match[1]}.txt"
+    if transcript not in words:
+        words[transcript] = _words(transcript)
+    return ClipName(match[1], emotion.name, words[transcript].get(path.stem, ""), split)
 
 
 def _words(path: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 A row is text TAB label numbers, comma-separated, TAB comment id; label numbers count the lines of
 labels.txt from 0. A comment may have several labels. It is kept where those that `labels.toml`
 knows mean one class (joy and love; anger and curiosity), and left out where they mean several (joy
-and sadness) or none. Authors are not published: each comment counts as a speaker of its own.
+and sadness) or none. Authors are not published.
 
 Demszky et al. 2020, arXiv 2005.00547; Apache-2.0. Complete: 43,410 rows to train, 5,426 to develop,
 5,427 to test.
@@ -38,14 +38,13 @@ def load(folder: Path) -> Found:
     for split in EXPECTED.rows:
         path = folder / f"{split}.tsv"
         for number, line in enumerate(_lines(path), 1):
-            text, own, comment = _fields(line, path, number, names)
+            text, own = _fields(line, path, number, names)
             rows[split] += 1
             found = {classes[name] for name in own if name in classes}
             if len(found) == 1:
                 several_labels += len(own) > 1
-                speaker = f"goemotions-{comment}"
                 utterances.append(
-                    Utterance(None, found.pop(), speaker, "goemotions", text=text, split=split)
+                    Utterance(None, found.pop(), None, "goemotions", text=text, split=split)
                 )
             elif found:
                 left_out["several classes"] += 1
@@ -67,13 +66,13 @@ def _lines(path: Path) -> list[str]:
     return [line for line in read_text(path).replace("\r\n", "\n").split("\n") if line]
 
 
-def _fields(line: str, path: Path, number: int, names: list[str]) -> tuple[str, list[str], str]:
+def _fields(line: str, path: Path, number: int, names: list[str]) -> tuple[str, list[str]]:
     try:
-        text, own, comment = line.split("\t")
+        text, own, _ = line.split("\t")
         labels = [names[int(index)] for index in own.split(",")]
     except (ValueError, IndexError):
         raise TrainingError(
             f"goemotions: {path}, line {number}: expected text, label numbers below {len(names)} "
             "and comment id, separated by tabs"
         ) from None
-    return text.strip(), labels, comment
+    return text.strip(), labels

@@ -16,12 +16,13 @@ damaged or cut at the wrong place (issues 20, 22 and 39 of declare-lab/MELD).
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections import Counter
 from pathlib import Path
 
-from training.corpora import AUDIO_SUFFIXES, Expected, Found, Utterance, label_map, read_text
+from training.corpora import AUDIO_SUFFIXES, Expected, Found, Utterance, label_map
+from training.corpora.copies import files_under
+from training.corpora.tables import parse_table, read_text
 from training.errors import TrainingError
 
 LICENCE = "GPL-3.0"
@@ -46,6 +47,7 @@ CLIP_FOLDERS = {
     "test": ("output_repeated_splits_test", "test_splits", "test"),
 }
 _COLUMNS = ("Utterance", "Speaker", "Emotion", "Dialogue_ID", "Utterance_ID")
+_CLIP = re.compile(r"dia.*_utt.*\.(?:mp4|wav|flac)", re.IGNORECASE)
 _CONTROL_CODES = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
 
 
@@ -85,28 +87,23 @@ def load(folder: Path) -> Found:
 
 def _table(folder: Path, split: str) -> Path | None:
     """The outermost table of a split: releases nest it."""
-    found = folder.rglob(f"{split}_sent_emo.csv")
+    found = (p for p in files_under(folder) if p.name == f"{split}_sent_emo.csv")
     return min(found, key=lambda p: (len(p.parts), p), default=None)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
     text = read_text(path, "cp1252").translate(_CONTROL_CODES)
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [c for c in _COLUMNS if c not in (reader.fieldnames or [])]
-    if missing:
-        raise TrainingError(f"meld: {path} has no column {' or '.join(missing)}")
+    table = parse_table(text, f"meld: {path}", _COLUMNS)
     return [
-        {column: " ".join((row[column] or "").split()) for column in _COLUMNS} for row in reader
+        {column: " ".join(row.values[column].split()) for column in _COLUMNS} for row in table.rows
     ]
 
 
 def _clips(folder: Path) -> dict[tuple[str, str], Path]:
     """Split and name to the clip, in a form that can be decoded where there is one."""
     result: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.rglob("dia*_utt*")):
+    for path in sorted(p for p in files_under(folder) if _CLIP.fullmatch(p.name)):
         suffix = path.suffix.lower()
-        if suffix not in (*AUDIO_SUFFIXES, ".mp4"):
-            continue
         folders = path.relative_to(folder).parts[:-1]
         for split, names in CLIP_FOLDERS.items():
             if set(names) & set(folders) and (suffix != ".mp4" or (split, path.stem) not in result):

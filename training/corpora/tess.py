@@ -29,20 +29,14 @@ _NAME = re.compile(r"(OAF?|YAF)_(.+)_([A-Za-z]+)")
 
 def load(folder: Path) -> Found:
     """Utterances of the clips under `folder`."""
-    seen: set[str] = set()  # the archive holds some folders twice
-    utterances, left_out = named_clips(folder, "tess", LAYOUT, lambda path: _read(path, seen))
+    utterances, left_out = named_clips(folder, "tess", LAYOUT, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
 
 
-def _read(path: Path, seen: set[str]) -> ClipName | None:
+def _read(path: Path) -> ClipName | None:
     match = _NAME.fullmatch(path.stem)
     if match is None:
         return None
     actress, word, emotion = match.groups()
-    copied = path.stem in seen
-    seen.add(path.stem)
-    return ClipName(
-        "YAF" if actress == "YAF" else "OAF",
-        "second copy" if copied else emotion.lower(),
-        f"say the word {word.lower()}",
-    )
+    speaker = "YAF" if actress == "YAF" else "OAF"
+    return ClipName(speaker, emotion.lower(), f"say the word {word.lower()}")

@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -38,10 +39,11 @@ MSP_HEADER = "FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set"
 
 
 def clips(root: Path, *names: str) -> None:
-    """0.2 s of a tone each."""
-    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(3200) / 16_000)
+    """0.2 s of a tone each, which goes by the name of the file, in whatever folder."""
     for name in names:
         path = root / name
+        pitch = 200 + zlib.crc32(path.name.encode()) % 1000
+        tone = 0.3 * np.sin(2 * np.pi * pitch * np.arange(3200) / 16_000)
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, tone, 16_000)
 
@@ -245,7 +247,7 @@ def test_a_tree_of_the_official_shape(name: str, tmp_path: Path) -> None:
     assert found.citation
     for utterance in found.utterances:
         assert utterance.corpus == name
-        assert utterance.speaker.startswith(f"{name}-")
+        assert (utterance.speaker or "").startswith("" if name == "goemotions" else f"{name}-")
         assert utterance.path is None or utterance.path.is_file()
         assert utterance.path or utterance.text
 
@@ -355,7 +357,7 @@ def test_msp_podcast_labels_in_either_form_and_spelling(tmp_path: Path) -> None:
     assert turns["MSP-PODCAST_0001_0008"].text == "so we went there"
     assert from_csv.rows == {"Train": 3, "Development": 1, "Test1": 1}
     lines(table, "FileName,Emotion", "MSP-PODCAST_0001_0008.wav,N")
-    with pytest.raises(TrainingError, match="no column 'EmoClass'"):
+    with pytest.raises(TrainingError, match="no column EmoClass"):
         load("msppodcast", tmp_path)
 
 
