@@ -12,13 +12,12 @@ grow with every release, so none is checked.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from pathlib import Path
 
-from training.corpora import Found, Utterance, label_map, read_text
+from training.corpora import Found, Utterance, label_map
+from training.corpora.tables import parse_table, read_text
 from training.errors import TrainingError
 
 LICENCE = "MSP-Podcast licence of the University of Texas at Dallas"
@@ -73,14 +72,12 @@ def _labels_file(folder: Path) -> Path:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     text = read_text(path, "cp1252")
+    if path.suffix != ".json":
+        return [row.values for row in parse_table(text, f"msppodcast: {path}", _COLUMNS).rows]
     try:
-        rows = (
-            [{"FileName": name, **values} for name, values in json.loads(text).items()]
-            if path.suffix == ".json"
-            else list(csv.DictReader(io.StringIO(text, newline="")))
-        )
+        rows = [{"FileName": name, **values} for name, values in json.loads(text).items()]
         return [{column: str(row[column]).strip() for column in _COLUMNS} for row in rows]
     except KeyError as error:
         raise TrainingError(f"msppodcast: {path} has no column {error}") from None
-    except (ValueError, AttributeError, TypeError, csv.Error) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise TrainingError(f"msppodcast: {path} cannot be read: {error}") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import io
 import logging
 import multiprocessing
 import os
@@ -31,6 +30,7 @@ from edge_runtime.text import TextSource
 from edge_runtime.text.engines import source_named
 from training.corpora import Clip, Utterance
 from training.corpora.manifest import COLUMNS as MANIFEST_COLUMNS
+from training.corpora.tables import parse_table, read_text
 from training.errors import TrainingError
 from training.output import at_once
 from training.speech.settings import TranscribeSettings
@@ -192,24 +192,31 @@ def _row(utterance: Utterance, heard: _Heard, engine: str) -> dict[str, object]:
 def _rows(path: Path, engine: str | None = None) -> dict[Clip, dict[str, str]]:
     """Rows of a transcript by their clip; a last line that was cut off is left out."""
     try:
-        content = path.read_text(encoding="utf-8")
+        # To one that is to be written, rows are added: it must be as they are.
+        content = path.read_text(encoding="utf-8") if engine else read_text(path, "cp1252")
     except (OSError, UnicodeDecodeError) as error:
         raise TrainingError(f"transcripts {path} cannot be read: {error}") from None
     whole = content[: content.rfind("\n") + 1]
-    reader = csv.DictReader(io.StringIO(whole, newline=""))
-    if content and tuple(reader.fieldnames or ()) != COLUMNS:
+    if engine and content and whole.partition("\n")[0] != ",".join(COLUMNS):
         raise TrainingError(
             f"{path} is not what python -m training transcribe writes; its header would be "
             f"{','.join(COLUMNS)}"
         )
     result = {}
-    for row in reader:
+    table = parse_table(whole, f"transcripts {path}", COLUMNS) if content else None
+    for line, row in ((row.line, row.values) for row in table.rows) if table else ():
         if engine not in (None, row["engine"]):
             raise TrainingError(
                 f"{path} holds what engine {row['engine']} heard; choose another --out"
             )
-        end = float(row["end"]) if row["end"] else None
-        result[row["path"], float(row["start"]), end] = row
+        try:
+            end = float(row["end"]) if row["end"] else None
+            result[row["path"], float(row["start"]), end] = row
+        except ValueError:
+            raise TrainingError(
+                f"transcripts {path}, line {line}: start {row['start']!r} or end {row['end']!r} is "
+                "not a time in seconds"
+            ) from None
     return result
 
 

