@@ -69,7 +69,8 @@ class AccuracyResult:
     def _measure(self, indices: Sequence[int]) -> Metrics:
         truth = np.array([self.labels.index(self.judged[i].label) for i in indices])
         predicted = np.array([self.labels.index(_best(self.verdicts[i])) for i in indices])
-        return measure(truth, predicted, self.labels)
+        speakers = [self.judged[i].speaker for i in indices]
+        return measure(truth, predicted, self.labels, speakers)
 
 
 def accuracy(

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.contest import Comparison
 from edge_runtime.bench import PERCENTILES
 from edge_runtime.manifest import Manifest
-from training.evaluate.metrics import Metrics
+from training.evaluate.metrics import INTERVAL, Metrics, ua_text
 from training.evaluate.report import plot_confusion
 from training.output import at_once
 
@@ -78,7 +78,7 @@ def _published(manifest: Manifest) -> list[str]:
             modality,
             form,
             values["n"],
-            f"{100 * values['ua']:.1f}",
+            ua_text(values),
             f"{100 * values['wa']:.1f}",
         )
         for corpus, modalities in metrics["corpora"].items()
@@ -87,8 +87,9 @@ def _published(manifest: Manifest) -> list[str]:
     ]
     return [
         "<h2>Accuracy, cross-validated when it was made</h2>",
-        _table(("corpus", "from", "form", "n", "UA %", "WA %"), rows),
+        _table(("corpus", "from", "form", "n", "UA % [95 %]", "WA %"), rows),
         _note(str(metrics["protocol"])),
+        _note(INTERVAL),
     ]
 
 
@@ -103,6 +104,7 @@ def _judged(report: Report) -> list[str]:
         f"<h2>Accuracy on {escape(report.clips)}</h2>",
         f'<img alt="confusion matrix" width=420 src="data:image/png;base64,{image}">',
         _note("Measured now, every clip streamed through the code that runs on the device."),
+        _note(f"{report.accuracy.speakers_text()}. {INTERVAL}"),
     ]
 
 

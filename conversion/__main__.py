@@ -134,12 +134,12 @@ def _parity(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as work:
         result = parity(bundle, run, utterances, Path(work))
     console = Tables()
-    table = Table("form", "UA %", "WA %", "same label as int8 %", "largest score difference")
+    table = Table("form", "UA % [95 %]", "WA %", "same label as int8 %", "largest score difference")
     for form in result.scores:
         metrics = result.metrics(form)
         table.add_row(
             form,
-            f"{100 * metrics.ua:.1f}",
+            metrics.ua_text(),
             f"{100 * metrics.wa:.1f}",
             f"{100 * result.agreement(form, INT8):.2f}",
             f"{result.difference(form, INT8):.4f}",
@@ -152,8 +152,8 @@ def _parity(arguments: argparse.Namespace) -> int:
             "that it holds"
         )
     console.print(
-        f"{len(utterances)} clips; float torch against ONNX Runtime: same label "
-        f"{100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against int8: "
+        f"{len(utterances)} clips, {metrics.speakers_text()}; float torch against ONNX Runtime: "
+        f"same label {100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against int8: "
         f"{100 * result.agreement(FAKE_QUANT, INT8):.2f} %"
     )
     return OK

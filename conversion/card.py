@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge_runtime.manifest import AUDIO, Manifest
+from training.evaluate.metrics import INTERVAL, ua_text
 
 
 def model_card(manifest: Manifest) -> str:
@@ -42,7 +43,7 @@ binds: **{licence}**. The code around them is Apache-2.0. For other terms, train
 own: `python -m training fit manifest=my.csv --out RUN`, then
 `python -m conversion build RUN --out BUNDLE`."""
 
-_CONFIDENCE = """Logits are divided by a temperature, fitted on speakers and texts that did not
+_CONFIDENCE = """Logits are divided by a temperature, fitted on clips and texts that did not
 train; the expected calibration error has 15 bins and is cross-fitted. Below the threshold the label
 is "unsure"."""
 
@@ -63,7 +64,7 @@ def _data_table(training: dict[str, Any]) -> str:
     for name, corpus in training.get("corpora", {}).items():
         hours = f"{corpus['hours']:.2f}" if corpus["hours"] else "text only"
         rows.append(
-            f"| {name} | {corpus['clips']} | {corpus['speakers']} | {hours} "
+            f"| {name} | {corpus['clips']} | {_speakers(corpus['speakers'])} | {hours} "
             f"| {corpus['licence'] or 'see its owner'} | {corpus['citation'] or '-'} |"
         )
     return "\n".join(rows)
@@ -71,11 +72,11 @@ def _data_table(training: dict[str, Any]) -> str:
 
 def _accuracy(metrics: dict[str, Any], pairing: str) -> str:
     if "corpora" not in metrics:
-        return "Not measured: this run held no speaker out."
+        return "Not measured: this run held no clip out."
     rows = [
         f"Measured on: {metrics['protocol']}",
         "",
-        "| corpus | from | form | n | UA % | mean of folds | WA % |",
+        "| corpus | from | form | n | UA % [95 %] | mean of folds | WA % |",
         "|---|---|---|---|---|---|---|",
     ]
     for corpus, modalities in metrics["corpora"].items():
@@ -86,13 +87,15 @@ def _accuracy(metrics: dict[str, Any], pairing: str) -> str:
                 mean = f"{100 * sum(folds) / len(folds):.1f}" if folds else "-"
                 rows.append(
                     f"| {corpus} | {modality}{mark} | {form} | {values['n']} "
-                    f"| {100 * values['ua']:.1f} | {mean} | {100 * values['wa']:.1f} |"
+                    f"| {ua_text(values)} | {mean} | {100 * values['wa']:.1f} |"
                 )
     rows += [
         "",
         "UA is the mean of the per-class recalls, WA the share of utterances that are right. "
         "int8 is the converted bundle, run through the device's own code. Mean of folds: of the UA "
         "of each fold by itself.",
+        "",
+        INTERVAL,
     ]
     if pairing:
         rows += ["", f"\\* rests on {pairing}."]
@@ -129,6 +132,10 @@ def _confidence(manifest: Manifest) -> str:
         for modality, chosen in manifest.calibration.items()
     ]
     return "\n".join([_CONFIDENCE, "", *rows])
+
+
+def _speakers(count: int | None) -> str:
+    return "unknown" if count is None else str(count)
 
 
 def _percent(value: float | None) -> str:

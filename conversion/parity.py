@@ -46,6 +46,8 @@ class Parity:
     no window where the bundle has none."""
     truth: npt.NDArray[np.int64]
     labels: list[str]
+    speakers: list[str | None]
+    """Who speaks in each clip, None where that is not known."""
 
     def agreement(self, one: str, other: str) -> float:
         """Share of clips on which two forms name the same class."""
@@ -61,7 +63,9 @@ class Parity:
     def metrics(self, form: str) -> Metrics:
         """Accuracy of one form on these clips."""
         here = self._both(form, form)
-        return measure(self.truth[here], self.scores[form][here].argmax(axis=1), self.labels)
+        speakers = [self.speakers[index] for index in np.flatnonzero(here)]
+        guess = self.scores[form][here].argmax(axis=1)
+        return measure(self.truth[here], guess, self.labels, speakers)
 
     def _both(self, one: str, other: str) -> npt.NDArray[np.bool_]:
         """Clips that both forms judged."""
@@ -112,6 +116,7 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
         scores={form: np.asarray(values, np.float32) for form, values in rows.items()},
         truth=np.array([labels.index(u.label) for u in utterances]),
         labels=labels,
+        speakers=[u.speaker for u in utterances],
     )
 
 

@@ -60,15 +60,14 @@ def _run(arguments: argparse.Namespace) -> int:
     console = Tables()
     console.print(table)
     console.print(
-        f"{metrics.n} utterances, UA {100 * metrics.ua:.1f} %, WA {100 * metrics.wa:.1f} %, "
-        f"{result.skipped} skipped; bundle {bundle.manifest.name}, {arguments.manifest}, "
-        f"text {result.text}"
+        f"{metrics.n} utterances, UA {metrics.ua_text()} %, WA {100 * metrics.wa:.1f} %, "
+        f"{result.skipped} skipped; {metrics.speakers_text()}; bundle {bundle.manifest.name}, "
+        f"{arguments.manifest}, text {result.text}"
     )
     groups = result.by_modality()
     for modality, part in groups.items():
         console.print(
-            f"by {modality}: {part.n} utterances, UA {100 * part.ua:.1f} %, "
-            f"WA {100 * part.wa:.1f} %"
+            f"by {modality}: {part.n} utterances, UA {part.ua_text()} %, WA {100 * part.wa:.1f} %"
         )
     if arguments.predictions:
         result.write_predictions(arguments.predictions)

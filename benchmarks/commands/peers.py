@@ -77,11 +77,13 @@ def _print_standings(
     from edge_runtime.terminal import Tables
 
     corpora = list(standings[-1].metrics)
-    columns = [c for name in corpora for c in (f"{name}\nUA / WA %", "mean of\nfolds UA", "clips")]
+    columns = [
+        c for name in corpora for c in (f"{name}\nUA [95 %] / WA %", "mean of\nfolds UA", "clips")
+    ]
     table = Table("who", *columns, "ms per\n7.5 s", "MB")
     for standing in standings:
         table.add_row(*standing.cells(corpora))
-    Tables(60 + 34 * len(corpora)).print(table)
+    Tables(60 + 48 * len(corpora)).print(table)
     protocols = {
         "peers": f"{folds} speaker-independent folds, each corpus by itself; features of whole "
         "clips, standardized; SVC of scikit-learn, its defaults, balanced classes",

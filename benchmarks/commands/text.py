@@ -57,10 +57,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from training.run import load
 
     rows = compare_texts(arguments.corpora, load(arguments.run) if arguments.run else None)
-    table = Table("corpus", "what", "texts", "UA %", "WA %", "recall %")
+    table = Table("corpus", "what", "texts", "UA % [95 %]", "WA %", "recall %")
     for corpus, what, metrics in rows:
         recalls = "  ".join(f"{k} {100 * v:.0f}" for k, v in metrics.per_class_recall.items())
-        figures = f"{100 * metrics.ua:.1f}", f"{100 * metrics.wa:.1f}"
+        figures = metrics.ua_text(), f"{100 * metrics.wa:.1f}"
         table.add_row(corpus, what, str(metrics.n), *figures, recalls)
     Tables().print(table)
     print("trained on the official training split, judged on the development split")
@@ -144,7 +144,7 @@ def _spoken(arguments: argparse.Namespace) -> int:
         table.add_row(
             {"off": "none: audio only"}.get(outcome.mode, outcome.mode),
             f"{outcome.heard} of {outcome.sentences}",
-            f"{100 * agreeing.ua:.1f} / {100 * agreeing.wa:.1f}",
+            f"{agreeing.ua_text()} / {100 * agreeing.wa:.1f}",
             f"{outcome.helped}, {outcome.harmed}",
             f"{outcome.chance:.3f}",
             *(f"{100 * outcome.share(side):.0f}" for side in ("words", "voice", "neither")),

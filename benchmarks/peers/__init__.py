@@ -65,7 +65,7 @@ class Standing:
         for corpus in corpora:
             found, folds = self.metrics.get(corpus), self.fold_ua.get(corpus)
             accuracies += [
-                "-" if found is None else f"{100 * found.ua:.1f} / {100 * found.wa:.1f}",
+                "-" if found is None else f"{found.ua_text()} / {100 * found.wa:.1f}",
                 "-" if folds is None else f"{100 * folds:.1f}",
                 "-" if found is None else str(found.n),
             ]

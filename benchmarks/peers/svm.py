@@ -100,7 +100,9 @@ def judge(
         predicted[fold.test] = guess
         fold_ua.append(measure(truth[fold.test], guess, labels).ua)
         sizes.append(size)
-    return Judged(measure(truth[known], predicted[known], labels), fold_ua, max(sizes))
+    speakers = [u.speaker for u, has in zip(utterances, known, strict=True) if has]
+    accuracy = measure(truth[known], predicted[known], labels, speakers)
+    return Judged(accuracy, fold_ua, max(sizes))
 
 
 def _fit_fold(task: tuple[Float32, Indices, Float32]) -> tuple[Indices, int]:

@@ -58,6 +58,7 @@ def baseline(train: Sequence[Utterance], judged: Sequence[Utterance]) -> Metrics
         np.array([labels.index(u.label) for u in judged]),
         np.array([labels.index(str(label)) for label in found]),
         labels,
+        [u.speaker for u in judged],
     )
 
 
@@ -71,4 +72,5 @@ def _judge(run: Run | None, form: str, judged: Sequence[Utterance]) -> Metrics:
     model = run.model(Phase.FLOAT if form == "float" else Phase.INT8)
     logits = predict(model, tokens=texts.tokens)
     truth = np.array([labels.index(u.label) for u in texts.utterances])
-    return measure(truth, logits.argmax(axis=1), labels)
+    speakers = [u.speaker for u in texts.utterances]
+    return measure(truth, logits.argmax(axis=1), labels, speakers)

@@ -21,7 +21,7 @@ from edge_runtime.stream import classify
 from training.corpora import Utterance
 
 SCENE = Path(__file__).parents[2] / "edge_runtime" / "demo" / "scene.flac"
-METRICS = ("n", "ua", "wa", "labels", "confusion", "per_class_recall")
+METRICS = ("ua_interval", "speakers", "n", "ua", "wa", "labels", "confusion", "per_class_recall")
 CUTS = [(0.5, 4.9), (5.0, 8.8), (9.0, 13.7), (14.0, 17.3)]
 
 
@@ -36,7 +36,7 @@ def manifest(tmp_path: Path) -> Path:
 
 
 def test_accuracy_is_that_of_the_streaming_path_and_counts_what_it_skips(
-    bundle: Bundle, manifest: Path, tmp_path: Path
+    bundle: Bundle, manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, verdicts, plot = (tmp_path / name for name in ("a.json", "v.csv", "p.png"))
     arguments = ["--manifest", str(manifest), "--json", str(out), "--predictions", str(verdicts)]
@@ -44,6 +44,12 @@ def test_accuracy_is_that_of_the_streaming_path_and_counts_what_it_skips(
     result = json.loads(out.read_text())
     assert set(result) >= set(METRICS)
     assert (result["n"], result["skipped"], result["text"]) == (3, 2, "off")
+    lower, upper = result["ua_interval"]
+    assert 0 <= lower < result["ua"] < upper <= 1
+    assert result["speakers"] is None
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"[{100 * lower:.1f}, {100 * upper:.1f}] %" in printed
+    assert "speakers unknown" in printed
     by_sound = result["by_modality"]["audio"]
     assert by_sound == {key: result[key] for key in by_sound}
     assert sum(map(sum, result["confusion"])) == 3

@@ -25,7 +25,7 @@ def print_corpora(corpora: Sequence[str]) -> int:
 
     from edge_runtime.audio.file import FileSource
     from edge_runtime.terminal import Tables
-    from training.corpora import incomplete, load_corpora
+    from training.corpora import incomplete, load_corpora, speakers_of
 
     columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
     table = Table(*columns, "unreadable")
@@ -46,7 +46,7 @@ def print_corpora(corpora: Sequence[str]) -> int:
             str(len(found.utterances)),
             str(text_only),
             f"{seconds / 3600:.2f}",
-            str(len({u.speaker for u in found.utterances})),
+            "unknown" if (known := speakers_of(found.utterances)) is None else str(known),
             _counts(Counter(u.label for u in found.utterances)),
             _counts(found.left_out) or "-",
             str(unreadable),

@@ -240,6 +240,7 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
     Spoken clips, unless the figures are borrowed; and the development texts by themselves.
     """
     from training.data.features import FeatureSet
+    from training.data.folds import watch_protocol
     from training.data.pairs import PAIRING, PairSet
     from training.evaluate.judge import convert, judge, summarize
 
@@ -251,11 +252,8 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
         clips = watched.clips if isinstance(watched, PairSet) else watched
         heard = isinstance(clips, FeatureSet)
         features = [variants[0] for variants in clips.variants] if heard else None
-        speakers = len({u.speaker for u in watched.utterances})
         protocol = (
-            "official development split"
-            if official
-            else f"{speakers} speakers kept out of training"
+            "official development split" if official else watch_protocol(watched.utterances)
         ) + (f"; {PAIRING}" if words.test else "")
         parts.append((watched.utterances, features, data.speakers, protocol))
     if words.test:
@@ -281,6 +279,7 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
 def _training_record(
     found: dict[str, Any], settings: Any, used: list[Any], data: Any
 ) -> dict[str, Any]:
+    from training.corpora import speakers_of
     from training.data.features import FeatureSet
     from training.data.pairs import PAIRING, PairSet
 
@@ -295,7 +294,7 @@ def _training_record(
         "corpora": {
             name: {
                 "clips": sum(u.corpus == name for u in used),
-                "speakers": len({u.speaker for u in used if u.corpus == name}),
+                "speakers": speakers_of(u for u in used if u.corpus == name),
                 "hours": round(hours[name], 3),
                 "classes": dict(sorted(Counter(u.label for u in used if u.corpus == name).items())),
                 "licence": f.licence,

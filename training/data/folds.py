@@ -1,13 +1,13 @@
-"""Speaker-independent folds: no speaker is ever on both sides."""
+"""Speaker-independent folds: no speaker is ever on both sides, where the data name speakers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from training.corpora import Utterance
+from training.corpora import Utterance, speakers_of
 from training.errors import TrainingError
 
 
@@ -22,22 +22,32 @@ class Fold:
 def speaker_folds(utterances: Sequence[Utterance], count: int) -> list[Fold]:
     """`count` folds; each corpus's speakers, sorted, are cut into `count` parts (array_split).
 
-    Raises TrainingError when a corpus has fewer speakers than folds, or a fold's training side
-    lacks a class.
+    Where speakers are not known, clips are dealt out by class (`described` says so); those cut from
+    one file stay together, as do texts of the same words.
+
+    Raises TrainingError when a corpus has fewer speakers, or clips, than folds, or a fold's
+    training side lacks a class.
     """
     if count < 2:
         raise TrainingError(f"{count} folds: at least 2 are needed")
-    part_of: dict[str, int] = {}
+    part_of: dict[Hashable, int] = {}
     for corpus in sorted({u.corpus for u in utterances}):
-        speakers = sorted({u.speaker for u in utterances if u.corpus == corpus})
-        if len(speakers) < count:
+        here = [u for u in utterances if u.corpus == corpus]
+        speakers, clips = _speakers(here), _unknown(here)
+        if len(speakers) + len(clips) < count:
+            things = "clips" if clips else "speakers"
             raise TrainingError(
-                f"{corpus} has {len(speakers)} speakers, too few for {count} folds; use --folds"
+                f"{corpus} has {len(speakers) + len(clips)} {things}, too few for {count} folds; "
+                "use --folds"
             )
-        for part, members in enumerate(np.array_split(np.array(speakers), count)):
-            part_of.update((str(speaker), part) for speaker in members)
-    folds = _cut([part_of[u.speaker] for u in utterances], count)
-    _check_folds(utterances, folds, "speakers; use fewer --folds or more data")
+        # Who speaks in an earlier corpus, too, has a part.
+        new = [speaker for speaker in speakers if speaker not in part_of]
+        for part, members in enumerate(np.array_split(np.array(new, object), count)):
+            part_of.update(dict.fromkeys(members, part))
+        part_of.update((clip, number % count) for number, clip in enumerate(clips))
+    folds = _cut([part_of[_unit(u)] for u in utterances], count)
+    what = "speakers" if speakers_of(utterances) is not None else "clips"
+    _check_folds(utterances, folds, f"{what}; use fewer --folds or more data")
     return folds
 
 
@@ -53,6 +63,8 @@ def session_folds(utterances: Sequence[Utterance]) -> list[Fold]:
     names = [f"{u.corpus} {u.session}" for u in utterances]
     session_of: dict[str, str] = {}
     for utterance, name in zip(utterances, names, strict=True):
+        if utterance.speaker is None:
+            continue
         other = session_of.setdefault(utterance.speaker, name)
         if other != name:
             raise TrainingError(
@@ -82,24 +94,57 @@ def watch_split(
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Training and watched utterances; about `share` of each corpus's speakers are watched.
 
+    Where speakers are not known, that share of the clips (see `speaker_folds`).
+
     Raises TrainingError when a class would be left without training clips.
     """
-    watched: set[str] = set()
+    watched: set[Hashable] = set()
     for corpus in sorted({u.corpus for u in utterances}):
-        speakers = sorted({u.speaker for u in utterances if u.corpus == corpus})
-        count = round(share * len(speakers))
-        # Spread over the sorted list: neighbours in it often share sex or session.
-        watched.update(
-            str(s) for s in np.array(speakers)[np.linspace(0, len(speakers) - 1, count).astype(int)]
-        )
-    train = [u for u in utterances if u.speaker not in watched]
+        here = [u for u in utterances if u.corpus == corpus]
+        for units in (_speakers(here), _unknown(here)):
+            count = round(share * len(units))
+            # Spread over the sorted list: neighbours in it often share sex, session or class.
+            chosen = np.linspace(0, len(units) - 1, count).astype(int)
+            watched.update(units[index] for index in chosen)
+    train = [u for u in utterances if _unit(u) not in watched]
     missing = {u.label for u in utterances} - {u.label for u in train}
     if missing:
         raise TrainingError(
             f"no training clip of {', '.join(sorted(missing))} is left beside the watched "
-            "speakers; use --watch 0"
+            "ones; use --watch 0"
         )
-    return train, [u for u in utterances if u.speaker in watched]
+    return train, [u for u in utterances if _unit(u) in watched]
+
+
+def described(utterances: Sequence[Utterance]) -> str:
+    """Who speaks, as far as the data say: `12 speakers`, or `20 clips, speakers unknown`."""
+    speakers = speakers_of(utterances)
+    if speakers is not None:
+        return f"{speakers} speakers"
+    unknown = sum(u.speaker is None for u in utterances)
+    whose = "speakers unknown" if unknown == len(utterances) else f"speakers of {unknown} unknown"
+    return f"{len(utterances)} clips, {whose}"
+
+
+def fold_protocol(utterances: Sequence[Utterance], count: int, by_session: bool) -> str:
+    """What `count` folds of the utterances rest on, one phrase; it claims no more than they do."""
+    corpora = {u.corpus: [v for v in utterances if v.corpus == u.corpus] for u in utterances}
+    over = " and ".join(f"{name} ({described(part)})" for name, part in sorted(corpora.items()))
+    if speakers_of(utterances) is not None:
+        session = ", each a recording session," if by_session else ""
+        return f"{count} speaker-independent folds{session} over {over}"
+    how = "session" if by_session else "clip"
+    return f"speakers unknown: {count} folds by {how}, not speaker-independent, over {over}"
+
+
+def watch_protocol(watched: Sequence[Utterance]) -> str:
+    """What figures on clips that `watch_split` kept out rest on, one phrase."""
+    if speakers_of(watched) is not None:
+        return f"{described(watched)} kept out of training"
+    return (
+        f"speakers unknown: split by clip, not speaker-independent; {described(watched)}, kept out "
+        "of training"
+    )
 
 
 def official_split(
@@ -113,6 +158,25 @@ def official_split(
         return None
     train = [u for u in utterances if u.split == "train"]
     return train, [u for u in utterances if u.split in ("dev", "validation")]
+
+
+def _unit(utterance: Utterance) -> Hashable:
+    """What is never on both sides: a speaker, or where none is known, a file, or words."""
+    return utterance.speaker or (utterance.path, "" if utterance.path else utterance.text)
+
+
+def _speakers(utterances: Sequence[Utterance]) -> list[Hashable]:
+    """The known speakers, sorted."""
+    return [*sorted({u.speaker for u in utterances if u.speaker})]
+
+
+def _unknown(utterances: Sequence[Utterance]) -> list[Hashable]:
+    """Units of the utterances of unknown speakers, those of one class together."""
+    label_of: dict[Hashable, str] = {}
+    for utterance in utterances:
+        if utterance.speaker is None:
+            label_of.setdefault(_unit(utterance), utterance.label)
+    return sorted(label_of, key=lambda unit: (label_of[unit], str(unit)))
 
 
 def _cut(parts: Sequence[int], count: int) -> list[Fold]:

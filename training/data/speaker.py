@@ -75,7 +75,7 @@ def speaker_key(utterance: Utterance) -> Clip | str:
 
     The words do not count: those put to a clip by pairing, or heard by an engine, change no voice.
     """
-    return utterance.speaker if utterance.path is None else utterance.clip
+    return utterance.speaker or "" if utterance.path is None else utterance.clip
 
 
 class SpeakerDataset(Dataset[tuple[Any, Tensor]]):
@@ -115,7 +115,7 @@ def _collate_speaker(items: Sequence[tuple[Any, Tensor]], collate: Callable[[Any
 
 def _title(utterance: Utterance) -> str:
     """What a message calls an utterance."""
-    return utterance.path.stem if utterance.path else utterance.speaker
+    return utterance.path.stem if utterance.path else utterance.speaker or utterance.text[:40]
 
 
 def some(names: Sequence[str]) -> str:

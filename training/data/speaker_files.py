@@ -69,7 +69,8 @@ def _ids(utterances: Sequence[Utterance]) -> list[list[str]]:
         name = utterance.path.stem
         if utterance.end is not None:
             name += f"-{round(100 * utterance.start):07d}-{round(100 * utterance.end):07d}"
-        result.append([f"{utterance.speaker}-{name}", name])
+        named = [f"{utterance.speaker}-{name}"] if utterance.speaker else []
+        result.append([*named, name])
     owners = Counter(name for names in result for name in names)
     return [[name for name in names if owners[name] == 1] for names in result]
 
@@ -77,7 +78,8 @@ def _ids(utterances: Sequence[Utterance]) -> list[list[str]]:
 def _names(ids: list[str], utterance: Utterance, speaker_of: Mapping[str, str]) -> list[str]:
     """Keys to look an utterance up by, in order: its ids, then its speaker."""
     named = [speaker_of[name] for name in ids if name in speaker_of]
-    return [*ids, *(named if speaker_of else [utterance.speaker])]
+    own = [utterance.speaker] if utterance.speaker else []
+    return [*ids, *(named if speaker_of else own)]
 
 
 def _read_utt2spk(path: Path) -> dict[str, str]:

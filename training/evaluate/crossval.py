@@ -21,7 +21,7 @@ import torch
 
 from training.corpora import Utterance
 from training.data.features import FeatureSettings, extract
-from training.data.folds import Fold, session_folds, speaker_folds
+from training.data.folds import Fold, fold_protocol, session_folds, speaker_folds
 from training.data.pairs import PAIRING, draw_words
 from training.data.speaker import SpeakerVectors
 from training.data.teacher import teach
@@ -145,16 +145,12 @@ def write_summary(
     `by_session` and `paired` say how folds were cut and whether words were drawn by class.
     """
     found = summarize(result.verdicts, result.utterances, result.labels, result.folds)
-    corpora = sorted(found.metrics)
-    speakers = {c: len({u.speaker for u in result.utterances if u.corpus == c}) for c in corpora}
     summary: dict[str, Any] = {
         "labels": result.labels,
         "variant": config.variant,
         "calibration": {name: asdict(chosen) for name, chosen in found.calibration.items()},
         "metrics": {
-            "protocol": f"{len(set(result.folds))} speaker-independent folds"
-            + (", each a recording session, over " if by_session else " over ")
-            + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
+            "protocol": fold_protocol(result.utterances, len(set(result.folds)), by_session)
             + "; figures over the clips of all test folds together"
             + (f"; {PAIRING}" if paired else ""),
             "corpora": found.metrics,

@@ -62,12 +62,14 @@ def summarize(
     """
     truth = np.array([list(labels).index(u.label) for u in utterances])
     corpora = np.array([u.corpus for u in utterances])
+    speakers = np.array([u.speaker for u in utterances], object)
     summary = Summary({}, {}, {})
     for key, logits in verdicts.items():
         modality, form = key.split("/")
         for corpus in sorted(set(corpora.tolist())):
             chosen = corpora == corpus
-            found = measure(truth[chosen], logits.argmax(axis=1)[chosen], list(labels))
+            guess = logits.argmax(axis=1)[chosen]
+            found = measure(truth[chosen], guess, list(labels), list(speakers[chosen]))
             forms = summary.metrics.setdefault(corpus, {}).setdefault(modality, {})
             forms[form] = found.to_dict()
             if folds is not None:

@@ -71,6 +71,10 @@ class Metrics:
             "per_class_recall": {k: round(v, 4) for k, v in self.per_class_recall.items()},
         }
 
+    def speakers_text(self) -> str:
+        """How many speak, or that it is not known."""
+        return "speakers unknown" if self.speakers is None else f"{self.speakers} speakers"
+
     def ua_text(self) -> str:
         """UA and its interval in per cent, such as `71.1 [66.0, 75.7]`."""
         lower, upper = self.ua_interval

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import rich.table
 from matplotlib.axes import Axes
 
+from training.evaluate.metrics import INTERVAL
 from training.evaluate.report import COLORS, INK
 from training.network.config import ModelConfig
 from training.network.cost import PAPER_FRAMES
@@ -57,6 +58,9 @@ class Row:
     """Values of the embedding table."""
     macs: int | None = None
     """Multiply-accumulates of an utterance of `PAPER_FRAMES` and `TOKENS`."""
+    ua_interval: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Form to the 95 % interval of UA, 0 to 1: the mean of those of the seeds; see `ua_interval`
+    of `training.evaluate.metrics`. Empty where it was not published."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, each figure with mean and, of several seeds, standard deviation."""
@@ -64,6 +68,8 @@ class Row:
             form: {measure: _spread(values) for measure, values in measures.items()}
             for form, measures in self.figures.items()
         }
+        for form, ends in self.ua_interval.items():
+            figures[form]["ua"]["interval"] = [round(end, 4) for end in ends]
         known = {
             "utterances": self.utterances,
             "parameters": self.parameters,
@@ -79,15 +85,22 @@ class Row:
 
     def cells(self, forms: Sequence[str]) -> list[str]:
         """What a reader sees, in the order of `columns`."""
-        found = [self.figures.get(form, {}).get(m) for form in forms for m in MEASURES]
         return [
             self.who,
             "-" if self.utterances is None else f"{self.utterances:,}",
-            *(_percent(values) if values else "-" for values in found),
+            *(self._cell(form, measure) for form in forms for measure in MEASURES),
             "-" if self.parameters is None else f"{self.parameters:,}",
             f"{self.embedding_parameters:,}" if self.embedding_parameters else "-",
             "-" if self.macs is None else f"{self.macs / 1e6:,.1f}",
         ]
+
+    def _cell(self, form: str, measure: str) -> str:
+        values = self.figures.get(form, {}).get(measure)
+        if not values:
+            return "-"
+        ends = self.ua_interval.get(form) if measure == "ua" else None
+        interval = f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
+        return _percent(values) + interval
 
 
 @dataclass
@@ -134,6 +147,7 @@ class PaperTable:
             f"ours: {self.protocol}",
             f"n: utterances; word table: values of the embedding table; MMAC: {PAPER_FRAMES / 100} "
             f"s and {TOKENS} words, speaker encoder not counted; ±: standard deviation over seeds",
+            INTERVAL,
             *self.notes,
         ]
 

@@ -15,7 +15,7 @@ from rich.table import Table
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from training.evaluate.metrics import Metrics
+from training.evaluate.metrics import INTERVAL, Metrics, ua_text
 from training.run import LOG_FOLDER
 
 INK = "#22313f"
@@ -51,7 +51,7 @@ def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
         axis.spines[:].set_visible(False)
         axis.tick_params(length=0)
         axis.set_title(
-            f"{title}\nUA {100 * metrics.ua:.1f} %   WA {100 * metrics.wa:.1f} %   n = {metrics.n}",
+            f"{title}\nUA {metrics.ua_text()} %   WA {100 * metrics.wa:.1f} %   n = {metrics.n}",
             fontsize=11,
             color=INK,
         )
@@ -72,7 +72,7 @@ def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
             curves = [c for c in (_curve(run, f"{side}_{name}") for run in runs) if len(c)]
             if not curves:
                 continue
-            label = {"train": "training clips (augmented)", "watch": "other speakers"}[side]
+            label = {"train": "training clips (augmented)", "watch": "clips kept out"}[side]
             length = min(map(len, curves))
             values = np.array([curve[:length] for curve in curves])
             epochs = np.arange(1, length + 1)
@@ -104,7 +104,9 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """The figures of a run as a table: a line for each corpus, modality and form."""
     if not metrics.get("corpora"):
         return
-    table = Table("corpus", "from", "form", "n", "UA %", "mean of\nfolds", "WA %", "recall %")
+    table = Table(
+        "corpus", "from", "form", "n", "UA %\n[95 %]", "mean of\nfolds", "WA %", "recall %"
+    )
     for corpus, modalities in metrics["corpora"].items():
         for modality, forms in modalities.items():
             for form, values in forms.items():
@@ -114,13 +116,14 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
                     modality,
                     form,
                     str(values["n"]),
-                    f"{100 * values['ua']:.1f}",
+                    ua_text(values),
                     f"{100 * np.mean(values['ua_folds']):.1f}" if "ua_folds" in values else "-",
                     f"{100 * values['wa']:.1f}",
                     "  ".join(f"{label} {100 * recall:.0f}" for label, recall in recalls.items()),
                 )
     console.print(table)
     console.print(metrics["protocol"])
+    console.print(INTERVAL)
 
 
 def _curve(run: Path, name: str) -> np.ndarray[Any, Any]:

@@ -8,6 +8,7 @@ weighted and unweighted accuracy (WA, UA). A variant is trained once a seed; eac
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from training.data.features import FeatureSettings
 from training.data.speaker import SpeakerVectors
 from training.errors import TrainingError
 from training.evaluate.crossval import crossval, write_summary
+from training.evaluate.metrics import Metrics
 from training.evaluate.settings import TableSettings
 from training.fit.prepare import word_plan
 from training.fit.settings import FitSettings
@@ -223,6 +225,7 @@ def _row(name: str, runs: Sequence[dict[str, Any]], out: Path, protocol: Protoco
         found.total_parameters - embeddings,
         embeddings,
         found.total_macs,
+        {form: _mean_ends([Metrics.of(run[form]).ua_interval for run in runs]) for form in figures},
     )
 
 
@@ -245,6 +248,8 @@ def _peers(path: Path | None) -> tuple[dict[str, list[Row]], list[str]]:
             for corpus, found in standing["corpora"].items():
                 figures = {FLOAT: {m: [float(found[m])] for m in MEASURES}}
                 row = Row(standing["who"], PEERS, figures, int(found["n"]))
+                if ends := found.get("ua_interval"):
+                    row = replace(row, ua_interval={FLOAT: (float(ends[0]), float(ends[1]))})
                 rows.setdefault(corpus, []).append(row)
         return rows, [f"peers: {accuracy['protocols']['peers']}"]
     except OSError as error:
@@ -267,3 +272,8 @@ def _differing_counts(corpora: dict[str, list[Row]], utterances: Sequence[Uttera
                 f"without sound, or of other data): {', '.join(others)}"
             )
     return notes
+
+
+def _mean_ends(intervals: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    lower, upper = zip(*intervals, strict=True)
+    return statistics.mean(lower), statistics.mean(upper)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +12,17 @@ import pytest
 
 from training.__main__ import main
 from training.corpora import Utterance, load_corpora
-from training.data.folds import check_classes, session_folds, speaker_folds, watch_split
+from training.data.folds import (
+    check_classes,
+    fold_protocol,
+    session_folds,
+    speaker_folds,
+    watch_protocol,
+    watch_split,
+)
 from training.errors import TrainingError
+from training.evaluate.crossval import CrossvalResult, write_summary
+from training.network.config import ModelConfig
 
 CLASSES = ("angry", "happy", "sad")
 
@@ -71,6 +83,68 @@ def test_watched_speakers_do_not_train() -> None:
     only = [u for u in data if u.label != "sad" or u.speaker == "x-00"]
     with pytest.raises(TrainingError, match="no training clip of sad"):
         watch_split(only, 0.2)
+
+
+def unknown(clips: int, corpus: str = "manifest") -> list[Utterance]:
+    """Of every class in turn, two segments of each file; nobody says who speaks."""
+    return [
+        Utterance(Path(f"{n // 2:02d}.wav"), CLASSES[n // 2 % 3], None, corpus, start=n % 2)
+        for n in range(clips)
+    ]
+
+
+def test_clips_of_unknown_speakers_are_dealt_out_by_class_and_files_stay_whole() -> None:
+    data = unknown(60)
+    folds = speaker_folds(data, 5)
+    assert sorted(i for fold in folds for i in fold.test) == list(range(60))
+    for fold in folds:
+        assert Counter(data[i].label for i in fold.test) == dict.fromkeys(CLASSES, 4)
+        assert not {data[i].path for i in fold.train} & {data[i].path for i in fold.test}
+    train, watched = watch_split(data, 0.2)
+    assert len(watched) == 12
+    assert not {u.path for u in train} & {u.path for u in watched}
+    with pytest.raises(TrainingError, match="manifest has 3 clips, too few for 5 folds"):
+        speaker_folds(unknown(6), 5)
+
+
+def test_a_speaker_of_two_corpora_is_on_one_side_in_both() -> None:
+    twins = [replace(u, corpus="a") for u in utterances(7)]
+    data = utterances(9) + twins
+    for fold in speaker_folds(data, 3):
+        assert not {data[i].speaker for i in fold.train} & {data[i].speaker for i in fold.test}
+
+
+def test_nothing_is_said_of_speakers_that_the_data_do_not_name() -> None:
+    assert (
+        fold_protocol(utterances(7), 5, False) == "5 speaker-independent folds over x (7 speakers)"
+    )
+    said = fold_protocol(unknown(20) + utterances(7), 5, False)
+    assert said == (
+        "speakers unknown: 5 folds by clip, not speaker-independent, over manifest (20 clips, "
+        "speakers unknown) and x (7 speakers)"
+    )
+    assert watch_protocol(utterances(2)) == "2 speakers kept out of training"
+    assert watch_protocol(unknown(4)) == (
+        "speakers unknown: split by clip, not speaker-independent; 4 clips, speakers unknown, kept "
+        "out of training"
+    )
+
+
+def test_a_summary_of_a_crossval_claims_no_speakers(tmp_path: Path) -> None:
+    data = unknown(30)
+    labels = sorted(CLASSES)
+    right = np.eye(3, dtype=np.float32)[[labels.index(u.label) for u in data]]
+    parts = [i % 5 for i in range(30)]
+    result = CrossvalResult(data, labels, {"audio/int8": 9 * right}, parts)
+    config = ModelConfig(variant="audio", labels=tuple(labels))
+    written = write_summary(result, config, tmp_path, by_session=False, paired=False)
+    assert json.loads((tmp_path / "crossval.json").read_text()) == written
+    protocol = written["metrics"]["protocol"]
+    assert protocol.startswith("speakers unknown: 5 folds by clip, not speaker-independent")
+    figures = written["metrics"]["corpora"]["manifest"]["audio"]["int8"]
+    assert (figures["ua"], figures["speakers"]) == (1.0, None)
+    # 10 of 10 of each class: Wilson's interval of one begins at 0.72
+    assert 0.72 < figures["ua_interval"][0] < 0.9
 
 
 def in_sessions(sessions: int) -> list[Utterance]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from conversion.card import model_card
 from edge_runtime import load_bundle
 from training.__main__ import main
 from training.corpora import load_corpora
@@ -79,6 +80,30 @@ def test_fit_takes_calibration_and_figures_from_a_crossval(
     assert run.metrics == summary["metrics"]
     assert run.training["corpora"]["manifest"]["clips"] == 32
     assert run.training["corpora"]["manifest"]["speakers"] == 4
+
+
+def test_fit_claims_no_speakers_where_none_are_given(
+    few_clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nameless = tmp_path / "nameless.csv"
+    found = load_corpora([f"manifest={few_clips}"])["manifest"].utterances
+    write_manifest(nameless, [replace(u, speaker="") for u in found])
+    out = tmp_path / "run"
+    assert main(["fit", f"manifest={nameless}", "--out", str(out), *SMALL]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "speakers kept out" not in printed
+    assert "speakers unknown: split by clip, not speaker-independent" in printed
+    run = load(out)
+    assert run.training["corpora"]["manifest"]["speakers"] is None
+    figures = run.metrics["corpora"]["manifest"]["audio"]["int8"]
+    assert figures["speakers"] is None
+    lower, upper = figures["ua_interval"]
+    assert 0 <= lower < figures["ua"] < upper <= 1
+    manifest = replace(load_bundle("default").manifest, training=run.training, metrics=run.metrics)
+    card = model_card(manifest)
+    assert "| manifest | 26 | unknown |" in card
+    assert "Measured on: speakers unknown: split by clip" in card
+    assert f"[{100 * lower:.1f}, {100 * upper:.1f}]" in card
 
 
 def test_fit_keeps_speakers_out_and_says_which(few_clips: Path, tmp_path: Path) -> None:
