@@ -21,7 +21,7 @@ from edge_runtime.pcm import Float32, Int16
 from training.corpora import Clip, Utterance
 from training.data.cache import cache_folder, parallel, read_cache, write_cache
 from training.data.features import opened_cache
-from training.data.speaker import SpeakerVectors, log
+from training.data.speaker import SpeakerVectors, speaker_key, log
 from training.data.speaker_files import RESEMBLYZER, read_speakers
 from training.errors import TrainingError
 
@@ -80,7 +80,7 @@ def embed(
     if len(heard) < len(utterances):
         without = len(utterances) - len(heard)
         log.warning("no speaker embedding of %d utterances that are text only", without)
-        vectors |= {u.speaker: None for u in utterances if u.path is None}
+        vectors |= {speaker_key(u): None for u in utterances if u.path is None}
     widths = [len(vector) for vector in vectors.values() if vector is not None]
     if not widths:
         raise TrainingError("no clip has a speaker embedding")
