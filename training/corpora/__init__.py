@@ -93,18 +93,26 @@ class Found:
     """Rows read of each official split, those left out included, where the corpus has splits."""
     notes: tuple[str, ...] = ()
     """What a user should know about what was read, one sentence each."""
+    ordinary: list[Utterance] = field(default_factory=list)
+    """Ordinary speech, whose label is empty: nothing that trains or judges classes takes it."""
 
 
 def _loaders() -> dict[str, Callable[[Path], Found]]:
     from training.corpora import (
+        ased,
         cremad,
         emodb,
+        emospeech,
+        emovo,
         esd,
         goemotions,
         iemocap,
+        koemo,
+        librispeech,
         manifest,
         meld,
         msppodcast,
+        nemo,
         ravdess,
         savee,
         tess,
@@ -120,6 +128,12 @@ def _loaders() -> dict[str, Callable[[Path], Found]]:
         "savee": savee.load,
         "esd": esd.load,
         "msppodcast": msppodcast.load,
+        "nemo": nemo.load,
+        "ased": ased.load,
+        "emovo": emovo.load,
+        "koemo": koemo.load,
+        "emospeech": emospeech.load,
+        "librispeech": librispeech.load,
         "goemotions": goemotions.load,
         "manifest": manifest.load,
     }
@@ -130,11 +144,12 @@ def corpus_names() -> list[str]:
     return list(_loaders())
 
 
-def load_corpora(arguments: Iterable[str]) -> dict[str, Found]:
+def load_corpora(arguments: Iterable[str], ordinary: bool = False) -> dict[str, Found]:
     """Corpora of `NAME=PATH` arguments, by name.
 
     Raises TrainingError for an argument of another form, an unknown name, a folder that is
-    missing, empty or not that corpus, or one of which no clip has a wanted label.
+    missing, empty or not that corpus, or one of which no clip has a wanted label; unless `ordinary`
+    asks for such speech, also for a corpus of nothing else, which trains no class.
     """
     result = {}
     for argument in arguments:
@@ -148,7 +163,12 @@ def load_corpora(arguments: Iterable[str]) -> dict[str, Found]:
         if not path.exists():
             raise TrainingError(f"{name}: there is no {path}")
         found = loaders[name](path)
-        if not found.utterances:
+        if found.ordinary and not ordinary:
+            raise TrainingError(
+                f"{name} is ordinary speech without labels of emotion: it trains and judges no "
+                "class; leave it out here"
+            )
+        if not found.utterances and not found.ordinary:
             raise TrainingError(f"{name}: no clip under {path} has a label of labels.toml")
         result[name] = found
     if not result:
