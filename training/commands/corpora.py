@@ -11,6 +11,8 @@ from edge_runtime.console import OK
 from edge_runtime.errors import EdgeError
 from training.commands.common import add_corpora
 
+ORDINARY = "ordinary speech"  # in place of a class
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser's."""
@@ -30,9 +32,10 @@ def print_corpora(corpora: Sequence[str]) -> int:
     columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
     table = Table(*columns, "unreadable")
     notes = []
-    for name, found in load_corpora(corpora).items():
+    for name, found in load_corpora(corpora, ordinary=True).items():
+        utterances = [*found.utterances, *found.ordinary]
         seconds, unreadable, text_only = 0.0, 0, 0
-        for utterance in found.utterances:
+        for utterance in utterances:
             if utterance.path is None:
                 text_only += 1
                 continue
@@ -43,11 +46,11 @@ def print_corpora(corpora: Sequence[str]) -> int:
                 logging.warning("%s", error)
         table.add_row(
             name,
-            str(len(found.utterances)),
+            str(len(utterances)),
             str(text_only),
             f"{seconds / 3600:.2f}",
-            "unknown" if (known := speakers_of(found.utterances)) is None else str(known),
-            _counts(Counter(u.label for u in found.utterances)),
+            "unknown" if (known := speakers_of(utterances)) is None else str(known),
+            _counts(Counter(u.label or ORDINARY for u in utterances)),
             _counts(found.left_out) or "-",
             str(unreadable),
         )

@@ -122,18 +122,26 @@ class Found:
     """Rows read of each official split, those left out included, where the corpus has splits."""
     notes: tuple[str, ...] = ()
     """What a user should know about what was read, one sentence each."""
+    ordinary: list[Utterance] = field(default_factory=list)
+    """Ordinary speech, whose label is empty: nothing that trains or judges classes takes it."""
 
 
 def _loaders() -> dict[str, Callable[[Path], Found]]:
     from training.corpora import (
+        ased,
         cremad,
         emodb,
+        emospeech,
+        emovo,
         esd,
         goemotions,
         iemocap,
+        koemo,
+        librispeech,
         manifest,
         meld,
         msppodcast,
+        nemo,
         ravdess,
         savee,
         tess,
@@ -149,6 +157,12 @@ def _loaders() -> dict[str, Callable[[Path], Found]]:
         "savee": savee.load,
         "esd": esd.load,
         "msppodcast": msppodcast.load,
+        "nemo": nemo.load,
+        "ased": ased.load,
+        "emovo": emovo.load,
+        "koemo": koemo.load,
+        "emospeech": emospeech.load,
+        "librispeech": librispeech.load,
         "goemotions": goemotions.load,
         "manifest": manifest.load,
     }
@@ -159,14 +173,16 @@ def corpus_names() -> list[str]:
     return list(_loaders())
 
 
-def load_corpora(arguments: Iterable[str]) -> dict[str, Found]:
+def load_corpora(arguments: Iterable[str], ordinary: bool = False) -> dict[str, Found]:
     """Corpora of `NAME[@LABEL]=PATH` arguments, by NAME or NAME@LABEL.
 
     A second corpus of a kind that has no label is called NAME@2, a third NAME@3. Clips that hold
     the same as an earlier one are left out, whichever corpus that is of.
 
     Raises TrainingError for an argument of another form, an unknown name, a name given twice, a
-    folder that is missing, empty or not that corpus, or one of which no clip has a wanted label.
+    folder that is missing, empty or not that corpus, or one of which no clip has a wanted label;
+    unless `ordinary` asks for such speech, also for a corpus of nothing else, which trains no
+    class.
     """
     result: dict[str, Found] = {}
     for argument in arguments:
@@ -174,7 +190,12 @@ def load_corpora(arguments: Iterable[str]) -> dict[str, Found]:
         if not path.exists():
             raise TrainingError(f"{name}: there is no {path}")
         found = _loaders()[kind](path)
-        if not found.utterances:
+        if found.ordinary and not ordinary:
+            raise TrainingError(
+                f"{name} is ordinary speech without labels of emotion: it trains and judges no "
+                "class; leave it out here"
+            )
+        if not found.utterances and not found.ordinary:
             raise TrainingError(f"{name}: no clip under {path} has a label of labels.toml")
         if name != kind:
             named = [replace(utterance, corpus=name) for utterance in found.utterances]

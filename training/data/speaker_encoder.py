@@ -21,7 +21,7 @@ from edge_runtime.pcm import Float32, Int16
 from training.corpora import Clip, Utterance
 from training.data.cache import cache_folder, parallel, read_cache, write_cache
 from training.data.features import opened_cache
-from training.data.speaker import SpeakerVectors, speaker_key, log
+from training.data.speaker import SpeakerVectors, log, speaker_key
 from training.data.speaker_files import RESEMBLYZER, read_speakers
 from training.errors import TrainingError
 

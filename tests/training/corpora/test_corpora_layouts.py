@@ -187,10 +187,81 @@ def goemotions(root: Path) -> None:
     )
 
 
+NEMO_HEADER = "file_id\temotion\traw_text\tnormalized_text\tspeaker_id\tgender\tage"
+
+
+def nemo(root: Path) -> None:
+    clips(root / "samples", "EB0_anger_1.wav", "WR0_happiness_86.wav", "KS0_neutral_22.wav")
+    clips(root / "samples", "WR0_sadness_9.wav", "WR0_surprised_64.wav", "EB0_fear_35.wav")
+    # As published: the speaker's column is padded, quotation marks stand for themselves, and
+    # lines end as in DOS.
+    rows = (
+        ("EB0_anger_1.wav", "anger", "Lubię czytać przed snem.", "EB0\tfemale\t27"),
+        ("WR0_happiness_86.wav", "happiness", 'Film "Ród smoka', "WR0\tmale\t23"),
+        ("WR0_surprised_64.wav", "surprised", "Ucho wykrywa dźwięki.", "WR0\tmale\t23"),
+        ("EB0_fear_35.wav", "fear", "Muszę kupić mączkę.", "EB0\tfemale\t27"),
+        ("KS0_neutral_22.wav", "neutral", "Piesek wszedł do rzeki.", "KS0\tmale\t23"),
+        ("WR0_sadness_9.wav", "sadness", "Piłka nożna to moja pasja.", "WR0\tmale\t23"),
+    )
+    table = [
+        f"{file}\t{emotion}\t{text}\t{text.lower()}\t        {speaker}\r"
+        for file, emotion, text, speaker in rows
+    ]
+    lines(root / "data.tsv", NEMO_HEADER + "\r", *table)
+
+
+def ased(root: Path) -> None:
+    clips(root, "01Neutral/n1-01-01-01-03.wav", "02Fearful/f2-03-01-02-50.wav")
+    clips(root, "03Happy/h3-01-02-02-03.wav", "04Sad/s4-07-01-02-50.wav")
+    clips(root, "05Angry/a5-03-01-02-50.wav", "05Angry/a5-03-02-02-50.wav")
+
+
+def emovo(root: Path) -> None:
+    clips(root / "f1", "rab-f1-b1.wav", "gio-f1-d2.wav", "dis-f1-n1.wav", "pau-f1-l3.wav")
+    clips(root / "m3", "neu-m3-n5.wav", "tri-m3-l1.wav", "sor-m3-b2.wav")
+
+
+def koemo(root: Path) -> None:
+    plain, written = root / "plain-to-emotional/ema", root / "emotional-to-emotional/nec"
+    clips(plain / "wav", "ema00001.wav", "ema00101.wav", "ema00205.wav")
+    clips(written / "wav", "nec00102.wav", "nec00303.wav", "nec00401.wav")
+    lines(written / "transcript/nec00102.txt", "경치도 좋고, 음식도 맛있고, 대만족이야.")
+    lines(written / "script/nec00102.txt", "경치도 좋고 (휴지)")
+    lines(plain / "script/ema00001.txt", "안녕하세요.", encoding="utf-8-sig")
+
+
+PHONES = tuple(f"{number:056x}" for number in (7, 8))
+
+
+def emospeech(root: Path) -> None:
+    anybody = "d14a028c2a3a2bc9476102bb288234c415a2b01f828ea62ac5b3e42f"
+    clips(
+        root,
+        f"house/bacho-safe-angry-1562907046662-{PHONES[0]}.wav",
+        f"house/stop-safe-Happy-??-{PHONES[1]}.wav",  # one clip of the corpus lost its time
+        f"train/help-glass break-calm-1563210486691-{PHONES[0]}.wav",
+        f"train/unknown-safe-calm-1563210486692-{PHONES[0]}.wav",
+        f"train/no-gunshots-fearful-1563210486693-{PHONES[1]}.wav",
+        f"train/go-safe-angry-1563210486694-{anybody}.wav",
+        f"train/background-safe-None-20190701193438-{anybody}.wav",
+    )
+
+
+def librispeech(root: Path) -> None:
+    clips(root / "dev-clean/84/121123", "84-121123-0000.flac", "84-121123-0001.flac")
+    clips(root / "dev-clean/174/50561", "174-50561-0000.flac")
+    lines(
+        root / "dev-clean/84/121123/84-121123.trans.txt",
+        "84-121123-0000 GO DO YOU HEAR",
+        "84-121123-0001 BUT IN LESS THAN FIVE MINUTES",
+    )
+
+
 CORPORA: dict[str, Callable[[Path], None]] = {
     build.__name__: build
     for build in (
         *(ravdess, emodb, iemocap, meld, cremad, tess, savee, esd, msppodcast, goemotions),
+        *(nemo, ased, emovo, koemo, emospeech, librispeech),
     )
 }
 # What a tree above holds: class to utterances, and what is left out.
@@ -208,6 +279,18 @@ HOLDS: dict[str, tuple[dict[str, int], dict[str, int]]] = {
         {"neutral": 1, "happy": 1, "angry": 1},
         {"several classes": 1, "curiosity": 1},
     ),
+    "nemo": ({"angry": 1, "happy": 1, "neutral": 1, "sad": 1}, {"surprised": 1, "fear": 1}),
+    "ased": ({"neutral": 1, "happy": 1, "sad": 1, "angry": 2}, {"f": 1}),
+    "emovo": (
+        {"angry": 1, "happy": 1, "neutral": 1, "sad": 1},
+        {"dis": 1, "pau": 1, "sor": 1},
+    ),
+    "koemo": ({"neutral": 1, "happy": 2, "angry": 1, "sad": 1}, {"number beyond 400": 1}),
+    "emospeech": (
+        {"angry": 1, "happy": 1, "neutral": 2},
+        {"fearful": 1, "none": 1, "user not known": 1},
+    ),
+    "librispeech": ({}, {}),
 }
 # The sub-folder or file that an error about an empty or another folder must name.
 MISSING = {
@@ -221,11 +304,17 @@ MISSING = {
     "esd": "0001/ to 0020/",
     "msppodcast": "Labels/labels_consensus.csv",
     "goemotions": "labels.txt",
+    "nemo": "samples/",
+    "ased": "05Angry/",
+    "emovo": "f1/",
+    "koemo": "wav/ema00001.wav",
+    "emospeech": "bacho-safe-angry",
+    "librispeech": "SPEAKER/CHAPTER/",
 }
 
 
 def load(name: str, root: Path) -> Found:
-    return load_corpora([f"{name}={root}"])[name]
+    return load_corpora([f"{name}={root}"], ordinary=True)[name]
 
 
 def by_name(found: Found) -> dict[str, Utterance]:
@@ -245,7 +334,7 @@ def test_a_tree_of_the_official_shape(name: str, tmp_path: Path) -> None:
     assert found.left_out == left_out
     assert found.licence
     assert found.citation
-    for utterance in found.utterances:
+    for utterance in [*found.utterances, *found.ordinary]:
         assert utterance.corpus == name
         assert (utterance.speaker or "").startswith("" if name == "goemotions" else f"{name}-")
         assert utterance.path is None or utterance.path.is_file()
@@ -343,6 +432,102 @@ def test_words_and_speakers_of_the_acted_corpora(tmp_path: Path) -> None:
     assert flat["KL_sa15"].label == "sad"
 
 
+def test_words_and_speakers_of_the_corpora_of_other_languages(tmp_path: Path) -> None:
+    names = ("nemo", "ased", "emovo", "koemo", "emospeech")
+    for name in names:
+        CORPORA[name](tmp_path / name)
+    found = {name: load(name, tmp_path / name) for name in names}
+    clip = {name: by_name(part) for name, part in found.items()}
+    assert clip["nemo"]["EB0_anger_1"].speaker == "nemo-EB0"
+    assert clip["nemo"]["EB0_anger_1"].text == "Lubię czytać przed snem."
+    assert clip["nemo"]["WR0_happiness_86"].text == 'Film "Ród smoka'
+    assert clip["nemo"]["KS0_neutral_22"].text == "Piesek wszedł do rzeki."
+    assert clip["emovo"]["rab-f1-b1"].speaker == "emovo-f1"
+    assert clip["emovo"]["neu-m3-n5"].text == "uno quarantatré dieci mille cinquantasette venti"
+    assert clip["koemo"]["nec00102"].text == "경치도 좋고, 음식도 맛있고, 대만족이야."
+    assert clip["koemo"]["ema00001"].text == "안녕하세요."
+    assert clip["koemo"]["ema00205"].label == "angry"
+    assert {u.speaker for u in found["koemo"].utterances} == {"koemo-ema", "koemo-nec"}
+    assert {u.speaker for u in found["emospeech"].utterances} == {
+        f"emospeech-{user}" for user in PHONES
+    }
+    assert sorted(u.text for u in found["emospeech"].utterances) == ["", "bacho", "help", "stop"]
+
+
+def test_a_number_of_two_people_is_one_speaker_and_told(tmp_path: Path) -> None:
+    ased(tmp_path)
+    found = load("ased", tmp_path)
+    assert {u.speaker for u in found.utterances} == {"ased-03", "ased-50"}
+    (note,) = found.notes
+    assert note.startswith("1 speaker numbers stand for a woman and a man both (03)")
+
+
+def test_a_table_of_nemo_that_does_not_fit_is_refused_and_one_that_is_missing_told(
+    tmp_path: Path,
+) -> None:
+    nemo(tmp_path)
+    table = tmp_path / "data.tsv"
+    lines(table, NEMO_HEADER, "EB0_anger_1.wav\tfear\tLubię.\tlubię\tEB0\tfemale\t27")
+    with pytest.raises(TrainingError, match=r"data\.tsv, line 2: emotion 'fear' is not that of"):
+        load("nemo", tmp_path)
+    lines(table, "file_id,emotion,raw_text", "EB0_anger_1.wav,anger,Lubię.")
+    with pytest.raises(TrainingError, match="has no column file_id or emotion or raw_text"):
+        load("nemo", tmp_path)
+    lines(table, NEMO_HEADER, "EB0_anger_1.wav\tanger\tLubię.\tlubię\tEB0\tfemale\t27")
+    assert load("nemo", tmp_path).notes == (
+        "3 clips are not in data.tsv: their words are not known",
+    )
+    table.unlink()
+    assert load("nemo", tmp_path).notes == ("there is no data.tsv: the words are not known",)
+
+
+def test_stereo_of_emovo_is_heard_as_one_recording(tmp_path: Path) -> None:
+    path = tmp_path / "f1/rab-f1-b1.wav"
+    path.parent.mkdir(parents=True)
+    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(48_000) / 48_000)
+    soundfile.write(path, np.stack([tone, tone], axis=1), 48_000)
+    mono = tmp_path / "mono/f1/rab-f1-b1.wav"
+    mono.parent.mkdir(parents=True)
+    soundfile.write(mono, tone, 48_000)
+    both, one = (
+        extract(load("emovo", part.parent).utterances, cache=tmp_path / "cache", workers=1)
+        for part in (path, mono)
+    )
+    np.testing.assert_array_equal(both.variants[0][0], one.variants[0][0])
+
+
+def test_ordinary_speech_has_words_and_speakers_but_no_class(tmp_path: Path) -> None:
+    librispeech(tmp_path / "LibriSpeech")
+    found = load("librispeech", tmp_path)
+    assert found.utterances == []
+    spoken = {u.audio.stem: u for u in found.ordinary}
+    assert spoken["84-121123-0000"].speaker == "librispeech-84"
+    assert spoken["84-121123-0000"].text == "go do you hear"
+    assert spoken["174-50561-0000"].text == ""
+    assert {(u.label, u.split) for u in found.ordinary} == {("", "dev-clean")}
+    assert differences("librispeech", found) == ["rows of dev-clean: 3, not 2703"]
+    # Folders of speakers alone, as people copy them.
+    parts = load("librispeech", tmp_path / "LibriSpeech/dev-clean/84")
+    assert len(parts.ordinary) == 2
+
+
+def test_ordinary_speech_is_listed_and_trains_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    librispeech(tmp_path / "read")
+    emodb(tmp_path / "acted")
+    assert main(["corpora", f"librispeech={tmp_path / 'read'}"]) == 0
+    assert "ordinary speech 3" in capsys.readouterr().out
+    arguments = [f"emodb={tmp_path / 'acted'}", f"librispeech={tmp_path / 'read'}"]
+    for command in ("fit", "crossval", "table"):
+        assert main([command, *arguments, "--out", str(tmp_path / "run")]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "librispeech is ordinary speech without labels of emotion" in error
+        assert not (tmp_path / "run").exists()
+
+
 def test_msp_podcast_labels_in_either_form_and_spelling(tmp_path: Path) -> None:
     msppodcast(tmp_path)
     table = tmp_path / "Labels/labels_consensus.csv"
@@ -386,6 +571,10 @@ COMPLETE = {
     "tess": ({"angry": 400, "happy": 400, "neutral": 400, "sad": 400}, 2),
     "savee": ({"angry": 60, "happy": 60, "neutral": 120, "sad": 60}, 4),
     "esd": ({"angry": 7000, "happy": 7000, "neutral": 7000, "sad": 7000}, 20),
+    "nemo": ({"angry": 749, "happy": 749, "neutral": 809, "sad": 769}, 9),
+    "ased": ({"angry": 486, "happy": 486, "neutral": 522, "sad": 470}, 65),
+    "emovo": ({"angry": 84, "happy": 84, "neutral": 84, "sad": 84}, 6),
+    "koemo": ({"angry": 75, "happy": 75, "neutral": 75, "sad": 75}, 15),
 }
 
 
@@ -406,6 +595,13 @@ def test_a_complete_corpus_differs_in_nothing_and_a_clip_less_is_told(
     assert differences(name, Found(utterances, Counter(), expected=expected, rows=rows)) == []
     less = differences(name, Found(utterances[1:], Counter(), expected=expected, rows=rows))
     assert less == [f"angry: {classes['angry'] - 1}, not {classes['angry']}"]
+
+
+def test_the_whole_of_koemo_is_not_compared_with_what_is_public(tmp_path: Path) -> None:
+    koemo(tmp_path)
+    assert "angry: 1, not 75" in differences("koemo", load("koemo", tmp_path))
+    clips(tmp_path / "plain-to-emotional/ema/wav", "ema00300.wav")
+    assert "angry: 2, not 1500" in differences("koemo", load("koemo", tmp_path))
 
 
 def test_a_corpus_of_other_size_is_told_by_the_command(
@@ -536,3 +732,35 @@ def test_the_shared_clips_are_told_from_the_complete_corpora(corpora: Path) -> N
     assert "speakers: 20, not 24" in short["ravdess"]
     assert "neutral: 80, not 96" in short["ravdess"]
     assert "speakers: 8, not 10" in short["emodb"]
+
+
+@pytest.mark.corpora
+@pytest.mark.parametrize(
+    ("name", "clips_here", "speakers"),
+    [("nemo", 1054, 7), ("emovo", 224, 4), ("koemo", 220, 11), ("ased", 812, 49)],
+)
+def test_the_shared_acted_corpora_are_counted_as_their_readme_says(
+    corpora: Path, name: str, clips_here: int, speakers: int
+) -> None:
+    found = load(name, corpora / name)
+    assert len(found.utterances) == clips_here
+    assert {u.label for u in found.utterances} == {"angry", "happy", "neutral", "sad"}
+    assert len({u.speaker for u in found.utterances}) == speakers
+    assert found.left_out == {}
+    assert f"speakers: {speakers}, not" in "; ".join(differences(name, found))
+    if name == "nemo":
+        assert found.notes == ()  # the table has the words of every clip
+        assert all(u.text for u in found.utterances)
+
+
+@pytest.mark.corpora
+def test_the_shared_phones_and_readers_are_counted_as_their_readme_says(corpora: Path) -> None:
+    found = load("emospeech", corpora / "emospeech")
+    assert Counter(u.label for u in found.utterances) == {
+        "angry": 163,
+        "happy": 159,
+        "neutral": 203,
+    }
+    assert {u.text for u in found.utterances} >= {"help", "bacho", "stop", "no", "go", "yes"}
+    ordinary = load("librispeech", corpora / "librispeech").ordinary
+    assert len(ordinary) == len({u.speaker for u in ordinary}) == 131
