@@ -71,13 +71,14 @@ def format_table(result: dict[str, Any]) -> str:
     last = "final verdict, from the last sample to the event"
     rows.append((last, *_cells(result["final_verdict_ms"])))
     width = max(len(row[0]) for row in rows)
+    threads = "1 thread" if result["threads"] == 1 else f"{result['threads']} threads"
     lines = [f"{row[0]:<{width}}" + "".join(f"{cell:>9}" for cell in row[1:]) for row in rows]
     return "\n".join(
         [
             *lines,
             f"real-time factor {result['real_time_factor']:.4f}, "
             f"peak memory {result['peak_rss_mb']:.0f} MB, {result['engine']}, "
-            f"{result['threads']} thread, {result['utterances']} utterances of "
+            f"{threads}, {result['utterances']} utterances of "
             f"{result['utterance_seconds']} s",
         ]
     )
