@@ -8,7 +8,7 @@ export CORPORA
 .PHONY: help demo test lint format setup pipeline bench-check test-tflite-runtime test-arm64 clean
 
 help:
-	@echo "make demo        stream a spoken scene through the default bundle (light install)"
+	@echo "make demo        stream a spoken scene through the default bundle, look for a microphone"
 	@echo "make test        lint, types and every test that runs on this machine"
 	@echo "make lint        ruff and mypy"
 	@echo "make format      let ruff rewrite the sources"
@@ -44,7 +44,7 @@ format: setup
 	.venv/bin/ruff format .
 
 test: lint
-	scripts/debian-packages pulseaudio pulseaudio-utils libasound2-plugins mosquitto flite
+	scripts/debian-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins mosquitto flite
 	.venv/bin/python -m pytest $(PYTEST_ARGS)
 
 pipeline: setup

@@ -13,7 +13,8 @@ assert VERSION is not None
 
 DEVICE = {
     "files": ["soundfile>=0.12", "soxr>=0.5"],  # audio files of any format and rate
-    "mic": ["PyAudio>=0.2.14"],
+    # A wheel everywhere; on Linux it loads libportaudio2, which apt brings.
+    "mic": ["sounddevice>=0.5"],
     "view": ["rich>=13"],  # the live terminal view
     "asr": ["pocketsphinx>=5.1"],  # words, with a US English model in the wheel
 }
@@ -29,7 +30,12 @@ ENGINES = {
         )
     )
 }
-CONNECTIONS = {"mqtt": ["paho-mqtt>=2.1"]}
+FURTHER = {
+    "mqtt": ["paho-mqtt>=2.1"],
+    # The microphone by another binding. On Linux it compiles: apt install gcc portaudio19-dev; or
+    # take Debian's python3-pyaudio, in an environment made with --system-site-packages.
+    "pyaudio": ["PyAudio>=0.2.14"],
+}
 WORKSTATION = {
     "train": [
         "torch>=2.14",
@@ -99,7 +105,7 @@ setup(
     extras_require={
         **DEVICE,
         **ENGINES,
-        **CONNECTIONS,
+        **FURTHER,
         "all": sorted({requirement for extra in DEVICE.values() for requirement in extra}),
         "bench-device": BENCH_DEVICE,
         **WORKSTATION,

@@ -324,16 +324,15 @@ def _devices(_: argparse.Namespace) -> int:
     microphones = list_microphones()
     if not microphones:
         raise EdgeError("no microphone found: is one plugged in, and is the user in group audio?")
-    for info in microphones:
-        mark = "*" if info["default"] else " "
-        rate = info["defaultSampleRate"] / 1000
-        print(f"{mark} {info['index']:3d}  {info['name']}  ({rate:g} kHz)")
+    for device in microphones:
+        print(f"{'*' if device.default else ' '} {device.index:3d}  {device}")
     print("* is the default; choose another with: edge-emotion run --mic --device INDEX")
     return OK
 
 
 def _demo(arguments: argparse.Namespace) -> int:
     from edge_runtime.bench import format_table, measure
+    from edge_runtime.doctor import microphone_state
 
     scene = Path(__file__).parent / "demo" / "scene.flac"
     bundle = load_bundle()
@@ -353,6 +352,8 @@ def _demo(arguments: argparse.Namespace) -> int:
         print("\nThe clips after the scene are real; the bundle was trained on their corpora.")
     print(f"\nlatency on this device, interpreter threads: 1, sample rate: {SAMPLE_RATE} Hz")
     print(format_table(measure(bundle, 1)))
+    works, found = microphone_state()
+    print(f"\nmicrophone: {found}" + ("; next: edge-emotion run --mic" if works else ""))
     return code
 
 

@@ -28,7 +28,6 @@ CPU_FEATURES = {
 }
 OPTIONAL = (
     ("audio files", ("soundfile", "soxr"), "files"),
-    ("microphone", ("PyAudio",), "mic"),
     ("terminal view", ("rich",), "view"),
 )
 # What brings words that somebody else hears: `edge-emotion run --text`.
@@ -74,6 +73,8 @@ def examine(bundle: str) -> Report:
             report.note(None, what, f"{' and '.join(missing)} not installed: {command}")
         else:
             report.note(True, what, ", ".join(f"{p} {_version(p)}" for p in packages))
+    works, found = microphone_state()
+    report.note(works or None, "microphone", found)
     for engine in engines().values():
         bring = f"; bring {engine.model}" if engine.model else ""
         _optional(report, ", ".join(engine.forms), engine.distribution, engine.extra, bring)
@@ -89,6 +90,23 @@ def _optional(report: Report, what: str, package: str, extra: str, further: str 
         report.note(None, what, f"{package} not installed: {command}")
     else:
         report.note(True, what, f"{package} {version}{further}")
+
+
+def microphone_state() -> tuple[bool, str]:
+    """Whether there is a microphone to listen to; which, or what to do."""
+    from edge_runtime.audio.microphone import list_microphones
+
+    try:
+        devices = list_microphones()
+    except EdgeError as error:
+        return False, str(error)
+    if not devices:
+        return False, "none found: is one plugged in, and is the user in group audio?"
+    chosen = [device for device in devices if device.default]
+    if not chosen:
+        return False, "none is the default; choose one: edge-emotion devices"
+    others = f", and {len(devices) - 1} more" if len(devices) > 1 else ""
+    return True, f"{chosen[0]}{others}"
 
 
 def _examine_bundle(report: Report, name: str) -> None:

@@ -154,6 +154,12 @@ def command() -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def command_without() -> Callable[[str], list[str]]:
+    """How it is started where the packages named, with commas between, are not installed."""
+    return lambda missing: [sys.executable, "-c", _WITHOUT, missing, "edge_runtime.cli"]
+
+
+@pytest.fixture(scope="session")
 def python_module(environment: dict[str, str]) -> Command:
     """Run `python -m MODULE ARGUMENTS` as a process of its own; returns code and both outputs.
 

@@ -24,6 +24,7 @@ DEVICE = {
     "onnxruntime",
     "soundfile",
     "soxr",
+    "sounddevice",
     "pyaudio",
     "rich",
     "pocketsphinx",

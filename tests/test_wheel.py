@@ -32,7 +32,16 @@ HEAVY = (
         "onnx",
         "onnxruntime",
     ),
-    *("soundfile", "soxr", "rich", "pyaudio", "training", "conversion", "benchmarks"),
+    *(
+        "soundfile",
+        "soxr",
+        "rich",
+        "sounddevice",
+        "pyaudio",
+        "training",
+        "conversion",
+        "benchmarks",
+    ),
 )
 BUNDLE = "edge_runtime/models/default"
 MEGABYTE = 1_000_000
@@ -89,6 +98,13 @@ def test_default_bundle_is_small(wheel: Path) -> None:
     members = zipfile.ZipFile(wheel).infolist()
     size = sum(m.file_size for m in members if m.filename.startswith(BUNDLE))
     assert 0 < size <= 6 * MEGABYTE
+
+
+def test_the_microphone_installs_without_a_compiler(wheel: Path, bare_python: Path) -> None:
+    """A fresh Raspberry Pi OS has neither gcc nor portaudio.h."""
+    pip = (bare_python, "-m", "pip", "install", "--dry-run", "--only-binary=:all:")
+    found = run(*pip, f"edge-emotion[files,mic,view] @ {wheel.as_uri()}")
+    assert "sounddevice" in found
 
 
 def test_wheel_runs_on_its_base_requirements_alone(bare_python: Path, tmp_path: Path) -> None:

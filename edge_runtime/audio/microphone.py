@@ -1,21 +1,20 @@
-"""The microphone, through PyAudio (PortAudio): captured on its own thread, overflow counted."""
+"""The microphone, through PortAudio: captured on a thread of its own, overflow counted."""
 
 from __future__ import annotations
 
-import contextlib
 import queue
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from edge_runtime.audio import BLOCK, BLOCK_SECONDS, Block
-from edge_runtime.errors import AudioError, MissingPackageError
+from edge_runtime.audio.portaudio import Device, open_portaudio
+from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE
-from edge_runtime.system import native_stderr_silenced
 
 QUEUE_SECONDS = 10.0  # audio that may wait while inference is busy
 _SILENT_SECONDS = 3.0  # without a block for this long, the device is gone
+_LISTED = "'edge-emotion devices' lists what there is"
 
 
 class MicrophoneSource:
@@ -25,45 +24,32 @@ class MicrophoneSource:
     PortAudio reports as overflowed, and what finds the queue full, is never fatal: it is told by
     the next block that finds room.
     Raises AudioError when there is no such device, it does not open, or it disappears;
-    MissingPackageError without PyAudio.
+    MissingPackageError without a binding of PortAudio.
     """
 
     def __init__(self, device: str | None = None) -> None:
-        pyaudio = _pyaudio()
         self.warnings: list[str] = []
         self._lost = 0  # samples since the last block that found room; the callback's alone
         self._queue: queue.Queue[Block] = queue.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
-        self._continue = pyaudio.paContinue
-        self._overflow = pyaudio.paInputOverflow
-        with native_stderr_silenced():
-            self._audio = pyaudio.PyAudio()
+        self._portaudio = open_portaudio()
         try:
-            info = _find(self._audio, device)
-            self.name = f"microphone {info['name']}"
-            with native_stderr_silenced():
-                self._stream = self._audio.open(
-                    SAMPLE_RATE,
-                    1,
-                    pyaudio.paInt16,
-                    input=True,
-                    input_device_index=int(info["index"]),
-                    frames_per_buffer=BLOCK,
-                    stream_callback=self._receive,
-                    start=False,
-                )
+            found = _find(self._portaudio.devices(), device)
+            self.name = f"microphone {found.name}"
+            self._capture = self._portaudio.open(found, SAMPLE_RATE, BLOCK, self._receive)
         except OSError as error:
-            self._audio.terminate()
-            raise AudioError(
-                f"cannot open the microphone: {error}; 'edge-emotion devices' lists what there is"
-            ) from None
+            self._portaudio.close()
+            raise AudioError(f"cannot open the microphone: {error}; {_LISTED}") from None
         except AudioError:
-            self._audio.terminate()
+            self._portaudio.close()
             raise
 
     def blocks(self) -> Iterator[Block]:
         """Blocks until closed."""
-        self._stream.start_stream()
         try:
+            try:
+                self._capture.start()
+            except OSError as error:
+                raise AudioError(f"{self.name} does not start: {error}; {_LISTED}") from None
             while True:
                 try:
                     yield self._queue.get(timeout=_SILENT_SECONDS)
@@ -74,60 +60,40 @@ class MicrophoneSource:
                         f"{self.name} gives no more audio: was it unplugged?"
                     ) from None
         finally:
-            with contextlib.suppress(OSError):
-                self._stream.stop_stream()
-                self._stream.close()
-            self._audio.terminate()
+            self._capture.close()
+            self._portaudio.close()
 
-    def _receive(self, data: bytes, count: int, _: Any, status: int) -> tuple[None, int]:
-        if status & self._overflow:
+    def _receive(self, data: bytes, overflowed: bool) -> None:
+        samples = np.frombuffer(data, np.int16)
+        if overflowed:
             # PortAudio does not say how much it threw away: at least one of its buffers.
-            self._lost += count
+            self._lost += samples.size
         try:
-            self._queue.put_nowait(Block(np.frombuffer(data, np.int16), self._lost))
+            self._queue.put_nowait(Block(samples, self._lost))
             self._lost = 0
         except queue.Full:
-            self._lost += count
-        return None, self._continue
+            self._lost += samples.size
 
 
-def list_microphones() -> list[dict[str, Any]]:
-    """Input devices as PortAudio describes them: index, name, maxInputChannels, default."""
-    pyaudio = _pyaudio()
-    with native_stderr_silenced():
-        audio = pyaudio.PyAudio()
+def list_microphones() -> list[Device]:
+    """The input devices that there are now. Raises like `MicrophoneSource`."""
+    portaudio = open_portaudio()
     try:
-        default = _default_index(audio)
-        infos = [audio.get_device_info_by_index(i) for i in range(audio.get_device_count())]
-        return [{**i, "default": i["index"] == default} for i in infos if i["maxInputChannels"] > 0]
+        return portaudio.devices()
     finally:
-        audio.terminate()
+        portaudio.close()
 
 
-def _find(audio: Any, device: str | None) -> dict[str, Any]:
-    if device is None:
-        index = _default_index(audio)
-        if index is None:
-            raise AudioError("there is no microphone; 'edge-emotion devices' lists what there is")
-        return dict(audio.get_device_info_by_index(index))
-    for index in range(audio.get_device_count()):
-        info = audio.get_device_info_by_index(index)
-        named = str(index) == device or device.lower() in str(info["name"]).lower()
-        if named and info["maxInputChannels"] > 0:
-            return dict(info)
-    raise AudioError(f"no microphone {device!r}; 'edge-emotion devices' lists what there is")
-
-
-def _default_index(audio: Any) -> int | None:
-    try:
-        return int(audio.get_default_input_device_info()["index"])
-    except OSError:
-        return None
-
-
-def _pyaudio() -> Any:
-    try:
-        import pyaudio
-    except ImportError:
-        raise MissingPackageError("the microphone", "PyAudio", "mic") from None
-    return pyaudio
+def _find(devices: list[Device], wanted: str | None) -> Device:
+    """The device that is meant: a number is an index, never part of a name."""
+    if wanted is None:
+        found = [device for device in devices if device.default]
+        if not found:
+            raise AudioError(f"there is no microphone; {_LISTED}")
+    elif wanted.isdecimal():
+        found = [device for device in devices if device.index == int(wanted)]
+    else:
+        found = [device for device in devices if wanted.lower() in device.name.lower()]
+    if not found:
+        raise AudioError(f"no microphone {wanted!r}; {_LISTED}")
+    return found[0]

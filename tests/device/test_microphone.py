@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 import soundfile
 
 from edge_runtime import EmotionStream, load_bundle
-from edge_runtime.audio import BLOCK, BLOCK_SECONDS, microphone
+from edge_runtime.audio import BLOCK, BLOCK_SECONDS, microphone, portaudio
 from edge_runtime.audio.file import FileSource
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli import RunSettings, _listen
@@ -26,7 +27,6 @@ from edge_runtime.events import EmotionEvent, Event
 from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.sinks.jsonl import JsonLinesSink
 
-pytest.importorskip("pyaudio", reason="PyAudio is not installed: pip install 'edge-emotion[mic]'")
 PROGRAMS = ("pulseaudio", "pactl", "pacat")
 PLUGIN = "libasound_module_pcm_pulse.so"
 if not all(shutil.which(name) for name in PROGRAMS) or not list(
@@ -41,7 +41,6 @@ REPOSITORY = Path(__file__).parents[2]
 SCENE = REPOSITORY / "edge_runtime" / "demo" / "scene.flac"
 CORPORA = Path(os.environ.get("CORPORA") or REPOSITORY.parent / "shared" / "data")
 REAL_CLIP = CORPORA / "ravdess" / "Actor_01" / "03-01-05-02-01-01-01.flac"
-COMMAND = str(Path(sys.executable).with_name("edge-emotion"))
 PATIENCE = 60  # seconds until something that should have happened counts as a hang
 SINK = "speaker"
 SYSTEM_ALSA = "</usr/share/alsa/alsa.conf>\n"
@@ -50,6 +49,56 @@ CARDS = Path("/proc/asound/cards")
 without_cards = pytest.mark.skipif(
     CARDS.exists() and "[" in CARDS.read_text(), reason="this machine has a sound card"
 )
+
+
+Start = Callable[..., "subprocess.Popen[str]"]
+Finish = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(params=list(portaudio.BINDINGS), autouse=True)
+def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Each of the two ways to PortAudio, alone."""
+    name = str(request.param)
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"pip install {portaudio.BINDINGS[name]}")
+    monkeypatch.setattr(portaudio, "BINDINGS", {name: portaudio.BINDINGS[name]})
+    yield name
+    # Both share the library, which sounddevice keeps initialized, with the devices of this test.
+    sounddevice = sys.modules.get("sounddevice")
+    while sounddevice and sounddevice._initialized:
+        sounddevice._terminate()
+
+
+@pytest.fixture
+def start(
+    binding: str, command_without: Callable[[str], list[str]], environment: dict[str, str]
+) -> Start:
+    """Start `edge-emotion ARGUMENTS` in this environment, where `binding` alone is installed."""
+    (other,) = {"sounddevice", "pyaudio"} - {binding}
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*command_without(other), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": environment["PYTHONPATH"]},
+        )
+
+    return run
+
+
+@pytest.fixture
+def finish(start: Start) -> Finish:
+    """The same, to its end."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        process = start(*arguments)
+        out, err = process.communicate(timeout=PATIENCE)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    return run
 
 
 @dataclass
@@ -208,14 +257,8 @@ def test_lost_audio_is_told_where_it_was_lost(
     assert stream.time >= sum(losses) / SAMPLE_RATE
 
 
-def test_a_device_that_disappears_ends_in_one_line(pulse: Pulse) -> None:
-    with subprocess.Popen(
-        [COMMAND, "run", "--mic", "--out", "jsonl"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+def test_a_device_that_disappears_ends_in_one_line(pulse: Pulse, start: Start) -> None:
+    with start("run", "--mic", "--out", "jsonl") as process:
         try:
             wait_for_capture()
             time.sleep(1)
@@ -244,8 +287,8 @@ def wait_for_capture() -> None:
     pytest.fail("nobody records")
 
 
-def test_unknown_device_is_one_line(pulse: Pulse) -> None:
-    result = run_microphone("--device", "no-such-thing")
+def test_unknown_device_is_one_line(pulse: Pulse, finish: Finish) -> None:
+    result = finish("run", "--mic", "--device", "no-such-thing")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "no microphone 'no-such-thing'" in line
@@ -260,37 +303,65 @@ def test_the_device_can_be_named(pulse: Pulse) -> None:
     blocks.close()
 
 
-def test_devices_lists_the_default(pulse: Pulse) -> None:
-    result = subprocess.run([COMMAND, "devices"], capture_output=True, text=True, timeout=PATIENCE)
+def test_an_index_is_no_part_of_a_name(pulse: Pulse, alsa: Path) -> None:
+    """The second microphone is called 7 and has another index."""
+    with alsa.open("a") as config:
+        config.write("pcm.seat7 { type pulse hint { show on description seat7 } }\n")
+    devices = {device.name: device for device in microphone.list_microphones()}
+    seat = devices["seat7"]
+    assert seat.index != 7
+    assert max(device.index for device in devices.values()) < 7
+    with pytest.raises(AudioError, match="no microphone '7'"):
+        microphone.MicrophoneSource("7")
+    for wanted in (str(seat.index), "seat7"):
+        source = microphone.MicrophoneSource(wanted)
+        assert source.name == "microphone seat7"
+        blocks = source.blocks()
+        assert next(blocks).samples.size == BLOCK
+        blocks.close()
+
+
+def test_devices_lists_the_default(pulse: Pulse, finish: Finish) -> None:
+    result = finish("devices")
     assert result.returncode == 0
+    assert result.stderr == ""
     assert any(line.startswith("*") and "default" in line for line in result.stdout.splitlines())
 
 
+def test_doctor_has_looked_for_the_microphone(pulse: Pulse, finish: Finish) -> None:
+    result = finish("doctor")
+    assert result.returncode == 0
+    assert result.stderr == ""
+    (line,) = [line for line in result.stdout.splitlines() if "microphone" in line]
+    assert line.startswith("ok    microphone      default (")
+
+
 @without_cards
-def test_no_sound_server_is_one_line(alsa: Path) -> None:
+def test_doctor_and_demo_say_that_there_is_none(alsa: Path, finish: Finish) -> None:
+    alsa.write_text(SYSTEM_ALSA)
+    for command in ("doctor", "demo"):
+        result = finish(command)
+        assert result.returncode == 0
+        assert result.stderr == ""
+        (line,) = [line for line in result.stdout.splitlines() if "microphone" in line]
+        assert line.startswith(("-     microphone      none found", "microphone: none found"))
+
+
+@without_cards
+def test_no_sound_server_is_one_line(alsa: Path, finish: Finish) -> None:
     """The ALSA default points at a server that is not running."""
-    result = run_microphone()
+    result = finish("run", "--mic")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "microphone" in line
 
 
 @without_cards
-def test_no_device_at_all_is_one_line(alsa: Path) -> None:
+def test_no_device_at_all_is_one_line(alsa: Path, finish: Finish) -> None:
     alsa.write_text(SYSTEM_ALSA)
     with pytest.raises(AudioError, match="there is no microphone"):
         microphone.MicrophoneSource()
-    result = run_microphone()
+    result = finish("run", "--mic")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "there is no microphone" in line
-
-
-def run_microphone(*options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, "run", "--mic", *options],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )

@@ -169,16 +169,43 @@ def test_a_mistake_in_the_arguments_is_said_with_exit_code_2(
 
 
 @pytest.mark.parametrize("arguments", [["run", "--mic"], ["devices"]])
-def test_without_pyaudio_the_microphone_names_the_pip_command(
+def test_without_a_binding_of_portaudio_the_microphone_names_the_pip_command(
     edge_emotion: Command, arguments: list[str]
 ) -> None:
-    done = edge_emotion(*arguments, missing="pyaudio")
+    done = edge_emotion(*arguments, missing="sounddevice,pyaudio")
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        "edge-emotion: the microphone needs PyAudio, which is not installed: "
+        "edge-emotion: the microphone needs sounddevice, which is not installed: "
         "pip install 'edge-emotion[mic]'\n"
     )
+
+
+def test_without_the_library_the_microphone_names_the_apt_command(
+    command: list[str], environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Both packages are there, as pip installs them, and the system has no libportaudio2."""
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    (tmp_path / "pyaudio.py").write_text("raise ImportError('libportaudio.so.2: cannot open')")
+    path = f"{tmp_path}{os.pathsep}{environment['PYTHONPATH']}"
+    told = (
+        "the microphone needs the library PortAudio (sounddevice does not load: PortAudio library "
+        "not found): sudo apt install libportaudio2"
+    )
+    for arguments in (["run", "--mic"], ["devices"], ["doctor"]):
+        done = subprocess.run(
+            [*command, *arguments],
+            capture_output=True,
+            text=True,
+            env={**environment, "PYTHONPATH": path},
+            timeout=60,
+        )
+        if arguments == ["doctor"]:  # which is all right otherwise
+            assert f"-     microphone      {told}\n" in done.stdout
+            assert done.returncode == 0
+        else:
+            assert done.stderr == f"edge-emotion: {told}\n"
+            assert done.returncode == 2
 
 
 def test_without_the_voice_detector_the_message_names_a_pip_command(
