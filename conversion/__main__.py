@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from edge_runtime.console import OK, command_parser, run_command
+from edge_runtime.console import OK, command_parser, counted, run_command
 from edge_runtime.errors import EdgeError
 
 _EPILOG = """examples:
@@ -92,12 +92,14 @@ def _build(arguments: argparse.Namespace) -> int:
     from conversion.bundle import build
     from conversion.targets import target_named
     from edge_runtime.bundle import load_bundle
+    from training.evaluate.advice import int8_losses, miscalibrated
     from training.run import load
 
     target = target_named(arguments.target)
     name = arguments.name or arguments.out.resolve().name
+    run = load(arguments.run)
     build(
-        load(arguments.run),
+        run,
         arguments.out,
         target,
         name,
@@ -108,6 +110,8 @@ def _build(arguments: argparse.Namespace) -> int:
     size = load_bundle(arguments.out).file_bytes()
     tensors = "all tensors integer" if arguments.form == "int8" else "float32 ONNX"
     print(f"{arguments.out}: {target.name} bundle, {size / 1e6:.2f} MB, {tensors}")
+    for warning in (*int8_losses(run.metrics), *miscalibrated(run.calibration, run.metrics)):
+        logging.warning("warning: %s", warning)
     return OK
 
 
@@ -115,7 +119,7 @@ def _parity(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from conversion.errors import ConversionError
-    from conversion.parity import FAKE_QUANT, INT8, ONNX, TORCH, WINDOW, parity
+    from conversion.parity import FAKE_QUANT, FORMS, INT8, ONNX, TORCH, WINDOW, parity
     from edge_runtime.bundle import load_bundle
     from edge_runtime.terminal import Tables
     from training.corpora.manifest import load as load_manifest
@@ -126,7 +130,8 @@ def _parity(arguments: argparse.Namespace) -> int:
     listed = load_manifest(arguments.manifest).utterances
     spoken = [u for u in listed if u.path is not None]
     if not spoken:
-        raise ConversionError(f"all {len(listed)} utterances of {arguments.manifest} are text only")
+        lacking = counted(len(listed), "utterance")
+        raise ConversionError(f"{arguments.manifest} has no audio: {lacking} of text only")
     utterances = [u for u in spoken if u.label in run.config.labels]
     if not utterances:
         classes = ", ".join(run.config.labels)
@@ -145,16 +150,18 @@ def _parity(arguments: argparse.Namespace) -> int:
             f"{result.difference(form, INT8):.4f}",
         )
     console.print(table)
+    for form in result.scores:
+        print(f"{form}: {FORMS[form]}")
     if WINDOW in result.scores:
         console.print(
             f"whole window against streaming: same label on "
-            f"{100 * result.agreement(WINDOW, INT8):.2f} % of the {result.metrics(WINDOW).n} clips "
-            "that it holds"
+            f"{100 * result.agreement(WINDOW, INT8):.2f} % of "
+            f"{counted(result.metrics(WINDOW).n, 'clip')} that it holds"
         )
     console.print(
-        f"{len(utterances)} clips, {metrics.speakers_text()}; float torch against ONNX Runtime: "
-        f"same label {100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against int8: "
-        f"{100 * result.agreement(FAKE_QUANT, INT8):.2f} %"
+        f"{counted(len(utterances), 'clip')}, {metrics.speakers_text()}; unrounded, torch against "
+        f"ONNX Runtime: same label {100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against "
+        f"int8: {100 * result.agreement(FAKE_QUANT, INT8):.2f} %"
     )
     return OK
 

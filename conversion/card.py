@@ -6,6 +6,7 @@ from typing import Any
 
 from edge_runtime.manifest import AUDIO, Manifest
 from training.evaluate.metrics import INTERVAL, ua_text
+from training.run import forms_of
 
 
 def model_card(manifest: Manifest) -> str:
@@ -92,8 +93,9 @@ def _accuracy(metrics: dict[str, Any], pairing: str) -> str:
     rows += [
         "",
         "UA is the mean of the per-class recalls, WA the share of utterances that are right. "
-        "int8 is the converted bundle, run through the device's own code. Mean of folds: of the UA "
-        "of each fold by itself.",
+        "Mean of folds: of the UA of each fold by itself.",
+        "",
+        *(f"- {form}: {text}" for form, text in forms_of(metrics).items()),
         "",
         INTERVAL,
     ]
@@ -120,6 +122,9 @@ def _provenance(manifest: Manifest) -> str:
     for name, branch in manifest.training.get("branches", {}).items():
         kept = ", ".join(f"{key} {value}" for key, value in branch.items())
         lines.append(f"The {name} branch was trained alone and kept: {kept or 'not recorded'}.")
+    if "start" in manifest.training:
+        before = ", ".join(f"{key} {value}" for key, value in manifest.training["start"].items())
+        lines.append(f"Training went on from a run with: {before or 'not recorded'}.")
     return "\n\n".join([*lines, f"Made with {versions}."])
 
 

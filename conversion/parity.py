@@ -11,6 +11,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
+import training.run
 from conversion.bundle import build
 from conversion.targets import target_named
 from edge_runtime import EmotionStream, load_bundle
@@ -32,9 +33,18 @@ from training.run import Run
 
 Float32 = npt.NDArray[np.float32]
 
-TORCH, ONNX, FAKE_QUANT, INT8 = "float torch", "float ONNX Runtime", "fake-quant", "int8 device"
-WINDOW = "int8 whole window"
-FORMS = (TORCH, ONNX, FAKE_QUANT, WINDOW, INT8)
+FLOAT, FAKE_QUANT, INT8, WINDOW = "float", "fake-quant", "int8 device", "int8 whole window"
+TORCH, ONNX = "unrounded torch", "unrounded ONNX Runtime"
+FORMS = {
+    FLOAT: training.run.FORMS["float"],
+    TORCH: "the quantization-aware weights, not rounded, in PyTorch",
+    ONNX: "the quantization-aware weights, not rounded, in ONNX Runtime",
+    FAKE_QUANT: training.run.FORMS["fake-quant"],
+    WINDOW: "the quantization-aware weights, as one int8 graph over a window",
+    INT8: training.run.FORMS["int8"],
+}
+"""Every form, and which of a run's two sets of weights it has. Only the first is what `fit` calls
+float; the others are one set of weights, so that what differs between them is the arithmetic."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +52,8 @@ class Parity:
     """Scores of every form of one model on the same clips."""
 
     scores: dict[str, Float32]
-    """Form to probabilities (n, classes); NaN for an utterance that a window does not hold, and
-    no window where the bundle has none."""
+    """Form, of `FORMS`, to probabilities (n, classes); NaN for an utterance that a window does not
+    hold. No window where the bundle has none, no float where the run has no such weights."""
     truth: npt.NDArray[np.int64]
     labels: list[str]
     speakers: list[str | None]
@@ -76,8 +86,8 @@ class Parity:
 def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) -> Parity:
     """Run every form of `run`'s model, and its bundle, over the clips, with words where it reads.
 
-    The float forms carry the quantization-aware weights without rounding: what is compared is the
-    arithmetic. The float bundle goes into the folder `work`. Raises ConversionError or AudioError,
+    The weights before quantization-aware training are there where the run has them. The bundle in
+    float goes into the folder `work`. Raises ConversionError or AudioError,
     and TrainingError for an utterance that is text only.
     """
     build(
@@ -91,9 +101,12 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
     streams = {INT8: _stream(bundle), ONNX: _stream(load_bundle(work / "float"))}
     models = {TORCH: run.model(), FAKE_QUANT: run.model()}
     set_phase(models[TORCH], Phase.FLOAT)
+    if run.float_weights:
+        models[FLOAT] = run.model(Phase.FLOAT)
     window = WholeWindow(bundle) if WHOLE in bundle.manifest.graphs else None
     reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
-    rows: dict[str, list[Any]] = {form: [] for form in FORMS if form != WINDOW or window}
+    absent = {FLOAT: FLOAT not in models, WINDOW: window is None}
+    rows: dict[str, list[Any]] = {form: [] for form in FORMS if not absent.get(form)}
     for utterance in track(utterances, "comparing", console=Console(stderr=True), transient=True):
         samples = read_file(utterance.audio, utterance.start, utterance.end)
         for form, stream in streams.items():

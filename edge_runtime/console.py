@@ -106,6 +106,11 @@ def note(line: str) -> None:
             print(line, file=sys.stderr, flush=True)
 
 
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 speaker`, `2 speakers`, `1,234 clips`; `plural` where that is not `noun` and an s."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
 @contextmanager
 def writing(path: object) -> Iterator[None]:
     """What fails to be written in here is `path`: a full disk alone does not say which."""

@@ -108,9 +108,7 @@ def test_arrows_between_packages_point_one_way(package: str) -> None:
 
 @pytest.mark.parametrize("package", FLOORS)
 def test_arrows_between_rooms_point_down(package: str) -> None:
-    floor = {
-        room: number for number, rooms in enumerate(FLOORS[package]) for room in rooms.split()
-    }
+    floor = {room: number for number, rooms in enumerate(FLOORS[package]) for room in rooms.split()}
     for path in files_of(package):
         room = room_of(path, package)
         if room == "__init__":

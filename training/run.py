@@ -29,6 +29,12 @@ from training.output import into_at_once
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"
+FORMS = {
+    "float": "the float weights, as they were before quantization-aware training",
+    "fake-quant": "the quantization-aware weights, rounded to int8 in PyTorch",
+    "int8": "the quantization-aware weights in the converted bundle, through the device's own code",
+}
+"""The forms of a model that figures are of, and which of its two sets of weights each has."""
 VOCABULARY_FILE = "vocabulary.txt"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 2
@@ -123,6 +129,12 @@ def load(folder: Path) -> Run:
         ) from None
     except (json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingError(f"{folder} is not a training run that can be read: {error}") from None
+
+
+def forms_of(metrics: dict[str, Any]) -> dict[str, str]:
+    """What the forms are that occur in `metrics`, as in `FORMS`."""
+    every = [forms for found in metrics.get("corpora", {}).values() for forms in found.values()]
+    return {form: text for form, text in FORMS.items() if any(form in forms for forms in every)}
 
 
 def load_run_of(bundle: str, folder: Path | None) -> Run:

@@ -262,8 +262,8 @@ def test_parity_prints_every_form_and_its_agreement(
     csv.write_text("\n".join(["path,label,start,end", *rows]) + "\n")
     assert main(["parity", str(built), "--run", str(run_folder), "--manifest", str(csv)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "float torch against ONNX Runtime: same label 100.00 %" in out
-    forms = ["float torch", "float ONNX Runtime", "fake-quant", "int8 device"]
+    assert "unrounded, torch against ONNX Runtime: same label 100.00 %" in out
+    forms = ["unrounded torch", "unrounded ONNX Runtime", "fake-quant", "int8 device"]
     whole = "whole" in load_bundle(built).manifest.graphs
     for form in [*forms, *["int8 whole window", "clips that it holds"] * whole]:
         assert form in out

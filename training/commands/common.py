@@ -6,11 +6,13 @@ What is heavy is imported where it is used, so that --help is quick.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edge_runtime.console import counted
 from edge_runtime.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -191,8 +193,8 @@ def speakers_of(chosen: SpeakerSettings, utterances: Sequence[Utterance]) -> Spe
         return None
     speakers = load_speakers(chosen.speaker, list(utterances), chosen.utt2spk)
     print(
-        f"{speakers.known(utterances)} of {len(utterances)} utterances have a speaker embedding of "
-        f"{speakers.source}, {speakers.width} wide"
+        f"speaker embeddings of {speakers.source}, {speakers.width} wide: "
+        f"{speakers.known(utterances)} of {counted(len(utterances), 'utterance')}"
     )
     return speakers
 
@@ -207,6 +209,17 @@ def plan_words(
     if config.parts.text and words.text == "asr":
         utterances = with_transcripts(utterances, words.transcripts)
     return word_plan(list(utterances), config, words, pair)
+
+
+def explain(metrics: dict[str, Any], calibration: dict[str, Any]) -> None:
+    """Say which weights each figure is of, and what is wrong with the figures."""
+    from training.evaluate.advice import int8_losses, miscalibrated
+    from training.run import forms_of
+
+    for form, text in forms_of(metrics).items():
+        print(f"{form}: {text}")
+    for warning in (*int8_losses(metrics), *miscalibrated(calibration, metrics)):
+        logging.warning("warning: %s", warning)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -17,9 +17,11 @@ from training.commands.common import (
     add_corpora,
     add_preset,
     config_of,
+    explain,
     plan_words,
     with_speakers,
 )
+from training.commands.fit import calibration_of
 from training.errors import TrainingError
 from training.fit.settings import FitSettings
 from training.words.settings import WordSettings
@@ -125,6 +127,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     plot_curves(sorted(out.glob("fold*")), out / "curves.png", settings.float_epochs)
     console = Tables()
     print_metrics(console, summary["metrics"])
+    explain(summary["metrics"], calibration_of(summary))
     for name, chosen in summary["calibration"].items():
         error = summary["metrics"]["calibration_error"][name]
         console.print(

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.console import OK
+from edge_runtime.console import OK, counted
 from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
 from training.commands.common import (
     ModelSettings,
@@ -20,6 +20,7 @@ from training.commands.common import (
     add_corpora,
     add_preset,
     config_of,
+    explain,
     plan_words,
     with_speakers,
 )
@@ -97,6 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
     run = fit_model(arguments.corpora, recipe)
     console = Tables()
     print_metrics(console, run.metrics)
+    explain(run.metrics, run.calibration)
     out = recipe.out
     console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
     return OK
@@ -154,7 +156,7 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
         run.training["speaker_embedding"] = known.source
     _name_origins(run.training, data)
     if borrowed:
-        run.calibration = _calibration_of(borrowed)
+        run.calibration = calibration_of(borrowed)
         run.metrics = borrowed["metrics"]
     run.save(out)
     _measure(run, out, data, words, bool(borrowed), bool(split))
@@ -186,7 +188,7 @@ def _distil(
     taught = distil(data.train, data.labels, settings, further)
     print(
         f"the teacher's UA on the training texts, out of fold: {100 * taught.ua:.1f} %; "
-        f"{taught.texts.unlabelled} further texts learn from it"
+        f"it teaches {counted(taught.texts.unlabelled, 'further text')}"
     )
     vocabulary = data.vocabulary
     if settings.distil_columns:
@@ -228,7 +230,8 @@ def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
     return summary
 
 
-def _calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
+def calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
+    """The calibration that a crossval's summary holds."""
     from edge_runtime.manifest import Calibration
 
     return {name: Calibration(**chosen) for name, chosen in summary["calibration"].items()}
@@ -243,6 +246,7 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
     from training.data.folds import watch_protocol
     from training.data.pairs import PAIRING, PairSet
     from training.evaluate.judge import convert, judge, summarize
+    from training.run import forms_of
 
     metrics, watched = run.metrics, data.watch
     metrics.setdefault("corpora", {})
@@ -273,6 +277,7 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
         # What was calibrated on clips of a crossval is better known than by few.
         run.calibration = {**summary.calibration, **run.calibration}
         metrics["calibration_error"] = {**summary.calibration_error, **metrics["calibration_error"]}
+    metrics["forms"] = forms_of(metrics)
     run.save(out)
 
 
@@ -331,4 +336,7 @@ def _name_origins(record: dict[str, Any], data: Any) -> None:
 def _report_skipped(skipped: Iterable[tuple[Any, str]]) -> None:
     skipped = list(skipped)
     if skipped:
-        print(f"skipped {len(skipped)} clips that cannot be used (see above)", file=sys.stderr)
+        print(
+            f"skipped {counted(len(skipped), 'clip')} that cannot be used (see above)",
+            file=sys.stderr,
+        )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.console import OK
+from edge_runtime.console import OK, counted
 from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
 from training.commands.common import (
     FoldSettings,
@@ -96,7 +96,7 @@ def make_table(corpora: Sequence[str], recipe: TableRecipe) -> PaperTable:
     spoken = [u for u in utterances if u.path is not None]
     if not recipe.pair and len(spoken) < len(utterances):
         notes.append(
-            f"{len(utterances) - len(spoken)} texts without sound are left out; see --pair"
+            f"left out: {counted(len(utterances) - len(spoken), 'text')} without sound; see --pair"
         )
         utterances = spoken
     for note in notes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.console import OK
+from edge_runtime.console import OK, counted
 from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
 
 
@@ -65,7 +65,7 @@ def print_variants(shape: CostSettings) -> int:
         )
     Tables(110).print(table)
     print(
-        f"one utterance of {shape.frames} frames and {shape.tokens} words; in int8 a parameter is "
-        "a byte; the speaker embedding's own encoder is not counted"
+        f"one utterance of {counted(shape.frames, 'frame')} and {counted(shape.tokens, 'word')}; "
+        "in int8 a parameter is a byte; the speaker embedding's own encoder is not counted"
     )
     return OK

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.console import OK, THEIRS
+from edge_runtime.console import OK, THEIRS, counted
 from edge_runtime.settings import add_arguments, from_arguments
 from training.commands.common import add_corpora
 from training.speech.settings import TRANSCRIPTS, KeywordSettings, TranscribeSettings
@@ -55,7 +55,10 @@ def transcribe_corpora(corpora: Sequence[str], out: Path, settings: TranscribeSe
     found = load_corpora(map(_as_manifest, corpora))
     utterances = [u for f in found.values() for u in f.utterances]
     result = transcribe(utterances, out, settings)
-    print(f"{out}: {result.heard} clips heard, {result.kept} kept, {len(result.failed)} failed")
+    print(
+        f"{out}: {counted(result.heard, 'clip')} heard, {result.kept} kept, "
+        f"{len(result.failed)} failed"
+    )
     return THEIRS if result.failed else OK
 
 
@@ -87,8 +90,9 @@ def learn_keywords(corpora: Sequence[str], out: Path, settings: KeywordSettings)
         )
     Tables().print(table)
     print(
-        f"{out}: {len(result.phrases)} phrases, {len(result.left_out)} candidates left "
-        f"out; {result.hours:.2f} h of real and {result.spoken_hours:.2f} h of synthesized speech"
+        f"{out}: {counted(len(result.phrases), 'phrase')}, "
+        f"{counted(len(result.left_out), 'candidate')} left out; "
+        f"{result.hours:.2f} h of real and {result.spoken_hours:.2f} h of synthesized speech"
     )
     return OK
 

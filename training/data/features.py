@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from edge_runtime.audio.file import FileSource
+from edge_runtime.console import counted
 from edge_runtime.errors import AudioError
 from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, mfcc
 from edge_runtime.pcm import Float32
@@ -85,12 +86,14 @@ def extract(
     folder = opened_cache(cache or cache_folder())
     if utterances and all(u.path is None for u in utterances):
         corpora = ", ".join(sorted({u.corpus for u in utterances}))
-        raise TrainingError(f"{corpora}: all {len(utterances)} utterances are text only, no audio")
+        raise TrainingError(
+            f"{corpora}: no audio, {counted(len(utterances), 'utterance')} of text only"
+        )
     tasks = [(u, settings, tuple(augmentations), folder) for u in utterances]
     result = FeatureSet([], [], [], [share(a) for a in augmentations])
     text_only = Counter(u.corpus for u in utterances if u.path is None)
     for corpus, count in sorted(text_only.items()):
-        log.warning("%s: skipped %d utterances that are text only", corpus, count)
+        log.warning("%s: skipped %s without sound", corpus, counted(count, "utterance"))
     extracted = parallel(_extract_one, tasks, workers, "extracting features", progress)
     for utterance, outcome in zip(utterances, extracted, strict=True):
         if isinstance(outcome, str):

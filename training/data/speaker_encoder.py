@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from edge_runtime.audio.file import read_file
+from edge_runtime.console import counted
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import Float32, Int16
 from training.corpora import Clip, Utterance
@@ -79,7 +80,7 @@ def embed(
             vectors[utterance.clip] = outcome
     if len(heard) < len(utterances):
         without = len(utterances) - len(heard)
-        log.warning("no speaker embedding of %d utterances that are text only", without)
+        log.warning("no speaker embedding of %s without sound", counted(without, "utterance"))
         vectors |= {speaker_key(u): None for u in utterances if u.path is None}
     widths = [len(vector) for vector in vectors.values() if vector is not None]
     if not widths:

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from edge_runtime.console import counted
 from edge_runtime.pcm import Float32
 from training.corpora import Utterance
 from training.data.speaker import SpeakerVectors, _title, some, speaker_key
@@ -49,8 +50,8 @@ def read_speakers(
     if missing:
         examples = some([_title(u) for u in missing])
         raise TrainingError(
-            f"{path} has no vector for {len(missing)} of {len(utterances)} utterances: {examples}; "
-            "keys are names of audio files without suffix, or speakers (--utt2spk)"
+            f"{path} has no vector for {len(missing)} of {counted(len(utterances), 'utterance')}: "
+            f"{examples}; keys are names of audio files without suffix, or speakers (--utt2spk)"
         )
     width = _check(path, {name: found[name] for name in chosen if name is not None})
     vectors = {

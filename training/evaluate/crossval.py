@@ -34,7 +34,7 @@ from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches
 from training.network.config import ModelConfig
 from training.output import at_once
-from training.run import RUN_FILE, Run, load
+from training.run import RUN_FILE, Run, forms_of, load
 
 FORMS = ("float", "fake-quant", "int8")
 
@@ -155,6 +155,7 @@ def write_summary(
             + (f"; {PAIRING}" if paired else ""),
             "corpora": found.metrics,
             "calibration_error": found.calibration_error,
+            "forms": forms_of({"corpora": found.metrics}),
         },
     }
     with at_once(out / SUMMARY) as new:

@@ -31,6 +31,7 @@ from training.evaluate.paper import (
 matplotlib.use("Agg")
 
 
+from edge_runtime.console import counted
 from training.corpora import Utterance
 from training.data.features import FeatureSettings
 from training.data.speaker import SpeakerVectors
@@ -92,7 +93,7 @@ def choose(
     notes = []
     for needs in dict.fromkeys(lacking.values()):
         count = sum(other == needs for other in lacking.values())
-        notes.append(f"{count} variants are left out: they need {needs}")
+        notes.append(f"left out: {counted(count, 'variant')}, for want of {needs}")
     return [name for name in variants() if name not in lacking], notes
 
 
@@ -268,8 +269,8 @@ def _differing_counts(corpora: dict[str, list[Row]], utterances: Sequence[Uttera
         others = [f"{r.who} {r.utterances:,}" for r in rows if r.utterances not in (None, there)]
         if others:
             notes.append(
-                f"{corpus}: {there:,} utterances are here, others were judged on (without words, "
-                f"without sound, or of other data): {', '.join(others)}"
+                f"{corpus}: here is {counted(there, 'utterance')}, others were judged on (without "
+                f"words, without sound, or of other data): {', '.join(others)}"
             )
     return notes
 

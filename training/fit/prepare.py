@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from edge_runtime.console import counted
 from edge_runtime.tokenizer import Tokenizer
 from training.corpora import Utterance
 from training.data.features import FeatureSettings, extract
@@ -123,7 +124,7 @@ def prepare(
         config = config_with(config, vocabulary, words.settings)
         error = table_error(vocabulary.table, quantize_table(vocabulary.table))
         notes.append(
-            f"{len(known)} words of {vocabulary.source} known; in int8 they are off by "
+            f"{counted(len(known), 'word')} of {vocabulary.source} known; in int8 they are off by "
             f"{100 * error.relative:.1f} %"
         )
     if branches:
@@ -176,6 +177,7 @@ def _count(name: str, texts: Sequence[Utterance], tokenizer: Tokenizer) -> str:
     """How many words of `texts` a tokenizer knows, as a sentence."""
     found = tokenize(texts, tokenizer)
     return (
-        f"{name}: {len(found.utterances)} texts, {found.words} words, {found.unknown} of them "
+        f"{name}: {counted(len(found.utterances), 'text')}, {counted(found.words, 'word')}, "
+        f"{found.unknown} of them "
         f"unknown, {found.cut} beyond the longest text read"
     )

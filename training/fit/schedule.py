@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Sampler
 
 BATCH = 64  # examples a step, where there are enough
-_SMALLEST_BATCH = 16  # that is chosen: the statistics of fewer are noise
+_SMALLEST_BATCH = 8  # that is chosen: the statistics of fewer are noise
 
 
 class EvenBatches(Sampler[list[int]]):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_runtime.console import counted
 from edge_runtime.text.phrases import Phrase, format_phrase
 from edge_runtime.tokenizer import words
 from training.corpora import Utterance
@@ -81,7 +82,7 @@ class KeywordList:
         hits, spoken = (sum(getattr(t, n) for t in self.phrases) for n in ("hits", "spoken"))
         alarms = sum(t.alarms for t in self.phrases)
         header = (
-            f"# {len(self.phrases)} phrases learned by python -m training keywords from "
+            f"# {counted(len(self.phrases), 'phrase')} learned by python -m training keywords from "
             f"{', '.join(self.corpora)}",
             f"# tuned for {settings.alarms:g} false alarms an hour on {self.hours:.2f} h of real "
             f"and {self.spoken_hours:.2f} h of synthesized speech; heard there: {alarms} in the "

@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_runtime.audio.file import read_file
+from edge_runtime.console import counted
 from edge_runtime.errors import AudioError, TextError
 from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.segment import speech_of
@@ -101,7 +102,7 @@ def with_transcripts(utterances: Sequence[Utterance], transcripts: Path) -> list
     absent = [u for u in utterances if u.path is not None and u.clip not in heard]
     if absent:
         raise TrainingError(
-            f"{transcripts} lacks {len(absent)} of {len(utterances)} clips, such as "
+            f"{transcripts} lacks {len(absent)} of {counted(len(utterances), 'clip')}, such as "
             f"{absent[0].path}: run python -m training transcribe --out {transcripts} on them"
         )
     return [

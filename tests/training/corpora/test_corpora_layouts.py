@@ -666,10 +666,8 @@ def test_features_skip_utterances_without_audio(
         found = extract([*words, spoken], cache=tmp_path, workers=1, progress=False)
     assert found.utterances == [spoken]
     assert found.skipped == [(u, "text only") for u in words]
-    assert [r.getMessage() for r in caplog.records] == [
-        "meld: skipped 3 utterances that are text only"
-    ]
-    with pytest.raises(TrainingError, match="meld: all 3 utterances are text only"):
+    assert [r.getMessage() for r in caplog.records] == ["meld: skipped 3 utterances without sound"]
+    with pytest.raises(TrainingError, match="meld: no audio, 3 utterances of text only"):
         extract(words, cache=tmp_path, workers=1, progress=False)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from conversion.__main__ import main as build
 from edge_runtime.manifest import Calibration
 from training.__main__ import main
 from training.corpora import Utterance
@@ -138,6 +139,53 @@ def test_training_goes_on_from_a_run_of_the_same_variant(
         torch.testing.assert_close(after.weights[name], before.weights[name], atol=1e-4, rtol=0)
     assert after.training["start"] == before.training["settings"]
     assert "branches" not in after.training
+
+
+def test_figures_say_which_weights_they_are_of_and_one_speaker_is_no_speakers(
+    tones_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    small = [*SMALL[:-1], "0.25", "--filters", "4", "--hidden", "4"]
+    assert main(["fit", f"manifest={tones_csv}", *small, "--out", str(out)]) == 0
+    assert build(["build", str(out), "--out", str(tmp_path / "bundle")]) == 0
+    csv = f"{out / 'watched.csv'}"
+    where = ["parity", str(tmp_path / "bundle"), "--run", str(out), "--manifest", csv]
+    assert build(where) == 0
+    printed = capsys.readouterr().out
+    card = (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    run = load(out)
+    for told in (printed, card):
+        assert "float: the float weights, as they were before quantization-aware" in told
+        assert "int8: the quantization-aware weights in the converted bundle" in told
+        assert "1 speaker kept out of training" in told
+    assert set(run.metrics["forms"]) == {"float", "fake-quant", "int8"}
+    # What parity calls float is what fit calls float, to the last clip.
+    ua = run.metrics["corpora"]["manifest"]["audio"]["float"]["ua"]
+    (row,) = [line for line in printed.splitlines() if line.startswith("│ float ")]
+    assert f"{100 * ua:.1f}" in row
+
+
+def test_a_bundle_whose_confidence_or_int8_form_is_poor_is_built_with_a_warning(
+    tones_csv: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "run"
+    small = [*SMALL, "--filters", "4", "--hidden", "4"]
+    assert main(["fit", f"manifest={tones_csv}", *small, "--out", str(out)]) == 0
+    run = load(out)
+    form = {"n": 40, "wa": 0.8, "ua": 0.8, "per_class_recall": {"angry": 0.9, "sad": 0.7}}
+    worse = {**form, "ua": 0.6, "per_class_recall": {"angry": 0.9, "sad": 0.3}}
+    run.metrics = {
+        "protocol": "toy",
+        "corpora": {"mine": {"audio": {"float": form, "int8": worse}}},
+        "calibration_error": {"audio": 0.197},
+    }
+    run.calibration = {"audio": Calibration(1.0, 0.0)}
+    run.save(out)
+    caplog.clear()
+    assert build(["build", str(out), "--out", str(tmp_path / "bundle")]) == 0
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert any("off by 19.7 %" in line for line in warnings)
+    assert any("int8 loses 20.0 points" in line for line in warnings)
 
 
 def test_rare_classes_weigh_more() -> None:
