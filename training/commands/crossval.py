@@ -88,7 +88,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     from training.corpora import load_corpora
     from training.data.features import FeatureSettings
     from training.data.folds import check_classes
-    from training.evaluate.crossval import crossval, default_jobs, write_summary
+    from training.evaluate.crossval import Training, crossval, default_jobs, write_summary
     from training.evaluate.metrics import Metrics
     from training.evaluate.report import plot_confusion, plot_curves, print_metrics
 
@@ -102,19 +102,16 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     for path in (recipe.audio_runs, recipe.text_run):
         if path and not path.exists():
             raise TrainingError(f"there is no {path}")
-    result = crossval(
-        usable,
+    training = Training(
         config,
         settings,
         FeatureSettings(),
-        folds,
-        out,
-        recipe.folds.jobs or default_jobs(),
         words,
         recipe.audio_runs,
         recipe.text_run,
         known,
     )
+    result = crossval(usable, training, folds, out, recipe.folds.jobs or default_jobs())
     summary = write_summary(result, config, out, folds is None, bool(words.train))
     metrics = summary["metrics"]["corpora"]
     for corpus, modalities in metrics.items():

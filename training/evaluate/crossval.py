@@ -10,9 +10,9 @@ import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +52,32 @@ class CrossvalResult:
     """The fold that judged each utterance."""
 
 
+@dataclass(frozen=True, eq=False)
+class Training:
+    """How the model of every fold is trained and judged."""
+
+    config: ModelConfig
+    """The shape of the models."""
+    settings: FitSettings
+    """The schedule."""
+    features: FeatureSettings
+    """What a model hears of a clip."""
+    words: WordPlan = field(default_factory=WordPlan)
+    """For a model that reads: where its words come from."""
+    audio_runs: Path | None = None
+    """A finished crossval of an audio model over the same folds, whose encoders the folds start
+    from and keep (`training.fit.warmstart`)."""
+    text_run: Path | None = None
+    """A run of a text model, likewise; it must not have trained on the words tested."""
+    speakers: SpeakerVectors | None = None
+    """Speaker embeddings, for a variant that takes them."""
+    int8: bool = True
+    """Whether to convert each fold's model and judge it on the device path, which takes a few
+    seconds a fold and about as long again as the clips take to stream."""
+
+
 def crossval(
-    utterances: Sequence[Utterance],
-    config: ModelConfig,
-    settings: FitSettings,
-    features: FeatureSettings,
-    folds: int | None,
-    out: Path,
-    jobs: int,
-    words: WordPlan | None = None,
-    audio_runs: Path | None = None,
-    text_run: Path | None = None,
-    speakers: SpeakerVectors | None = None,
-    int8: bool = True,
+    utterances: Sequence[Utterance], training: Training, folds: int | None, out: Path, jobs: int
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
@@ -72,30 +85,17 @@ def crossval(
     A fold that is finished in `out` is not trained again; one that was judged without int8 is
     converted when that is asked for.
     Raises TrainingError when the data does not fold, or the converter fails.
-
-    Parameters
-    ----------
-    utterances : what is spoken.
-    config, settings, features : the model's shape, the schedule, and the features.
-    folds, out, jobs : see above.
-    words : for a model that reads: where its words come from.
-    audio_runs : a finished crossval of an audio model over the same folds, whose encoders the
-        folds start from and keep (`training.fit.warmstart`).
-    text_run : a run of a text model, likewise; it must not have trained on the words tested.
-    speakers : speaker embeddings, for a variant that takes them.
-    int8 : whether to convert each fold's model and judge it on the device path, which takes a few
-        seconds a fold and about as long again as the clips take to stream.
     """
-    known = extract(utterances, features, augmentations(settings))
+    settings, words = training.settings, training.words
+    known = extract(utterances, training.features, augmentations(settings))
     if settings.teacher:
-        teach(known, features, augmentations(settings))
+        teach(known, training.features, augmentations(settings))
     usable = known.utterances
     del known  # the folds read their own; of a large corpus this is gigabytes
     plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
-    words = words or WordPlan()
-    if config.parts.text and words.test:
+    if training.config.parts.text and words.test:
         usable = draw_words(usable, words.test, words.seed)
-    _refuse_other_plan(out, plan, usable, settings, config, words, speakers)
+    _refuse_other_plan(out, plan, usable, training)
     context = multiprocessing.get_context("spawn")
     with (
         FoldProgress(len(plan), settings.all_epochs) as progress,
@@ -104,34 +104,28 @@ def crossval(
         futures = [
             pool.submit(
                 _run_fold,
-                _FoldTask(
-                    number,
-                    usable,
-                    fold,
-                    config,
-                    settings,
-                    features,
-                    words,
-                    audio_runs / f"fold{number}" if audio_runs else None,
-                    text_run,
-                    out / f"fold{number}",
-                    progress.queue,
-                    speakers,
-                    int8,
-                ),
+                _FoldTask(number, usable, fold, training, out / f"fold{number}", progress.queue),
             )
             for number, fold in enumerate(plan, 1)
         ]
         progress.follow(futures)
         results = [future.result() for future in futures]
-    labels = list(config.labels)
+    return _joined(usable, list(training.config.labels), plan, results)
+
+
+def _joined(
+    usable: Sequence[Utterance],
+    labels: list[str],
+    plan: Sequence[Fold],
+    results: Sequence[Mapping[str, Logits]],
+) -> CrossvalResult:
+    """The verdicts of all folds, each on its own test utterances, as one."""
     verdicts: Verdicts = {}
-    for fold, result in zip(plan, results, strict=True):
+    numbers = [0] * len(usable)
+    for number, (fold, result) in enumerate(zip(plan, results, strict=True)):
         for key, logits in result.items():
             empty = np.zeros((len(usable), len(labels)), np.float32)
             verdicts.setdefault(key, empty)[fold.test] = logits
-    numbers = [0] * len(usable)
-    for number, fold in enumerate(plan):
         for index in fold.test:
             numbers[index] = number
     return CrossvalResult(list(usable), labels, verdicts, numbers)
@@ -168,22 +162,15 @@ class _FoldTask:
     number: int
     utterances: list[Utterance]
     fold: Fold
-    config: ModelConfig
-    settings: FitSettings
-    features: FeatureSettings
-    words: WordPlan
-    audio_run: Path | None
-    text_run: Path | None
+    training: Training
     folder: Path
     queue: Any
-    speakers: SpeakerVectors | None
-    int8: bool
 
 
 def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     """Train, convert and judge one fold; runs in a process of its own."""
     done = task.folder / PREDICTIONS
-    result = _known(done, task.int8)
+    result = _known(done, task.training.int8)
     if not result:
         torch.set_num_threads(1)
         task.folder.mkdir(parents=True, exist_ok=True)
@@ -191,14 +178,14 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
         finished = (task.folder / RUN_FILE).exists()
         run = load(task.folder) if finished else _train(task, train, test)
         bundle = None
-        if task.int8:
+        if task.training.int8:
             task.queue.put((task.number, "converting", 0))
             bundle = convert(task.folder, task.folder / "bundle")
         clean = None
         if run.config.parts.audio:
-            known = extract(test, task.features, workers=1, progress=False)
+            known = extract(test, task.training.features, workers=1, progress=False)
             clean = [variants[0] for variants in known.variants]
-        result = judge(run, bundle, test, clean, task.speakers)
+        result = judge(run, bundle, test, clean, task.training.speakers)
         with at_once(done) as new:
             np.savez(new, **result)  # type: ignore[arg-type]
     task.queue.put((task.number, "done", 0))
@@ -218,29 +205,30 @@ def _known(path: Path, int8: bool) -> Verdicts:
 
 def _train(task: _FoldTask, train: list[Utterance], test: list[Utterance]) -> Run:
     """The model of one fold, trained, saved in the fold's folder."""
+    audio_runs = task.training.audio_runs
     branches = Branches(
-        load(task.audio_run) if task.audio_run else None,
-        load(task.text_run) if task.text_run else None,
+        load(audio_runs / task.folder.name) if audio_runs else None,
+        load(task.training.text_run) if task.training.text_run else None,
     )
     prepared = prepare(
         train,
         test,
-        task.config,
-        task.settings,
-        task.features,
-        task.words,
+        task.training.config,
+        task.training.settings,
+        task.training.features,
+        task.training.words,
         branches,
         workers=1,
     )
     module = fit(
-        replace(prepared.data, speakers=task.speakers),
+        replace(prepared.data, speakers=task.training.speakers),
         prepared.config,
-        task.settings,
+        task.training.settings,
         task.folder,
         resume=True,
         progress=lambda epoch, _: task.queue.put((task.number, "training", epoch)),
     )
-    run = run_of(module, task.features)
+    run = run_of(module, task.training.features)
     run.training = {"fold": task.number}
     run.vocabulary = prepared.vocabulary
     run.save(task.folder)
@@ -251,14 +239,12 @@ def _refuse_other_plan(
     out: Path,
     plan: list[Fold],
     utterances: Sequence[Utterance],
-    settings: FitSettings,
-    config: ModelConfig,
-    words: WordPlan,
-    speakers: SpeakerVectors | None,
+    training: Training,
 ) -> None:
     """Finished folds are only good for the same data, folds and settings."""
+    config, words = training.config, training.words
     parts: dict[str, Any] = {
-        "settings": repr(settings),
+        "settings": repr(training.settings),
         "config": repr(config),
         "test": [
             [
@@ -272,8 +258,8 @@ def _refuse_other_plan(
         texts = "\n".join(u.text for u in words.train)
         digest = hashlib.sha256(texts.encode()).hexdigest()
         parts["words"] = {"settings": repr(words.settings), "paired": digest}
-    if speakers:
-        parts["speakers"] = speakers.digest(utterances)
+    if training.speakers:
+        parts["speakers"] = training.speakers.digest(utterances)
     identity = json.dumps(parts)
     path = out / "plan.json"
     if path.exists() and path.read_text() != identity:

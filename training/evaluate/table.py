@@ -36,7 +36,7 @@ from training.corpora import Utterance
 from training.data.features import FeatureSettings
 from training.data.speaker import SpeakerVectors
 from training.errors import TrainingError
-from training.evaluate.crossval import crossval, write_summary
+from training.evaluate.crossval import Training, crossval, write_summary
 from training.evaluate.metrics import Metrics
 from training.evaluate.settings import TableSettings
 from training.fit.prepare import word_plan
@@ -188,18 +188,15 @@ def _run_variant(protocol: Protocol, name: str, seed: int, out: Path, int8: bool
     )
     usable, words = word_plan(protocol.utterances, config, protocol.words, protocol.pair and text)
     folder = out / name / f"seed{settings.seed}"
-    result = crossval(
-        usable,
+    training = Training(
         config,
         settings,
         protocol.features,
-        protocol.folds,
-        folder,
-        protocol.jobs,
         words,
         speakers=protocol.speakers if config.parts.speaker else None,
         int8=int8,
     )
+    result = crossval(usable, training, protocol.folds, folder, protocol.jobs)
     summary = write_summary(result, config, folder, protocol.folds is None, bool(words.train))
     metrics = summary["metrics"]
     # The last modality is all that the model takes.
