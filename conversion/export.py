@@ -8,10 +8,7 @@ normalization stays outside the graphs, where it is folded into quantization.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from conversion.converter_log import converter
 from conversion.errors import ConversionError
 from edge_runtime.graph import Graph
 from edge_runtime.manifest import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
@@ -32,6 +30,7 @@ Float32 = npt.NDArray[np.float32]
 
 CHUNK_FRAMES = 25  # frames an encoder run advances, about: 250 ms, one partial verdict
 TOLERANCE = 1e-4  # largest difference that float graphs may have from torch
+SEED = 0  # of the examples that graphs are compared on
 _OPSET = 17
 
 
@@ -182,7 +181,7 @@ def export_part(role: str, part: Part, folder: Path) -> Exported:
     path = folder / f"{role}.onnx"
     examples = tuple(part.inputs.values())
     part.module.eval()
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), converter("torch.onnx.export", path.name):
         torch.onnx.export(
             part.module,
             examples,
@@ -202,29 +201,35 @@ def export_part(role: str, part: Part, folder: Path) -> Exported:
 
 
 def _parts(model: MscnnSpu) -> dict[str, Part]:
-    """The graphs of a model by role, with examples of their inputs."""
+    """The graphs of a model by role, with examples of their inputs, the same each time."""
     config, parts = model.config, {}
+    drawn = torch.Generator().manual_seed(SEED)
     if config.parts.audio:
         width = chunk_frames(config.audio_stride) + 2 * config.audio_context
-        frames = {"frames": torch.randn(1, 1, width, config.features)}
+        frames = {"frames": torch.randn(1, 1, width, config.features, generator=drawn)}
         names = [f"maps_{kernel:02d}" for kernel in config.audio_kernels]
         parts[AUDIO_ENCODER] = Part(AudioEncoder(model), frames, names)
     if config.parts.text:
         width = config.tokens + max(config.text_kernels) - 1
-        rows = {"rows": torch.randn(1, 1, width, config.embedding)}
+        rows = {"rows": torch.randn(1, 1, width, config.embedding, generator=drawn)}
         names = [f"maps_{kernel:02d}" for kernel in config.text_kernels]
         parts[TEXT_ENCODER] = Part(TextEncoder(model), rows, names)
     if config.parts.att:
         maps = (1, config.tokens, config.filters)
-        inputs = {f"keys_{kernel:02d}": torch.rand(maps) for kernel in config.text_kernels}
+        inputs = {
+            f"keys_{kernel:02d}": torch.rand(maps, generator=drawn)
+            for kernel in config.text_kernels
+        }
         inputs["mask"] = torch.full((1, 1, config.tokens), MASKED_SCORE)
         inputs["mask"][..., : config.tokens // 2] = 0
         queries = len(config.audio_kernels) * len(STATISTICS)
-        inputs["queries"] = torch.rand(1, queries, config.filters) * config.filters**-0.5
+        found = torch.rand(1, queries, config.filters, generator=drawn)
+        inputs["queries"] = found * config.filters**-0.5
         names = [f"found_{kernel:02d}" for kernel in config.text_kernels]
         graph = AttentionGraph(config.attention_pairs == "matched")
         parts[ATTENTION] = Part(graph, inputs, names)
-    parts[HEAD] = Part(HeadGraph(model), {"pooled": torch.randn(1, model.width)}, ["logits"])
+    pooled = {"pooled": torch.randn(1, model.width, generator=drawn)}
+    parts[HEAD] = Part(HeadGraph(model), pooled, ["logits"])
     return parts
 
 
@@ -238,21 +243,18 @@ def to_tflite(exported: Exported, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     onnx_path = exported.path
-    try:
-        with _quiet():
-            onnx2tf.convert(
-                input_onnx_file_path=str(onnx_path),
-                output_folder_path=str(folder),
-                copy_onnx_input_output_names_to_tflite=True,
-                keep_shape_absolutely_input_names=[i.name for i in Graph(onnx_path).inputs],
-                non_verbose=True,
-            )
-    except SystemExit as error:
-        raise ConversionError(f"onnx2tf gave up on {onnx_path.name} ({error})") from error
     path = folder / f"{onnx_path.stem}_float32.tflite"
-    if not path.exists():
-        raise ConversionError(f"onnx2tf wrote no {path.name}")
-    _compare(f"{onnx_path.stem}: float TFLite against torch", exported, Graph(path))
+    with converter("onnx2tf", onnx_path.name):
+        onnx2tf.convert(
+            input_onnx_file_path=str(onnx_path),
+            output_folder_path=str(folder),
+            copy_onnx_input_output_names_to_tflite=True,
+            keep_shape_absolutely_input_names=[i.name for i in Graph(onnx_path).inputs],
+        )
+        if not path.exists():
+            raise ConversionError(f"it wrote no {path.name}")
+        graph = Graph(path)
+    _compare(f"{onnx_path.stem}: float TFLite against torch", exported, graph)
     return path
 
 
@@ -265,11 +267,3 @@ def _compare(what: str, reference: Exported, graph: Graph) -> None:
     if not worst <= TOLERANCE:
         raise ConversionError(f"{what}: largest difference {worst:.2e} exceeds {TOLERANCE:.0e}")
     logging.getLogger(__name__).info("%s: largest difference %.1e", what, worst)
-
-
-@contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
-    """Keep the converters' chatter off the terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield

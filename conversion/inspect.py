@@ -93,8 +93,15 @@ class GraphReport:
 def inspect_bundle(bundle: Bundle) -> list[GraphReport]:
     """A report on each graph of `bundle`, timed with one thread.
 
-    Raises ConversionError where the workstation's LiteRT does not run a graph.
+    Raises ConversionError for a bundle of ONNX graphs, and where the workstation's LiteRT does not
+    run a graph.
     """
+    for spec in bundle.manifest.graphs.values():
+        if spec.file.endswith(".onnx"):
+            raise ConversionError(
+                f"bundle {bundle.source} holds ONNX graphs; inspect reads TFLite: build it without "
+                "--form float"
+            )
     return [inspect_graph(role, bundle.contents[role]) for role in bundle.manifest.graphs]
 
 
@@ -242,7 +249,8 @@ def _delegated(content: bytes) -> set[int]:
             interpreter = Interpreter(model_content=content, num_threads=1)
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ConversionError(f"LiteRT refuses the graph: {error}") from error
+            message = " ".join(str(error).split())
+            raise ConversionError(f"LiteRT refuses the graph: {message}") from error
     nodes = interpreter._get_ops_details()
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
     producer = {int(i): n["index"] for n in nodes if n not in delegates for i in n["outputs"]}

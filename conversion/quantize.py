@@ -14,11 +14,14 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
+from conversion.converter_log import converter
 from conversion.errors import ConversionError
 from conversion.flatbuffer import fuse_relus
 from edge_runtime.manifest import ATTENTION, HEAD, TEXT_ENCODER
 from edge_runtime.model.fusion import MASKED_SCORE
+from edge_runtime.system import native_stderr_silenced
 from training.network.fakequant import ActivationQuantizer
 from training.network.model import MscnnSpu
 
@@ -28,8 +31,16 @@ _WEIGHTED = ("Conv", "Gemm")
 
 
 def learned_ranges(model: MscnnSpu, onnx_path: Path, role: str) -> Ranges:
-    """The range of every activation of one exported graph, by the name the converter keeps."""
-    graph = onnx.load(str(onnx_path)).graph
+    """The range of every activation of one exported graph, by the name the converter keeps.
+
+    Raises ConversionError for a file that is no ONNX graph, or one of other layers than the model.
+    """
+    try:
+        graph = onnx.load(str(onnx_path)).graph
+    except (OSError, DecodeError) as error:
+        raise ConversionError(f"{onnx_path.name} is no ONNX graph: {error}") from error
+    if not graph.node:
+        raise ConversionError(f"{onnx_path.name} is no ONNX graph: it has no operation")
     if role == ATTENTION:
         return _attention_ranges(model, graph)
     if role == HEAD:
@@ -110,7 +121,8 @@ def quantize(float_path: Path, ranges: Ranges, out: Path) -> None:
 
     Raises
     ------
-    ConversionError : an activation has no range, or a tensor of the result is not an integer.
+    ConversionError : it is no TFLite graph, an activation has no range, or a tensor of the result
+        is not an integer.
     """
     from ai_edge_quantizer import quantizer, recipe
 
@@ -121,10 +133,8 @@ def quantize(float_path: Path, ranges: Ranges, out: Path) -> None:
         }
         for name, (low, high) in ranges.items()
     }
-    try:
+    with converter("ai-edge-quantizer", float_path.name):
         result = quantizer.Quantizer(str(float_path), recipe.static_wi8_ai8()).quantize(table)
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise ConversionError(f"{float_path.name}: {error}") from error
     out.write_bytes(fuse_relus(bytes(result.quantized_model)))
     floats = float_tensors(out)
     if floats:
@@ -139,15 +149,24 @@ def natural_order(names: Iterable[str]) -> list[str]:
 
 
 def tensor_details(path: Path) -> list[dict[str, Any]]:
-    """Every tensor of a TFLite graph as LiteRT describes it."""
+    """Every tensor of a TFLite graph as LiteRT describes it.
+
+    Raises ConversionError where LiteRT refuses it.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
-    # Without a delegate: a delegate would replace tensors by ones of its own.
-    interpreter = Interpreter(
-        model_path=str(path),
-        experimental_op_resolver_type=_no_delegates(),
-    )
-    interpreter.allocate_tensors()
+    with native_stderr_silenced():
+        try:
+            # Without a delegate: a delegate would replace tensors by ones of its own. By its bytes:
+            # of a damaged file that it maps itself, LiteRT verifies nothing and crashes.
+            interpreter = Interpreter(
+                model_content=path.read_bytes(),
+                experimental_op_resolver_type=_no_delegates(),
+            )
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            message = " ".join(str(error).split())
+            raise ConversionError(f"{path.name} is no TFLite graph: {message}") from error
     return list(interpreter.get_tensor_details())
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -109,18 +111,20 @@ class Graph:
                 self._open_onnx(model, threads)
             else:
                 self._open_tflite(model, threads)
+        except EngineError:
+            raise
         except ImportError as error:
             raise EngineError(f"{self.engine} is installed but does not load: {error}") from error
-        except (ValueError, RuntimeError) as error:
-            message = " ".join(str(error).split())  # on one line
-            raise EngineError(f"{self.engine} refuses the graph: {message}") from error
+        except Exception as error:  # of ONNX Runtime each has a type of its own
+            raise EngineError(f"{self.engine} refuses the graph: {_line(error)}") from error
 
     def __call__(self, *inputs: Array) -> list[Array]:
         """Run once. Inputs and outputs go in the order of `inputs` and `outputs`, by name.
 
         Outputs are copies.
 
-        Raises ValueError when an input's count, shape or type is not that of `inputs`.
+        Raises ValueError when an input's count, shape or type is not that of `inputs`, EngineError
+        where the interpreter fails.
         """
         if len(inputs) != len(self.inputs):
             raise ValueError(f"the graph takes {len(self.inputs)} inputs, not {len(inputs)}")
@@ -131,16 +135,22 @@ class Graph:
                     f"not {value.dtype} {value.shape}"
                 )
         with self._lock:
-            return self._run(inputs)
+            try:
+                return self._run(inputs)
+            except Exception as error:
+                raise EngineError(f"{self.engine} cannot run the graph: {_line(error)}") from error
 
     def _open_tflite(self, model: bytes | str | Path, threads: int) -> None:
         module = importlib.import_module(TFLITE_ENGINES[self.engine])
+        content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        if not content:
+            raise EngineError(f"{self.engine} refuses the graph: it is empty")
         with native_stderr_silenced():
-            # By its path the file is mapped, not copied.
-            source = (
-                {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
-            )
-            interpreter = module.Interpreter(**source, num_threads=threads)
+            interpreter = module.Interpreter(model_content=content, num_threads=threads)
+            if not isinstance(model, bytes):
+                # By its path the file is mapped, not copied; but bytes alone are verified, and a
+                # damaged file that is mapped would crash the process.
+                interpreter = module.Interpreter(model_path=str(model), num_threads=threads)
             interpreter.allocate_tensors()
         entries = sorted(interpreter.get_input_details(), key=lambda d: d["name"])
         self.inputs = tuple(_tflite_spec(d) for d in entries)
@@ -161,6 +171,7 @@ class Graph:
         ort = importlib.import_module("onnxruntime")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # what is wrong is raised as well
         source = model if isinstance(model, bytes) else str(model)
         session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         inputs = sorted(session.get_inputs(), key=lambda d: str(d.name))
@@ -204,7 +215,7 @@ def _tflite_spec(detail: dict[str, Any]) -> TensorSpec:
     scale, zero_point = detail["quantization"]
     return TensorSpec(
         name=str(detail["name"]),
-        shape=tuple(int(n) for n in detail["shape"]),
+        shape=_fixed(detail["name"], detail.get("shape_signature", detail["shape"])),
         dtype=np.dtype(detail["dtype"]).name,
         scale=float(scale),
         zero_point=int(zero_point),
@@ -212,9 +223,27 @@ def _tflite_spec(detail: dict[str, Any]) -> TensorSpec:
 
 
 def _onnx_spec(detail: Any) -> TensorSpec:
-    dtype = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(int8)": "int8"}
+    names = {"float": "float32", "double": "float64"}
+    kind = str(detail.type).removeprefix("tensor(").removesuffix(")")
     return TensorSpec(
         name=str(detail.name),
-        shape=tuple(int(n) for n in detail.shape),
-        dtype=dtype.get(detail.type, str(detail.type)),
+        shape=_fixed(detail.name, detail.shape),
+        dtype=names.get(kind, kind),
     )
+
+
+def _fixed(name: object, shape: Iterable[object]) -> tuple[int, ...]:
+    """A shape as numbers. Raises EngineError for an axis that has none."""
+    axes = [int(n) if isinstance(n, int | np.integer) else n for n in shape]
+    fixed = tuple(n for n in axes if isinstance(n, int) and n >= 0)
+    if len(fixed) < len(axes):
+        found = ", ".join("?" if n in (None, -1) else str(n) for n in axes)
+        raise EngineError(
+            f"{name!r} has an axis without a length: ({found}); export the graph with fixed shapes"
+        )
+    return fixed
+
+
+def _line(error: Exception) -> str:
+    """What an interpreter says, on one line; it can be one for each tensor."""
+    return textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")

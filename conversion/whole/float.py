@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from conversion.export import AttentionGraph, AudioEncoder, HeadGraph, Part, TextEncoder
+from conversion.export import SEED, AttentionGraph, AudioEncoder, HeadGraph, Part, TextEncoder
 from edge_runtime.manifest_check import whole_inputs
 from edge_runtime.model.fusion import MASKED_SCORE
 from edge_runtime.model.spu import STD_EPSILON
@@ -90,7 +90,9 @@ def inputs(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 def whole_part(model: MscnnSpu) -> Part:
     """The float graph, with inputs of an utterance that fills two thirds of the window."""
-    values = {name: torch.randn(shape) for name, shape in inputs(model.config).items()}
+    drawn = torch.Generator().manual_seed(SEED)
+    shapes = inputs(model.config)
+    values = {name: torch.randn(shape, generator=drawn) for name, shape in shapes.items()}
     for what in ("frames", "words"):
         if f"{what}_counted" in values:
             counted = values[f"{what}_counted"]

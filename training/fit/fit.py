@@ -82,8 +82,38 @@ def fit(
         watched, watch_collate = _dataset(data, data.watch, None)
         watch = DataLoader(watched, 64, collate_fn=watch_collate)
     last = folder / "checkpoints" / "last.ckpt"
-    trainer = lightning.Trainer(
-        accelerator="cpu",
+    trainer = _trainer(settings, folder, last, progress)
+    with warnings.catch_warnings():
+        # Worker processes for the data would cost more than the tensors they hand over.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
+        warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, loader, watch, ckpt_path=last if resume and last.exists() else None)
+        except SystemExit:
+            # Lightning's answer to Ctrl-C, after which it leaves the signal ignored.
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
+    if module.float_state is None:
+        module.finish_float()
+        module.average.module.load_state_dict(module.model.state_dict())
+    return module
+
+
+def _trainer(
+    settings: FitSettings,
+    folder: Path,
+    last: Path,
+    progress: Callable[[int, int], None] | None,
+) -> lightning.Trainer:
+    """Lightning's loop, with a checkpoint `last` after each epoch. TrainingError without a GPU."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("--device cuda: there is no GPU that PyTorch can use; take cpu or auto")
+    return lightning.Trainer(
+        accelerator={"cuda": "gpu"}.get(settings.device, settings.device),
+        devices=1,
         max_epochs=settings.all_epochs,
         gradient_clip_val=settings.clip_norm,
         logger=CSVLogger(folder, name=LOG_FOLDER),
@@ -102,23 +132,6 @@ def fit(
         num_sanity_val_steps=0,
         log_every_n_steps=1,
     )
-    with warnings.catch_warnings():
-        # Worker processes for the data would cost more than the tensors they hand over.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        handler = signal.getsignal(signal.SIGINT)
-        try:
-            trainer.fit(module, loader, watch, ckpt_path=last if resume and last.exists() else None)
-        except SystemExit:
-            # Lightning's answer to Ctrl-C, after which it leaves the signal ignored.
-            signal.signal(signal.SIGINT, handler)
-            raise KeyboardInterrupt from None
-    if module.float_state is None:
-        module.finish_float()
-        module.average.module.load_state_dict(module.model.state_dict())
-    return module
 
 
 def run_of(module: EmotionModule, features: FeatureSettings) -> Run:

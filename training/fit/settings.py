@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ class FitSettings:
     """Largest gradient norm."""
     augment: bool = True
     """Vary speed, colour, room and noise of the training clips' waveforms."""
+    device: str = field(default="cpu", metadata={"choices": ("auto", "cpu", "cuda")})
+    """What trains: auto is a GPU where there is one. Figures here are all of the CPU."""
     seed: int = 0
     """Seed of everything random."""
 
