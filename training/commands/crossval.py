@@ -18,6 +18,7 @@ from training.commands.common import (
     add_preset,
     config_of,
     plan_words,
+    warn_incomplete,
     with_speakers,
 )
 from training.errors import TrainingError
@@ -92,8 +93,9 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     from training.evaluate.report import plot_confusion, plot_curves, print_metrics
 
     out, settings = recipe.out, recipe.schedule
-    folds = recipe.folds.count(FOLDS)
+    folds = recipe.folds.cut(FOLDS)
     found = load_corpora(corpora)
+    warn_incomplete(found)
     utterances = [u for f in found.values() for u in f.utterances]
     config = config_of(recipe.model, recipe.variant, check_classes(utterances))
     usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
@@ -114,7 +116,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
         recipe.text_run,
         known,
     )
-    summary = write_summary(result, config, out, folds is None, bool(words.train))
+    summary = write_summary(result, config, out, folds, bool(words.train))
     metrics = summary["metrics"]["corpora"]
     for corpus, modalities in metrics.items():
         main_modality, forms = list(modalities.items())[-1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ import torch
 
 from training.corpora import Utterance
 from training.data.features import FeatureSettings, extract
-from training.data.folds import Fold, session_folds, speaker_folds
+from training.data.folds import Cut, Fold, cut_folds, unjudged
 from training.data.pairs import PAIRING, draw_words
 from training.data.speaker import SpeakerVectors
 from training.data.teacher import teach
@@ -37,6 +38,8 @@ from training.output import at_once
 from training.run import RUN_FILE, Run, load
 
 FORMS = ("float", "fake-quant", "int8")
+
+log = logging.getLogger(__name__)
 
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
 
@@ -57,7 +60,7 @@ def crossval(
     config: ModelConfig,
     settings: FitSettings,
     features: FeatureSettings,
-    folds: int | None,
+    folds: Cut,
     out: Path,
     jobs: int,
     words: WordPlan | None = None,
@@ -68,7 +71,7 @@ def crossval(
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
-    Folds are cut by speaker; with None, each recording session is a fold.
+    Folds are so many by speaker, or one a recording session or corpus.
     A fold that is finished in `out` is not trained again; one that was judged without int8 is
     converted when that is asked for.
     Raises TrainingError when the data does not fold, or the converter fails.
@@ -91,7 +94,9 @@ def crossval(
         teach(known, features, augmentations(settings))
     usable = known.utterances
     del known  # the folds read their own; of a large corpus this is gigabytes
-    plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
+    plan = cut_folds(usable, folds)
+    for line in unjudged(usable, plan):
+        log.warning("%s", line)
     words = words or WordPlan()
     if config.parts.text and words.test:
         usable = draw_words(usable, words.test, words.seed)
@@ -137,12 +142,18 @@ def crossval(
     return CrossvalResult(list(usable), labels, verdicts, numbers)
 
 
+_EACH: dict[Cut, str] = {
+    "session": ", each a recording session,",
+    "corpus": ", each a corpus of which nothing trained,",
+}
+
+
 def write_summary(
-    result: CrossvalResult, config: ModelConfig, out: Path, by_session: bool, paired: bool
+    result: CrossvalResult, config: ModelConfig, out: Path, cut: Cut, paired: bool
 ) -> dict[str, Any]:
     """Write the figures of a crossval into `out`, where `fit --crossval` finds them; the same back.
 
-    `by_session` and `paired` say how folds were cut and whether words were drawn by class.
+    `cut` and `paired` say how folds were cut and whether words were drawn by class.
     """
     found = summarize(result.verdicts, result.utterances, result.labels, result.folds)
     corpora = sorted(found.metrics)
@@ -153,7 +164,8 @@ def write_summary(
         "calibration": {name: asdict(chosen) for name, chosen in found.calibration.items()},
         "metrics": {
             "protocol": f"{len(set(result.folds))} speaker-independent folds"
-            + (", each a recording session, over " if by_session else " over ")
+            + _EACH.get(cut, "")
+            + " over "
             + " and ".join(f"{c} ({n} speakers)" for c, n in speakers.items())
             + "; figures over the clips of all test folds together"
             + (f"; {PAIRING}" if paired else ""),
