@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,14 @@ from edge_runtime.console import counted
 from edge_runtime.settings import Settings, setting
 
 if TYPE_CHECKING:
-    from training.corpora import Utterance
+    from training.corpora import Found, Utterance
+    from training.data.folds import Cut
     from training.data.speaker import SpeakerVectors
     from training.fit.prepare import WordPlan
     from training.network.config import ModelConfig
     from training.words.settings import WordSettings
 
-BY = ("speaker", "session")
+BY = ("speaker", "session", "corpus")
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,17 @@ class FoldSettings(Settings):
         None, "Folds by speaker (default: 5; table: 10, as the paper).", metavar="K", minimum=2
     )
     by: str = setting(
-        "speaker", "What a fold is cut by; by session, each session is a fold.", choices=BY
+        "speaker",
+        "What a fold is cut by; by session or corpus, each of those is a fold, judged by a model "
+        "of the others.",
+        choices=BY,
     )
     jobs: int | None = setting(
         None, "Folds at a time (default: cores).", metavar="N", minimum=1, maximum=1024
     )
 
-    def count(self, default: int) -> int | None:
-        """Folds by speaker, `default` of them unless set; None for one a session.
+    def cut(self, default: int) -> Cut:
+        """Folds by speaker, `default` of them unless set, or what each is one of.
 
         Raises TrainingError where both are asked for.
         """
@@ -84,7 +88,7 @@ class FoldSettings(Settings):
             return default if self.folds is None else self.folds
         if self.folds is not None:
             raise TrainingError(f"--by {self.by} makes one fold a {self.by}; leave out --folds")
-        return None
+        return "session" if self.by == "session" else "corpus"
 
 
 PRESETS = {
@@ -122,6 +126,15 @@ def add_corpora(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk, or NAME@LABEL=PATH"
     )
+
+
+def warn_incomplete(found: Mapping[str, Found]) -> None:
+    """Say of each corpus in what it differs from the complete one, where that is known."""
+    from training.corpora import incomplete
+
+    for name, part in found.items():
+        if warning := incomplete(name, part):
+            logging.warning("%s", warning)
 
 
 def add_preset(command: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from training.commands.common import (
     config_of,
     explain,
     plan_words,
+    warn_incomplete,
     with_speakers,
 )
 from training.commands.fit import calibration_of
@@ -93,8 +94,9 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     from training.evaluate.report import plot_confusion, plot_curves, print_metrics
 
     out, settings = recipe.out, recipe.schedule
-    folds = recipe.folds.count(FOLDS)
+    folds = recipe.folds.cut(FOLDS)
     found = load_corpora(corpora)
+    warn_incomplete(found)
     utterances = [u for f in found.values() for u in f.utterances]
     config = config_of(recipe.model, recipe.variant, check_classes(utterances))
     usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
@@ -112,7 +114,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
         known,
     )
     result = crossval(usable, training, folds, out, recipe.folds.jobs or default_jobs())
-    summary = write_summary(result, config, out, folds is None, bool(words.train))
+    summary = write_summary(result, config, out, folds, bool(words.train))
     metrics = summary["metrics"]["corpora"]
     for corpus, modalities in metrics.items():
         main_modality, forms = list(modalities.items())[-1]

@@ -22,6 +22,7 @@ from training.commands.common import (
     config_of,
     explain,
     plan_words,
+    warn_incomplete,
     with_speakers,
 )
 from training.fit.settings import FitSettings
@@ -125,6 +126,7 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
     out, settings = recipe.out, recipe.schedule
     _refuse_finished(out, recipe.resume)
     found = load_corpora(corpora)
+    warn_incomplete(found)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
     share = 0.0 if recipe.crossval else recipe.watch

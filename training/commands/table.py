@@ -86,7 +86,7 @@ def make_table(corpora: Sequence[str], recipe: TableRecipe) -> PaperTable:
     from training.speech.transcribe import with_transcripts
 
     words, speaker = recipe.words, recipe.speaker_embedding
-    folds = recipe.folds.count(PAPER_FOLDS)
+    folds = recipe.folds.cut(PAPER_FOLDS)
     found = load_corpora(corpora)
     utterances = [u for f in found.values() for u in f.utterances]
     if words.text == "asr":

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from training.corpora import Utterance, speakers_of
 from training.errors import TrainingError
+
+Cut = int | Literal["session", "corpus"]
+"""How folds are cut: into so many by speaker, or one a session or corpus."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,15 @@ class Fold:
 
     train: list[int]
     test: list[int]
+
+
+def cut_folds(utterances: Sequence[Utterance], cut: Cut) -> list[Fold]:
+    """Folds as `cut` says. Raises like the function that makes them."""
+    if cut == "session":
+        return session_folds(utterances)
+    if cut == "corpus":
+        return corpus_folds(utterances)
+    return speaker_folds(utterances, cut)
 
 
 def speaker_folds(utterances: Sequence[Utterance], count: int) -> list[Fold]:
@@ -78,6 +91,59 @@ def session_folds(utterances: Sequence[Utterance]) -> list[Fold]:
     return folds
 
 
+def corpus_folds(utterances: Sequence[Utterance]) -> list[Fold]:
+    """One fold a corpus, in sorted order, tested on that corpus alone: none of it has trained.
+
+    A corpus need not have every class to be judged (`unjudged`).
+    Raises TrainingError when there are not two corpora, a speaker is in several, or those that are
+    left to train lack a class.
+    """
+    names = sorted({u.corpus for u in utterances})
+    if len(names) < 2:
+        raise TrainingError(
+            f"{' '.join(names) or 'none'}: at least 2 corpora are needed; use --by speaker"
+        )
+    corpus_of: dict[str, str] = {}
+    for utterance in utterances:
+        if utterance.speaker is None:
+            continue  # who it is nobody knows
+        other = corpus_of.setdefault(utterance.speaker, utterance.corpus)
+        if other != utterance.corpus:
+            raise TrainingError(
+                f"{utterance.speaker} speaks in {other} and in {utterance.corpus}; use --by speaker"
+            )
+    folds = _cut([names.index(u.corpus) for u in utterances], len(names))
+    advice = "corpora; use --by speaker or more corpora"
+    _check_folds(utterances, folds, advice, sides=("training",))
+    return folds
+
+
+def unjudged(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> list[str]:
+    """Where a figure cannot be over every class, one sentence each.
+
+    That is a corpus without a class that others have, and a fold whose clips of a corpus lack one
+    that the corpus has.
+    """
+    labels = {u.label for u in utterances}
+    result = []
+    for corpus in sorted({u.corpus for u in utterances}):
+        own = {u.label for u in utterances if u.corpus == corpus}
+        if labels - own:
+            result.append(
+                f"{corpus} has no {', '.join(sorted(labels - own))}: its figures are over "
+                f"{', '.join(sorted(own))} alone"
+            )
+        for number, fold in enumerate(folds, 1):
+            tested = [utterances[i].label for i in fold.test if utterances[i].corpus == corpus]
+            if tested and own - set(tested):
+                result.append(
+                    f"fold {number}: its {len(tested)} clips of {corpus} have no "
+                    f"{', '.join(sorted(own - set(tested)))}: the fold's UA is over the other "
+                    "classes"
+                )
+    return result
+
+
 def check_classes(utterances: Sequence[Utterance]) -> list[str]:
     """The classes, sorted; TrainingError if there are not at least two."""
     labels = sorted({u.label for u in utterances})
@@ -126,14 +192,19 @@ def described(utterances: Sequence[Utterance]) -> str:
     return f"{len(utterances)} clips, {whose}"
 
 
-def fold_protocol(utterances: Sequence[Utterance], count: int, by_session: bool) -> str:
+_EACH: dict[Cut, str] = {
+    "session": ", each a recording session,",
+    "corpus": ", each a corpus of which nothing trained,",
+}
+
+
+def fold_protocol(utterances: Sequence[Utterance], count: int, cut: Cut) -> str:
     """What `count` folds of the utterances rest on, one phrase; it claims no more than they do."""
     corpora = {u.corpus: [v for v in utterances if v.corpus == u.corpus] for u in utterances}
     over = " and ".join(f"{name} ({described(part)})" for name, part in sorted(corpora.items()))
     if speakers_of(utterances) is not None:
-        session = ", each a recording session," if by_session else ""
-        return f"{count} speaker-independent folds{session} over {over}"
-    how = "session" if by_session else "clip"
+        return f"{count} speaker-independent folds{_EACH.get(cut, '')} over {over}"
+    how = cut if isinstance(cut, str) else "clip"
     return f"speakers unknown: {count} folds by {how}, not speaker-independent, over {over}"
 
 
@@ -190,10 +261,17 @@ def _cut(parts: Sequence[int], count: int) -> list[Fold]:
     ]
 
 
-def _check_folds(utterances: Sequence[Utterance], folds: list[Fold], advice: str) -> None:
+def _check_folds(
+    utterances: Sequence[Utterance],
+    folds: list[Fold],
+    advice: str,
+    sides: Sequence[str] = ("training", "test"),
+) -> None:
     check_classes(utterances)
     for number, fold in enumerate(folds, 1):
         for side, indices in (("training", fold.train), ("test", fold.test)):
+            if side not in sides:
+                continue
             missing = {u.label for u in utterances} - {utterances[i].label for i in indices}
             if missing:
                 raise TrainingError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ import torch
 
 from training.corpora import Utterance
 from training.data.features import FeatureSettings, extract
-from training.data.folds import Fold, fold_protocol, session_folds, speaker_folds
+from training.data.folds import Cut, Fold, cut_folds, fold_protocol, unjudged
 from training.data.pairs import PAIRING, draw_words
 from training.data.speaker import SpeakerVectors
 from training.data.teacher import teach
@@ -37,6 +38,8 @@ from training.output import at_once
 from training.run import RUN_FILE, Run, forms_of, load
 
 FORMS = ("float", "fake-quant", "int8")
+
+log = logging.getLogger(__name__)
 
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
 
@@ -77,11 +80,11 @@ class Training:
 
 
 def crossval(
-    utterances: Sequence[Utterance], training: Training, folds: int | None, out: Path, jobs: int
+    utterances: Sequence[Utterance], training: Training, folds: Cut, out: Path, jobs: int
 ) -> CrossvalResult:
     """Train, convert and judge `folds` models into `out`, `jobs` at a time, one thread each.
 
-    Folds are cut by speaker; with None, each recording session is a fold.
+    Folds are so many by speaker, or one a recording session or corpus.
     A fold that is finished in `out` is not trained again; one that was judged without int8 is
     converted when that is asked for.
     Raises TrainingError when the data does not fold, or the converter fails.
@@ -92,7 +95,9 @@ def crossval(
         teach(known, training.features, augmentations(settings))
     usable = known.utterances
     del known  # the folds read their own; of a large corpus this is gigabytes
-    plan = session_folds(usable) if folds is None else speaker_folds(usable, folds)
+    plan = cut_folds(usable, folds)
+    for line in unjudged(usable, plan):
+        log.warning("%s", line)
     if training.config.parts.text and words.test:
         usable = draw_words(usable, words.test, words.seed)
     _refuse_other_plan(out, plan, usable, training)
@@ -132,11 +137,11 @@ def _joined(
 
 
 def write_summary(
-    result: CrossvalResult, config: ModelConfig, out: Path, by_session: bool, paired: bool
+    result: CrossvalResult, config: ModelConfig, out: Path, cut: Cut, paired: bool
 ) -> dict[str, Any]:
     """Write the figures of a crossval into `out`, where `fit --crossval` finds them; the same back.
 
-    `by_session` and `paired` say how folds were cut and whether words were drawn by class.
+    `cut` and `paired` say how folds were cut and whether words were drawn by class.
     """
     found = summarize(result.verdicts, result.utterances, result.labels, result.folds)
     summary: dict[str, Any] = {
@@ -144,7 +149,7 @@ def write_summary(
         "variant": config.variant,
         "calibration": {name: asdict(chosen) for name, chosen in found.calibration.items()},
         "metrics": {
-            "protocol": fold_protocol(result.utterances, len(set(result.folds)), by_session)
+            "protocol": fold_protocol(result.utterances, len(set(result.folds)), cut)
             + "; figures over the clips of all test folds together"
             + (f"; {PAIRING}" if paired else ""),
             "corpora": found.metrics,

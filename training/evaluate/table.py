@@ -34,6 +34,7 @@ matplotlib.use("Agg")
 from edge_runtime.console import counted
 from training.corpora import Utterance
 from training.data.features import FeatureSettings
+from training.data.folds import Cut
 from training.data.speaker import SpeakerVectors
 from training.errors import TrainingError
 from training.evaluate.crossval import Training, crossval, write_summary
@@ -58,8 +59,8 @@ class Protocol:
     settings: FitSettings
     features: FeatureSettings
     words: WordSettings
-    folds: int | None
-    """Folds by speaker; None: each recording session is one."""
+    folds: Cut
+    """Folds by speaker, or what each is one of."""
     jobs: int
     """Folds at a time."""
     pair: bool = False
@@ -197,7 +198,7 @@ def _run_variant(protocol: Protocol, name: str, seed: int, out: Path, int8: bool
         int8=int8,
     )
     result = crossval(usable, training, protocol.folds, folder, protocol.jobs)
-    summary = write_summary(result, config, folder, protocol.folds is None, bool(words.train))
+    summary = write_summary(result, config, folder, protocol.folds, bool(words.train))
     metrics = summary["metrics"]
     # The last modality is all that the model takes.
     whole = {corpus: list(found.values())[-1] for corpus, found in metrics["corpora"].items()}

@@ -14,9 +14,11 @@ from training.__main__ import main
 from training.corpora import Utterance, load_corpora
 from training.data.folds import (
     check_classes,
+    corpus_folds,
     fold_protocol,
     session_folds,
     speaker_folds,
+    unjudged,
     watch_protocol,
     watch_split,
 )
@@ -115,10 +117,8 @@ def test_a_speaker_of_two_corpora_is_on_one_side_in_both() -> None:
 
 
 def test_nothing_is_said_of_speakers_that_the_data_do_not_name() -> None:
-    assert (
-        fold_protocol(utterances(7), 5, False) == "5 speaker-independent folds over x (7 speakers)"
-    )
-    said = fold_protocol(unknown(20) + utterances(7), 5, False)
+    assert fold_protocol(utterances(7), 5, 5) == "5 speaker-independent folds over x (7 speakers)"
+    said = fold_protocol(unknown(20) + utterances(7), 5, 5)
     assert said == (
         "speakers unknown: 5 folds by clip, not speaker-independent, over manifest (20 clips, "
         "speakers unknown) and x (7 speakers)"
@@ -180,8 +180,43 @@ def test_sessions_that_do_not_fold_are_refused() -> None:
         session_folds(data)
 
 
-def test_a_number_of_folds_and_sessions_exclude_each_other(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("by", ["session", "corpus"])
+def test_a_number_of_folds_and_sessions_or_corpora_exclude_each_other(
+    by: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["crossval", "manifest=x.csv", "--by", "session", "--folds", "5"]) != 0
-    assert "--by session makes one fold a session" in capsys.readouterr().err
+    assert main(["crossval", "manifest=x.csv", "--by", by, "--folds", "5"]) != 0
+    assert f"--by {by} makes one fold a {by}" in capsys.readouterr().err
+
+
+def test_a_corpus_is_tested_as_a_whole_by_a_model_of_the_others() -> None:
+    data = utterances(3, "b") + utterances(2, "a") + utterances(1, "c")
+    folds = corpus_folds(data)
+    for fold, name in zip(folds, "abc", strict=True):
+        assert {data[i].corpus for i in fold.test} == {name}
+        assert {data[i].corpus for i in fold.train} == set("abc") - {name}
+        assert sorted(fold.train + fold.test) == list(range(len(data)))
+
+
+def test_corpora_that_do_not_fold_are_refused() -> None:
+    with pytest.raises(TrainingError, match=r"^x: at least 2 corpora are needed; use --by speaker"):
+        corpus_folds(utterances(5))
+    guest = Utterance(Path("a.wav"), "sad", "a-00", "b")
+    with pytest.raises(TrainingError, match="a-00 speaks in a and in b; use --by speaker"):
+        corpus_folds([*utterances(2, "a"), *utterances(2, "b"), guest])
+    data = [u for u in utterances(2, "a") if u.label != "sad"] + utterances(2, "b")
+    with pytest.raises(TrainingError, match="fold 2 has no sad in its training corpora; use --by"):
+        corpus_folds(data)
+
+
+def test_a_class_that_a_corpus_or_a_fold_of_it_lacks_is_told_in_one_line() -> None:
+    phones = [u for u in utterances(4, "phones") if u.label != "sad"]
+    data = utterances(4, "x") + phones
+    lacking = "phones has no sad: its figures are over angry, happy alone"
+    assert unjudged(data, corpus_folds(data + utterances(2, "y"))[:2]) == [lacking]
+    assert unjudged(utterances(4), speaker_folds(utterances(4), 2)) == []
+    # Another corpus fills what the fold's clips of this one lack: the fold is not refused.
+    uneven = [u for u in utterances(4) if u.label != "sad" or u.speaker > "x-01"]
+    both = uneven + utterances(4, "y")
+    assert unjudged(both, speaker_folds(both, 2)) == [
+        "fold 1: its 4 clips of x have no sad: the fold's UA is over the other classes"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -115,3 +116,36 @@ def test_fit_keeps_speakers_out_and_says_which(few_clips: Path, tmp_path: Path) 
     watched = load_corpora([f"manifest={out / 'watched.csv'}"])["manifest"].utterances
     assert len({u.speaker for u in watched}) == 2
     assert len(watched) == 16
+
+
+def test_a_model_of_the_other_corpora_judges_each_corpus(corpora: Path, tmp_path: Path) -> None:
+    """Parts of three corpora, one of them without sad."""
+    parts = {
+        "ravdess": [f"Actor_{n:02d}/*-01-01-{n:02d}.flac" for n in (1, 2, 3)],
+        "emovo": ["f1/*-f1-b?.flac", "m1/*-m1-b?.flac"],
+        "emospeech": ["webservice/help-*.flac"],
+    }
+    for name, patterns in parts.items():
+        for path in (p for pattern in patterns for p in (corpora / name).glob(pattern)):
+            copy = tmp_path / path.relative_to(corpora)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+    sizes = {name: len(list((tmp_path / name).rglob("*.flac"))) for name in parts}
+    out = tmp_path / "cv"
+    command = [sys.executable, "-m", "training", "crossval"]
+    command += [f"{name}={tmp_path / name}" for name in parts]
+    command += ["--by", "corpus", "--jobs", "1", "--out", str(out), *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = done.stderr.splitlines()
+    assert "emospeech has no sad: its figures are over angry, happy, neutral alone" in told
+    # A folder of half the speakers of its corpus is said to be one.
+    assert any(line.startswith("emovo: not the complete") for line in told)
+    assert any("speakers: 3, not 24" in line for line in told)
+    summary = json.loads((out / "crossval.json").read_text())["metrics"]
+    assert summary["protocol"].startswith("3 speaker-independent folds, each a corpus of which")
+    found = {name: forms["audio"]["int8"] for name, forms in summary["corpora"].items()}
+    assert {name: figures["n"] for name, figures in found.items()} == sizes
+    assert all(len(figures["ua_folds"]) == 1 for figures in found.values())
+    assert set(found["emospeech"]["per_class_recall"]) == {"angry", "happy", "neutral"}
+    assert all(name in done.stdout for name in parts)
