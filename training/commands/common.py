@@ -102,6 +102,11 @@ PRESETS = {
         "attention_scale": 1.0,
         "batch": 64,
         "lr": 5e-4,
+        "lr_schedule": "constant",
+        "balance": False,
+        # Whole clips: what is shorter than 7.5 s is padded, and counts as long as it is.
+        "min_frames": 750,
+        "max_frames": 750,
         "weight_decay": 0.0,
         "clip_norm": 1.0,
         "label_smoothing": 0.0,

@@ -66,7 +66,9 @@ def fit(
     module = EmotionModule(
         model,
         settings,
-        class_weights(_labelled(data.train), data.labels),
+        class_weights(_labelled(data.train), data.labels)
+        if settings.balance
+        else torch.ones(len(data.labels)),
         DataLoader(clean, batch_sampler=EvenBatches(examples, BATCH), collate_fn=clean_collate),
         data.branches,
         _probe(data, config) if settings.teacher else None,

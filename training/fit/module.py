@@ -167,6 +167,7 @@ class EmotionModule(lightning.LightningModule):
             floats=steps * settings.float_epochs / settings.all_epochs,
             steps=steps,
             levels=(settings.teacher_lr / settings.lr, settings.qat_lr / settings.lr),
+            constant=settings.lr_schedule == "constant",
         )
         return {
             "optimizer": optimizer,

@@ -65,7 +65,12 @@ class Steps:
 
 
 def lr_factor(
-    step: int, taught: float, floats: float, steps: int, levels: tuple[float, float]
+    step: int,
+    taught: float,
+    floats: float,
+    steps: int,
+    levels: tuple[float, float],
+    constant: bool = False,
 ) -> float:
     """Learning rate at `step` of `steps`, relative to the peak of the float steps.
 
@@ -73,11 +78,12 @@ def lr_factor(
     ----------
     taught, floats : steps that end the part with a teacher alone, and the float part.
     levels : peak of the part with a teacher alone, and start of the quantization-aware part.
+    constant : whether the float part keeps its peak throughout.
     """
     if step < taught:
         return levels[0] * _cycle(step / taught)
     if step < floats:
-        return _cycle((step - taught) / (floats - taught))
+        return 1.0 if constant else _cycle((step - taught) / (floats - taught))
     done = (step - floats) / max(1.0, steps - floats)
     return levels[1] * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 

@@ -27,6 +27,8 @@ class FitSettings:
     """Fewest steps of an epoch, which goes over little data more than once."""
     lr: float = 2e-3
     """Peak learning rate of the one-cycle schedule."""
+    lr_schedule: str = field(default="cycle", metadata={"choices": ("cycle", "constant")})
+    """How the learning rate goes over the float steps: up and down once, or not at all."""
     qat_lr: float = 2e-4
     """Learning rate at which quantization-aware training starts."""
     weight_decay: float = 0.05
@@ -35,6 +37,8 @@ class FitSettings:
     """Shortest training crop, frames of 10 ms; each batch draws its own length."""
     max_frames: int = 220
     """Longest training crop, frames of 10 ms."""
+    balance: bool = True
+    """Weigh each class by its rarity."""
     label_smoothing: float = 0.1
     """Probability mass spread over the other classes."""
     mixup: float = 0.3

@@ -137,7 +137,7 @@ def test_a_summary_of_a_crossval_claims_no_speakers(tmp_path: Path) -> None:
     parts = [i % 5 for i in range(30)]
     result = CrossvalResult(data, labels, {"audio/int8": 9 * right}, parts)
     config = ModelConfig(variant="audio", labels=tuple(labels))
-    written = write_summary(result, config, tmp_path, by_session=False, paired=False)
+    written = write_summary(result, config, tmp_path, cut=5, paired=False)
     assert json.loads((tmp_path / "crossval.json").read_text()) == written
     protocol = written["metrics"]["protocol"]
     assert protocol.startswith("speakers unknown: 5 folds by clip, not speaker-independent")
