@@ -53,7 +53,7 @@ FLOORS = {
         "cli",
     ),
     "training": (
-        "errors output",
+        "errors output provenance",
         "network corpora",
         "data speech",
         "run words",

@@ -114,7 +114,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
         known,
     )
     result = crossval(usable, training, folds, out, recipe.folds.jobs or default_jobs())
-    summary = write_summary(result, config, out, folds, bool(words.train))
+    summary = write_summary(result, training, out, folds, bool(words.train))
     metrics = summary["metrics"]["corpora"]
     for corpus, modalities in metrics.items():
         main_modality, forms = list(modalities.items())[-1]

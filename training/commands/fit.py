@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import sys
 from collections import Counter, defaultdict
@@ -26,6 +25,7 @@ from training.commands.common import (
     with_speakers,
 )
 from training.fit.settings import FitSettings
+from training.provenance import provenance
 from training.words.settings import DistilSettings, WordSettings
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ def _training_record(
         "skipped": len(features.skipped),
         **({"pairing": PAIRING} if any(u.path is None for u in used) and paired else {}),
         "settings": asdict(settings),
-        "versions": {t: importlib.metadata.version(t) for t in ("torch", "lightning", "numpy")},
+        **provenance(),
     }
 
 

@@ -35,6 +35,7 @@ from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches
 from training.network.config import ModelConfig
 from training.output import at_once
+from training.provenance import provenance
 from training.run import RUN_FILE, Run, forms_of, load
 
 FORMS = ("float", "fake-quant", "int8")
@@ -137,16 +138,20 @@ def _joined(
 
 
 def write_summary(
-    result: CrossvalResult, config: ModelConfig, out: Path, cut: Cut, paired: bool
+    result: CrossvalResult, training: Training, out: Path, cut: Cut, paired: bool
 ) -> dict[str, Any]:
     """Write the figures of a crossval into `out`, where `fit --crossval` finds them; the same back.
 
     `cut` and `paired` say how folds were cut and whether words were drawn by class.
     """
+    config = training.config
     found = summarize(result.verdicts, result.utterances, result.labels, result.folds)
     summary: dict[str, Any] = {
         "labels": result.labels,
         "variant": config.variant,
+        "settings": asdict(training.settings),
+        "model": asdict(config),
+        **provenance(),
         "calibration": {name: asdict(chosen) for name, chosen in found.calibration.items()},
         "metrics": {
             "protocol": fold_protocol(result.utterances, len(set(result.folds)), cut)

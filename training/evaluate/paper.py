@@ -18,6 +18,7 @@ from training.evaluate.report import COLORS, INK
 from training.network.config import ModelConfig
 from training.network.cost import PAPER_FRAMES
 from training.output import into_at_once
+from training.provenance import provenance
 
 TABLE = "table"  # .json, .md and .png
 
@@ -113,6 +114,8 @@ class PaperTable:
     """How it was measured."""
     notes: list[str] = field(default_factory=list)
     """What is missing or different, a sentence each."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Schedule and shape of the models, seeds among them."""
     corpora: dict[str, list[Row]] = field(default_factory=dict)
     """Corpus to its rows: ours, the paper's, peers'."""
 
@@ -125,6 +128,10 @@ class PaperTable:
         """For JSON."""
         return {
             "protocol": self.protocol,
+            "settings": {
+                key: str(v) if isinstance(v, Path) else v for key, v in self.settings.items()
+            },
+            **provenance(),
             "notes": self.notes,
             "corpora": {
                 corpus: [row.to_dict() for row in rows] for corpus, rows in self.corpora.items()

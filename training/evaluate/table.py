@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,15 @@ def run(
     labels = protocol.config.labels
     out.mkdir(parents=True, exist_ok=True)
     ours: dict[str, list[Row]] = {}
-    table = PaperTable(forms, notes=list(notes))
+    table = PaperTable(
+        forms,
+        notes=list(notes),
+        settings={
+            **asdict(protocol.settings),
+            **asdict(settings),
+            "model": asdict(protocol.config),
+        },
+    )
     if settings.seeds == 1:
         table.notes.append("one seed, so no deviation is known; see --seeds")
     total = len(chosen) * settings.seeds
@@ -198,7 +206,7 @@ def _run_variant(protocol: Protocol, name: str, seed: int, out: Path, int8: bool
         int8=int8,
     )
     result = crossval(usable, training, protocol.folds, folder, protocol.jobs)
-    summary = write_summary(result, config, folder, protocol.folds, bool(words.train))
+    summary = write_summary(result, training, folder, protocol.folds, bool(words.train))
     metrics = summary["metrics"]
     # The last modality is all that the model takes.
     whole = {corpus: list(found.values())[-1] for corpus, found in metrics["corpora"].items()}

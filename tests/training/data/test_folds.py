@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_runtime import __version__
 from training.__main__ import main
 from training.corpora import Utterance, load_corpora
+from training.data.features import FeatureSettings
 from training.data.folds import (
     check_classes,
     corpus_folds,
@@ -23,7 +25,8 @@ from training.data.folds import (
     watch_split,
 )
 from training.errors import TrainingError
-from training.evaluate.crossval import CrossvalResult, write_summary
+from training.evaluate.crossval import CrossvalResult, Training, write_summary
+from training.fit.settings import FitSettings
 from training.network.config import ModelConfig
 
 CLASSES = ("angry", "happy", "sad")
@@ -137,7 +140,13 @@ def test_a_summary_of_a_crossval_claims_no_speakers(tmp_path: Path) -> None:
     parts = [i % 5 for i in range(30)]
     result = CrossvalResult(data, labels, {"audio/int8": 9 * right}, parts)
     config = ModelConfig(variant="audio", labels=tuple(labels))
-    written = write_summary(result, config, tmp_path, cut=5, paired=False)
+    training = Training(config, FitSettings(seed=7), FeatureSettings())
+    written = write_summary(result, training, tmp_path, cut=5, paired=False)
+    # What made them travels with the figures.
+    assert written["settings"]["seed"] == 7
+    assert written["model"]["variant"] == "audio"
+    assert written["edge_emotion"] == __version__
+    assert {"revision", "python", "versions"} <= written.keys()
     assert json.loads((tmp_path / "crossval.json").read_text()) == written
     protocol = written["metrics"]["protocol"]
     assert protocol.startswith("speakers unknown: 5 folds by clip, not speaker-independent")
