@@ -1,7 +1,7 @@
 # Every target brings what it needs: a Python environment, Debian packages (with sudo if not root).
 
 CORPORA ?= ../shared/data
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n auto --dist loadfile
 export CORPORA
 
 .DEFAULT_GOAL := help

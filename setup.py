@@ -70,6 +70,8 @@ WORKSTATION = {
         "mypy>=1.15",
         "ruff>=0.9",
         "espeakng-loader>=0.2.4",  # speaks the demo scene
+        "msgspec>=0.19",  # JSON schemas of the documentation
+        "jsonschema>=4",
         "wheel",
         "build",
     ],
