@@ -47,7 +47,9 @@ WORKSTATION = {
         "pyarrow>=18",  # their word list is a Parquet file
         "scikit-learn>=1.5",  # the bag-of-words teacher
         "kaldiio>=2.18",  # Kaldi's archives of x-vectors
+        "scipy>=1.15",  # filters and convolution of waveform augmentation
         *DEVICE["files"],
+        "soundfile>=0.13",  # from here on it can set the bit rate of MP3 and Opus
         *DEVICE["view"],
     ],
     # What Resemblyzer, a pre-trained speaker encoder, needs beside torch. It comes itself with
