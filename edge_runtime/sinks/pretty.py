@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import wrap
-
 from edge_runtime.errors import MissingPackageError
 from edge_runtime.events import (
     UNSURE,
@@ -19,6 +17,7 @@ from edge_runtime.events import (
 from edge_runtime.text import OFF
 
 try:
+    from rich.cells import cell_len, set_cell_size
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -32,6 +31,9 @@ _OTHER_COLORS = ("green", "magenta", "bright_cyan", "bright_magenta")
 _BAR = 10  # cells of a full confidence bar
 _OTHERS = 2  # further classes in a line: with three it would not fit 80 columns
 _INDENT = 16  # columns of begin and length, before words and verdict
+_BESIDE = 24  # columns that words need beside them; with fewer they go beneath
+_LABEL = 8  # columns of a label, if none is longer
+_FIGURE = 6  # columns of a confidence
 _KEPT = 32  # finished utterances whose label is remembered, to say what a revision changed
 _SHOWN_LAG = 0.5  # s; less is what every engine needs
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -59,7 +61,8 @@ class PrettySink:
         if isinstance(event, SourceEvent):
             self._begin(None)
             self._labels.clear()
-            self._live.console.print(Text(f"\n{event.name}", style="bold"), soft_wrap=True)
+            name = Text(f"\n{_plain(event.name)}", style="bold")
+            self._live.console.print(name, soft_wrap=True)
         elif isinstance(event, SpeechStartEvent):
             self._begin(event.t)
         elif isinstance(event, HealthEvent):
@@ -87,7 +90,7 @@ class PrettySink:
 
     def _hear(self, event: TextEvent) -> None:
         if event.start == self._start:
-            self._words = event.text
+            self._words = _plain(event.text)
         elif self._labels and event.start <= max(self._labels):
             self._late = None if event.final else event
 
@@ -101,34 +104,58 @@ class PrettySink:
         if isinstance(event, RevisedEvent):
             end = f"was {was}" if was not in ("", event.label) else "as before"
         head = f"{_clock(event.start)} {event.end - event.start:4.1f} s"
-        lines = wrap(event.text, self._console.width - _INDENT) if event.text else []
-        text = Text(no_wrap=True)
-        for number, line in enumerate(lines):
-            text.append(f"{'' if number else head:<{_INDENT}}", style="dim")
-            text.append(f"{line}\n", style="italic")
+        for line in self._wrapped(_plain(event.text), self._room):
+            line.stylize("italic")
+            self._live.console.print(self._row(head, line))
+            head = ""
+        verdict = _verdict(event, end, self._room)
         if isinstance(event, RevisedEvent):
-            text.append(f"{'revised':<{_INDENT}}", style="yellow")
+            self._live.console.print(self._row("revised", verdict, "yellow"))
         else:
-            text.append(f"{'' if lines else head:<{_INDENT}}", style="dim")
-        self._live.console.print(text.append_text(_verdict(event, end)))
+            self._live.console.print(self._row(head, verdict))
 
     def _draw(self) -> None:
         """What is still under way, below everything that is finished."""
-        room = self._console.width - _INDENT
-        text = Text(no_wrap=True, style="dim")
+        rows: list[Text] = []
         if self._late is not None:
-            head = f"{_clock(self._late.start)}  late"
-            text.append(f"{head:<{_INDENT}}{_tail(self._late.text, room)}\n", style="italic")
+            words = _tail(_plain(self._late.text), self._room)
+            rows.append(self._row(f"{_clock(self._late.start)}  late", Text(words, "italic")))
         if self._start is not None:
             event = self._verdict
             spoken = f" {event.end - self._start:4.1f} s" if event else ""
-            head = f"{_clock(self._start)}{spoken:<7}"
+            head = f"{_clock(self._start)}{spoken}"
             if self._words:
-                text.append(f"{head:<{_INDENT}}{_tail(self._words, room)}\n", style="italic")
+                words = _tail(self._words, self._room)
+                rows.append(self._row(head, Text(words, "italic")))
                 head = ""
-            text.append(f"{head:<{_INDENT}}")
-            text.append_text(_verdict(event, "…") if event else Text("listening ..."))
+            verdict = _verdict(event, "…", self._room) if event else Text("listening ...")
+            rows.append(self._row(head, verdict))
+        text = Text("\n", no_wrap=True).join(rows)
+        text.style = "dim"
         self._live.update(text)
+
+    @property
+    def _indent(self) -> int:
+        """Columns before words and verdict; 0 where the terminal is too narrow for both."""
+        return _INDENT if self._console.width >= _INDENT + _BESIDE else 0
+
+    @property
+    def _room(self) -> int:
+        """Columns of words and verdict."""
+        return max(1, self._console.width - self._indent)
+
+    def _row(self, head: str, body: Text, style: str = "dim") -> Text:
+        """`head`, and `body` beside it; in a narrow terminal beneath it."""
+        row = Text(no_wrap=True)
+        if self._indent:
+            row.append(f"{head:<{_INDENT - 1}} ", style=style)
+        elif head:
+            row.append(f"{head}\n", style=style)
+        return row.append_text(body)
+
+    def _wrapped(self, words: str, room: int) -> list[Text]:
+        """Lines of at most `room` columns; none without a word."""
+        return list(Text(words).wrap(self._console, room)) if words else []
 
     def _status(self, event: TextStatusEvent) -> None:
         style = "dim" if event.source == event.wanted else "yellow"
@@ -151,27 +178,53 @@ class PrettySink:
         )
 
     def _note(self, t: float, what: str, style: str) -> None:
-        indent = " " * len(head := f"{_clock(t)}  ")
-        lines = wrap(what, self._console.width - len(head))
-        self._live.console.print(Text(head + f"\n{indent}".join(lines), style=style))
+        head = f"{_clock(t)}  "
+        beside = self._console.width >= len(head) + _BESIDE
+        indent = len(head) if beside else 0
+        lines = self._wrapped(_plain(what), max(1, self._console.width - indent))
+        text = Text(head if beside else f"{head}\n", style=style, no_wrap=True)
+        self._live.console.print(text.append_text(Text("\n" + " " * indent).join(lines)))
 
 
-def _verdict(event: EmotionEvent, end: str) -> Text:
-    """`label  confidence  bar  other classes  end`."""
+def _verdict(event: EmotionEvent, end: str, room: int) -> Text:
+    """`label  confidence  bar  other classes  end`; of the last three as much as fits."""
     color = label_color(event.label, event.scores)
+    # One column for every label there can be, so that the figures stand beneath each other.
+    widest = max(cell_len(_plain(label)) for label in (*event.scores, UNSURE))
+    column = max(1, min(max(_LABEL, widest + 1), room - _FIGURE))
+    label = set_cell_size(_head(_plain(event.label), column - 1), column)
     text = Text(no_wrap=True)
-    text.append(f"{event.label:<8}", style=f"bold {color}" if event.final else color)
+    text.append(label, style=f"bold {color}" if event.final else color)
     text.append(f"{100 * event.confidence:3.0f} % ", style="bold" if event.final else "")
-    text.append(_bar(event.confidence), style=color)
+    if column + _FIGURE + _BAR <= room:
+        text.append(_bar(event.confidence), style=color)
     ranked = sorted(event.scores, key=lambda label: -event.scores[label])
-    others = [f"{k} {100 * event.scores[k]:.0f}" for k in ranked if k != event.label][:_OTHERS]
-    text.append(f" {', '.join(others)}  {end}", style="dim")
+    others = [f"{_plain(k)} {100 * event.scores[k]:.0f}" for k in ranked if k != event.label]
+    left = room - text.cell_len
+    tails = (f" {', '.join(others[:count])}  {end}" for count in range(_OTHERS, 0, -1))
+    text.append(next((t for t in tails if cell_len(t) <= left), f"  {end}"), style="dim")
     return text
+
+
+def _plain(text: str) -> str:
+    """One line without what would move the cursor: words and names come from elsewhere."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _head(words: str, room: int) -> str:
+    """The words, or the first of them that fit into `room` columns."""
+    return words if cell_len(words) <= room else f"{set_cell_size(words, max(0, room - 1))}…"
 
 
 def _tail(words: str, room: int) -> str:
     """The words, or the last of them that fit into `room` columns."""
-    return words if len(words) <= room else f"…{words[1 - room :]}"
+    if cell_len(words) <= room:
+        return words
+    kept, columns = len(words), 1  # that of the mark
+    while columns + cell_len(words[kept - 1]) <= room:
+        kept -= 1
+        columns += cell_len(words[kept])
+    return f"…{words[kept:]}"
 
 
 def label_color(label: str, labels: dict[str, float]) -> str:
@@ -190,5 +243,6 @@ def _bar(share: float) -> str:
 
 
 def _clock(second: float) -> str:
-    minutes, seconds = divmod(second, 60)
-    return f"{int(minutes):02d}:{seconds:04.1f}"
+    # Rounded first: 59.96 s are a minute, not "00:60.0".
+    minutes, tenths = divmod(round(10 * second), 600)
+    return f"{minutes:02d}:{tenths / 10:04.1f}"

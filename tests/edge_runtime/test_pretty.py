@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("rich")
+from rich.cells import cell_len
 from rich.console import Console
 
 from edge_runtime.events import (
@@ -31,10 +33,10 @@ def verdict(kind: type[EmotionEvent], label: str, text: str, final: bool = True)
     return kind(9.0, final, 1.0, 3.5, label, 0.7, scores, text, latency_ms={"total": 0.8})
 
 
-def shown(*events: Event, terminal: bool = False) -> list[str]:
+def shown(*events: Event, terminal: bool = False, width: int = 80) -> list[str]:
     """Lines on the screen; on a terminal everything that was ever drawn there."""
     out = io.StringIO()
-    console = Console(file=out, width=80, height=24, force_terminal=terminal, highlight=False)
+    console = Console(file=out, width=width, height=24, force_terminal=terminal, highlight=False)
     sink = PrettySink(console)
     for event in events:
         sink.write(event)
@@ -96,3 +98,89 @@ def test_words_of_another_utterance_do_not_stand_with_the_running_one() -> None:
         SpeechStartEvent(5.0), TextEvent(6.0, "not these", False, "asr", 4.0), terminal=True
     )
     assert not any("not these" in line for line in lines)
+
+
+def of_labels(label: str, labels: tuple[str, ...]) -> EmotionEvent:
+    rest = 0.3 / (len(labels) - 1)
+    scores = {name: 0.7 if name == label else rest for name in labels}
+    return EmotionEvent(9.0, True, 1.0, 3.5, label, 0.7, scores, latency_ms={"total": 0.8})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ("frustrated", "fearful", "calm"),
+        ("surprise", "disgust", "fear", "joy"),
+        ("a-label-of-no-less-than-forty-characters", "sad"),
+        ("an" + " even longer label" * 6, "sad"),
+        ("高兴", "伤心", "愤怒的"),
+    ],
+)
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_figures_stand_beneath_each_other_whatever_the_labels_are(
+    labels: tuple[str, ...], width: int
+) -> None:
+    lines = shown(*(of_labels(label, labels) for label in labels), width=width)
+    assert len(lines) == len(labels)
+    places = {cell_len(line[: line.index(" 70 %")]) for line in lines}
+    assert len(places) == 1
+    assert all(cell_len(line) <= width for line in lines)
+    for label, line in zip(labels, lines, strict=True):
+        assert label in line or "… " in line
+
+
+@pytest.mark.parametrize(
+    ("second", "clock"),
+    [(59.94, "00:59.9"), (59.96, "01:00.0"), (3599.99, "60:00.0"), (7205.0, "120:05.0")],
+)
+def test_a_minute_has_sixty_seconds(second: float, clock: str) -> None:
+    event = replace(verdict(EmotionEvent, "sad", ""), start=second, end=second + 1)
+    (line,) = shown(event)
+    assert line.startswith(f"{clock}  1.0 s  ")
+
+
+def test_a_long_utterance_does_not_run_into_its_label() -> None:
+    (line,) = shown(replace(verdict(EmotionEvent, "sad", ""), start=6000.0, end=7500.0))
+    assert line.startswith("100:00.0 1500.0 s sad ")
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 15, 16, 17, 30, 39])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_narrow_terminal_shows_what_fits(width: int, terminal: bool) -> None:
+    lines = shown(
+        SourceEvent(0, "talk.wav"),
+        SpeechStartEvent(5.0),
+        TextEvent(6.0, LONG, False, "asr", 5.0),
+        verdict(EmotionEvent, "sad", LONG, final=False),
+        verdict(EmotionEvent, "sad", LONG),
+        verdict(RevisedEvent, "angry", LONG),
+        TextStatusEvent(7.0, "keywords", "asr", f"asr failed: {LONG}"),
+        HealthEvent(8.0, 20.0, 1, 0.01, 60.0, "asr", 4.2, 1.5, 130.0),
+        terminal=terminal,
+        width=width,
+    )
+    assert max(map(cell_len, lines)) <= width
+    if width >= 15:
+        text = "\n".join(lines)
+        assert "00:01.0  2.5 s" in text
+        assert re.search(r"sad .*70 %", text)
+        assert "nineteenth" in text
+
+
+def test_wide_characters_are_wrapped_by_their_columns() -> None:
+    lines = shown(verdict(EmotionEvent, "sad", "我很高兴见到你" * 20))
+    assert max(map(cell_len, lines)) <= 80
+    assert "".join(
+        line[16:].strip() if line[0] == " " else line[14:].strip() for line in lines[:-1]
+    )
+
+
+def test_words_and_names_from_elsewhere_do_not_move_the_cursor() -> None:
+    out = io.StringIO()
+    sink = PrettySink(Console(file=out, width=80, highlight=False))
+    sink.write(SourceEvent(0, "a\nb\x1b[2J.wav"))
+    sink.write(verdict(EmotionEvent, "sad", "she\x1b[1A is\ngone"))
+    sink.close()
+    assert "\x1b" not in out.getvalue()
+    assert "a b [2J.wav" in out.getvalue()
+    assert "she [1A is gone" in out.getvalue()
