@@ -53,7 +53,7 @@ FLOORS = {
         "cli",
     ),
     "training": (
-        "errors output provenance",
+        "errors output provenance limits",
         "network corpora",
         "data speech",
         "run words",

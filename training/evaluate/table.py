@@ -118,8 +118,6 @@ def run(
     out : folder to write.
     begin : told what begins, in words.
     """
-    if settings.seeds < 1:
-        raise TrainingError(f"--seeds {settings.seeds}: expected at least 1")
     peers, peer_notes = _peers(settings.peers)
     forms = (FLOAT, INT8) if INT8 in settings.forms else (FLOAT,)
     labels = protocol.config.labels

@@ -70,8 +70,6 @@ def transcribe(
     clips = [u for u in utterances if u.path is not None]
     if not clips:
         raise TrainingError("nothing to transcribe: no utterance has audio")
-    if settings.jobs < 0:
-        raise TrainingError(f"--jobs {settings.jobs}: expected at least 1, or 0 for one per core")
     known = _rows(out, settings.engine) if out.exists() else {}
     missing = [u for u in clips if u.clip not in known]
     result = Transcription(0, len(clips) - len(missing), [])

@@ -85,14 +85,10 @@ def distil(
 
 
 def check(settings: DistilSettings) -> None:
-    """Raises TrainingError for settings out of range."""
-    if not 0 <= settings.distil <= 1:
-        raise TrainingError(f"--distil {settings.distil} is not a share from 0 to 1")
-    if settings.distil_folds < 2:
-        raise TrainingError(f"--distil-folds {settings.distil_folds}: at least 2 are needed")
+    """Raises TrainingError for settings that do not go together."""
     if settings.distil == 0 and (settings.distil_columns or settings.distil_pool):
         raise TrainingError("--distil-columns and --distil-pool need a teacher: --distil SHARE")
-    if settings.distil_pool < 0 or (settings.distil_pool and not settings.distil_texts):
+    if settings.distil_pool and not settings.distil_texts:
         raise TrainingError("--distil-pool is a number of texts of --distil-texts NAME=PATH")
 
 

@@ -298,7 +298,6 @@ def test_variants_that_it_does_not_allow(
     ("arguments", "words"),
     [
         (["--by", "session", "--folds", "5"], "leave out --folds"),
-        (["--seeds", "0"], "--seeds 0"),
         (["--peers", "absent.json"], "absent.json: No such file"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.errors import SettingError
 from training.corpora import Utterance, manifest
 from training.errors import TrainingError
 from training.speech.settings import TranscribeSettings
@@ -99,7 +100,7 @@ def test_mistakes_are_refused(spoken: list[Utterance], tmp_path: Path) -> None:
     out.write_text(",".join(COLUMNS) + f"\n{row}\n".replace(",,,,,,", ",,,,,0.0,", 1))
     with pytest.raises(TrainingError, match="holds what engine vosk:model heard"):
         transcribe(spoken, out, ONE)
-    with pytest.raises(TrainingError, match="--jobs -1"):
+    with pytest.raises(SettingError, match=r"jobs must be .*, not -1"):
         transcribe(spoken, out, TranscribeSettings(jobs=-1))
 
 
