@@ -61,8 +61,9 @@ class PrettySink:
         if isinstance(event, SourceEvent):
             self._begin(None)
             self._labels.clear()
-            name = Text(f"\n{_plain(event.name)}", style="bold")
-            self._live.console.print(name, soft_wrap=True)
+            self._live.console.print(
+                Text(f"\n{_plain(event.name)}", style="bold"), no_wrap=True, overflow="crop"
+            )
         elif isinstance(event, SpeechStartEvent):
             self._begin(event.t)
         elif isinstance(event, HealthEvent):
@@ -106,13 +107,15 @@ class PrettySink:
         head = f"{_clock(event.start)} {event.end - event.start:4.1f} s"
         for line in self._wrapped(_plain(event.text), self._room):
             line.stylize("italic")
-            self._live.console.print(self._row(head, line))
+            self._live.console.print(self._row(head, line), no_wrap=True, overflow="crop")
             head = ""
         verdict = _verdict(event, end, self._room)
         if isinstance(event, RevisedEvent):
-            self._live.console.print(self._row("revised", verdict, "yellow"))
+            self._live.console.print(
+                self._row("revised", verdict, "yellow"), no_wrap=True, overflow="crop"
+            )
         else:
-            self._live.console.print(self._row(head, verdict))
+            self._live.console.print(self._row(head, verdict), no_wrap=True, overflow="crop")
 
     def _draw(self) -> None:
         """What is still under way, below everything that is finished."""
@@ -183,7 +186,9 @@ class PrettySink:
         indent = len(head) if beside else 0
         lines = self._wrapped(_plain(what), max(1, self._console.width - indent))
         text = Text(head if beside else f"{head}\n", style=style, no_wrap=True)
-        self._live.console.print(text.append_text(Text("\n" + " " * indent).join(lines)))
+        self._live.console.print(
+            text.append_text(Text("\n" + " " * indent).join(lines)), no_wrap=True, overflow="crop"
+        )
 
 
 def _verdict(event: EmotionEvent, end: str, room: int) -> Text:
