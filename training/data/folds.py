@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from edge_runtime.console import counted
 from training.corpora import Utterance, speakers_of
 from training.errors import TrainingError
 
@@ -186,10 +187,10 @@ def described(utterances: Sequence[Utterance]) -> str:
     """Who speaks, as far as the data say: `12 speakers`, or `20 clips, speakers unknown`."""
     speakers = speakers_of(utterances)
     if speakers is not None:
-        return f"{speakers} speakers"
+        return counted(speakers, "speaker")
     unknown = sum(u.speaker is None for u in utterances)
     whose = "speakers unknown" if unknown == len(utterances) else f"speakers of {unknown} unknown"
-    return f"{len(utterances)} clips, {whose}"
+    return f"{counted(len(utterances), 'clip')}, {whose}"
 
 
 _EACH: dict[Cut, str] = {

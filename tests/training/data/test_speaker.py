@@ -26,7 +26,7 @@ from training.data.speaker import SpeakerVectors
 from training.data.speaker_encoder import embed, load_speakers
 from training.data.speaker_files import read_speakers
 from training.errors import TrainingError
-from training.evaluate.crossval import _FoldTask, _run_fold
+from training.evaluate.crossval import Training, _FoldTask, _run_fold
 from training.evaluate.predict import predict
 from training.fit.examples import FitData
 from training.fit.fit import fit, run_of
@@ -426,22 +426,22 @@ def test_the_words_put_to_a_clip_leave_it_its_speaker(
             number=1,
             utterances=given,
             fold=speaker_folds(given, 2)[0],
-            config=ModelConfig(
-                labels=("angry", "sad"),
-                variant="audio+text+speaker",
-                filters=4,
-                hidden=(4,),
-                speaker=6,
-            ),
-            settings=FitSettings(epochs=2, qat_epochs=1, augment=False),
-            features=FeatureSettings(),
-            words=plan,
-            audio_run=None,
-            text_run=None,
             folder=tmp_path / f"fold{seed}",
             queue=queue.SimpleQueue(),
-            speakers=read_speakers(voices, spoken),
-            int8=False,
+            training=Training(
+                config=ModelConfig(
+                    labels=("angry", "sad"),
+                    variant="audio+text+speaker",
+                    filters=4,
+                    hidden=(4,),
+                    speaker=6,
+                ),
+                settings=FitSettings(epochs=2, qat_epochs=1, augment=False),
+                features=FeatureSettings(),
+                words=plan,
+                speakers=read_speakers(voices, spoken),
+                int8=False,
+            ),
         )
         found.append(_run_fold(task)["audio+text/float"])
     assert not np.array_equal(*found), "two sets of speaker embeddings gave the same logits"
