@@ -66,7 +66,7 @@ def test_the_temperature_undoes_a_known_scaling() -> None:
 def test_metrics_need_no_torch() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from training.metrics import measure\n"
+        "from training.evaluate.metrics import measure\n"
         "measure(np.array([0, 1]), np.array([0, 1]), ['a', 'b'])\n"
         "heavy = {'torch', 'torchmetrics', 'sklearn', 'scipy', 'pandas'} & set(sys.modules)\n"
         "print(sorted(heavy))"
