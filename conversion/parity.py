@@ -56,8 +56,8 @@ class Parity:
     hold. No window where the bundle has none, no float where the run has no such weights."""
     truth: npt.NDArray[np.int64]
     labels: list[str]
-    speakers: list[str | None]
-    """Who speaks in each clip, None where that is not known."""
+    speakers: list[str | None] | None = None
+    """Who speaks in each clip, None where that is not known; None: not known of any."""
 
     def agreement(self, one: str, other: str) -> float:
         """Share of clips on which two forms name the same class."""
@@ -73,7 +73,7 @@ class Parity:
     def metrics(self, form: str) -> Metrics:
         """Accuracy of one form on these clips."""
         here = self._both(form, form)
-        speakers = [self.speakers[index] for index in np.flatnonzero(here)]
+        speakers = self.speakers and [self.speakers[index] for index in np.flatnonzero(here)]
         guess = self.scores[form][here].argmax(axis=1)
         return measure(self.truth[here], guess, self.labels, speakers)
 

@@ -170,6 +170,9 @@ def test_ten_folds_by_speaker_beside_the_paper_and_peers(
         summary = json.loads((out / name / "seed0" / "crossval.json").read_text())
         figures = list(summary["metrics"]["corpora"]["iemocap"].values())[-1][FLOAT]
         assert row[FLOAT]["ua"]["mean"] == figures["ua"]
+        assert row[FLOAT]["ua"]["interval"] == figures["ua_interval"]
+        lower, upper = (100 * end for end in figures["ua_interval"])
+        assert f"[{lower:.1f}, {upper:.1f}]" in printed.out
     for who, wa, ua in PAPER_FIGURES:
         published = rows.pop(who)
         assert published[FLOAT] == {"wa": {"mean": wa}, "ua": {"mean": ua}}
