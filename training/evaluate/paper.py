@@ -114,10 +114,10 @@ class PaperTable:
     """How it was measured."""
     notes: list[str] = field(default_factory=list)
     """What is missing or different, a sentence each."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Schedule and shape of the models, seeds among them."""
     corpora: dict[str, list[Row]] = field(default_factory=dict)
     """Corpus to its rows: ours, the paper's, peers'."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Schedule and shape of the models, seeds among them."""
 
     def columns(self) -> list[str]:
         """Titles of the cells of a row."""

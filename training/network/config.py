@@ -113,7 +113,10 @@ class ModelConfig:
         if self.attention_pairs == "matched" and len(self.audio_kernels) != len(self.text_kernels):
             raise ValueError("matched attention needs as many text kernels as audio kernels")
         if self.audio_stride < 1 or any(dilation < 1 for dilation in self.audio_dilations):
-            raise ValueError("audio_stride and audio_dilations are positive")
+            raise ValueError(
+                "stride and dilations are whole numbers from 1 on, not "
+                f"{self.audio_stride} and {', '.join(map(str, self.audio_dilations)) or 'none'}"
+            )
 
     @property
     def parts(self) -> Variant:

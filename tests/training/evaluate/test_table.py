@@ -24,7 +24,6 @@ from training.evaluate.crossval import Training, _FoldTask, _run_fold
 from training.evaluate.metrics import measure
 from training.evaluate.paper import FLOAT, INT8, OURS, PAPER_FIGURES, PEERS, PaperTable, Row
 from training.evaluate.table import TableSettings, choose, run
-from training.fit.prepare import WordPlan
 from training.fit.settings import FitSettings
 from training.network.config import ModelConfig, variants
 
@@ -233,21 +232,13 @@ def test_a_fold_judged_in_float_is_converted_later_and_not_trained_again(
 ) -> None:
     found = load_corpora([f"iemocap={tree}"])["iemocap"].utterances
     (fold, *_) = speaker_folds(found, 5)
-    task = _FoldTask(
-        number=1,
-        utterances=found,
-        fold=fold,
-        folder=tmp_path / "fold1",
-        queue=queue.SimpleQueue(),
-        training=Training(
-            config=ModelConfig(variant="audio", filters=4, hidden=(4,)),
-            settings=FitSettings(epochs=1, qat_epochs=1, augment=False),
-            features=FeatureSettings(),
-            words=WordPlan(),
-            speakers=None,
-            int8=False,
-        ),
+    training = Training(
+        ModelConfig(variant="audio", filters=4, hidden=(4,)),
+        FitSettings(epochs=1, qat_epochs=1, augment=False),
+        FeatureSettings(),
+        int8=False,
     )
+    task = _FoldTask(1, found, fold, training, tmp_path / "fold1", queue.SimpleQueue())
     first = _run_fold(task)
     assert set(first) == {"audio/float", "audio/fake-quant"}
     weights = task.folder / "weights.pt"

@@ -172,8 +172,20 @@ def test_a_bundle_whose_confidence_or_int8_form_is_poor_is_built_with_a_warning(
     small = [*SMALL, "--filters", "4", "--hidden", "4"]
     assert main(["fit", f"manifest={tones_csv}", *small, "--out", str(out)]) == 0
     run = load(out)
-    form = {"n": 40, "wa": 0.8, "ua": 0.8, "per_class_recall": {"angry": 0.9, "sad": 0.7}}
-    worse = {**form, "ua": 0.6, "per_class_recall": {"angry": 0.9, "sad": 0.3}}
+    form = {
+        "n": 40,
+        "wa": 0.8,
+        "ua": 0.8,
+        "labels": ["angry", "sad"],
+        "confusion": [[18, 2], [6, 14]],
+        "per_class_recall": {"angry": 0.9, "sad": 0.7},
+    }
+    worse = {
+        **form,
+        "ua": 0.6,
+        "confusion": [[18, 2], [14, 6]],
+        "per_class_recall": {"angry": 0.9, "sad": 0.3},
+    }
     run.metrics = {
         "protocol": "toy",
         "corpora": {"mine": {"audio": {"float": form, "int8": worse}}},
