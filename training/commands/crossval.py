@@ -92,8 +92,10 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     from training.evaluate.crossval import Training, crossval, default_jobs, write_summary
     from training.evaluate.metrics import Metrics
     from training.evaluate.report import plot_confusion, plot_curves, print_metrics
+    from training.fit.fit import accelerator_of
 
     out, settings = recipe.out, recipe.schedule
+    accelerator_of(settings.device)  # refuses before any work
     folds = recipe.folds.cut(FOLDS)
     found = load_corpora(corpora)
     warn_incomplete(found)

@@ -120,10 +120,11 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
     from training.data.folds import check_classes, official_split, watch_split
     from training.data.pairs import draw_words
     from training.evaluate.report import plot_curves
-    from training.fit.fit import fit, run_of
+    from training.fit.fit import accelerator_of, fit, run_of
     from training.fit.prepare import prepare
 
     out, settings = recipe.out, recipe.schedule
+    accelerator_of(settings.device)  # refuses before any work
     _refuse_finished(out, recipe.resume)
     found = load_corpora(corpora)
     warn_incomplete(found)

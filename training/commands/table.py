@@ -83,8 +83,10 @@ def make_table(corpora: Sequence[str], recipe: TableRecipe) -> PaperTable:
     from training.data.folds import check_classes
     from training.evaluate.crossval import default_jobs
     from training.evaluate.table import Protocol, choose, run
+    from training.fit.fit import accelerator_of
     from training.speech.transcribe import with_transcripts
 
+    accelerator_of(recipe.schedule.device)  # refuses before any work
     words, speaker = recipe.words, recipe.speaker_embedding
     folds = recipe.folds.cut(PAPER_FOLDS)
     found = load_corpora(corpora)

@@ -101,7 +101,18 @@ def fit(
     if module.float_state is None:
         module.finish_float()
         module.average.module.load_state_dict(module.model.state_dict())
-    return module
+    return module.cpu()
+
+
+def accelerator_of(device: str) -> str:
+    """Lightning's name for where `--device` trains; TrainingError for a GPU that is not there."""
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise TrainingError(
+            "--device cuda: PyTorch finds no GPU here (torch.cuda.is_available() is False); choose "
+            "--device cpu, or install its build for CUDA"
+        )
+    return "cuda" if there and device != "cpu" else "cpu"
 
 
 def _trainer(
@@ -111,10 +122,8 @@ def _trainer(
     progress: Callable[[int, int], None] | None,
 ) -> lightning.Trainer:
     """Lightning's loop, with a checkpoint `last` after each epoch. TrainingError without a GPU."""
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("--device cuda: there is no GPU that PyTorch can use; take cpu or auto")
     return lightning.Trainer(
-        accelerator={"cuda": "gpu"}.get(settings.device, settings.device),
+        accelerator=accelerator_of(settings.device),
         devices=1,
         max_epochs=settings.all_epochs,
         gradient_clip_val=settings.clip_norm,

@@ -233,7 +233,7 @@ class EmotionModule(lightning.LightningModule):
     def _pass_clean_clips(self) -> None:
         with torch.no_grad():
             for batch in self.clean_clips:
-                self.model(**batch.inputs())
+                self.model(**{name: x.to(self.device) for name, x in batch.inputs().items()})
 
     def _quantize(self) -> None:
         set_phase(self.model, Phase.INT8)
@@ -246,12 +246,14 @@ class EmotionModule(lightning.LightningModule):
         if "features" in inputs:
             inputs["features"] = self._augment(inputs["features"], inputs["lengths"])
         if "tokens" in inputs:
-            lost = torch.rand(inputs["tokens"].shape) < settings.word_dropout
+            tokens = inputs["tokens"]
+            lost = torch.rand(tokens.shape, device=tokens.device) < settings.word_dropout
             inputs["tokens"] = inputs["tokens"].masked_fill(lost, UNKNOWN)
         if "features" in inputs and "tokens" in inputs:
             rows = len(batch.labels)
-            modalities = inputs.get("modalities", torch.ones(rows, len(MODALITIES))).bool()
-            draw = torch.rand(rows)
+            every = torch.ones(rows, len(MODALITIES), device=self.device)
+            modalities = inputs.get("modalities", every).bool()
+            draw = torch.rand(rows, device=self.device)
             modalities[:, 0] = draw >= settings.modality_dropout / 2
             modalities[:, 1] = draw < 1 - settings.modality_dropout / 2
             inputs["modalities"] = modalities
@@ -262,7 +264,8 @@ class EmotionModule(lightning.LightningModule):
         settings, mean, std = self.settings, self.model.feature_mean, self.model.feature_std
         features = features.clone()
         # A gain moves the log energy of every frame and nothing else: the deltas cancel it.
-        gain = torch.randn(len(features), 1) * (settings.gain_db / FEATURE_DB)
+        level = torch.randn(len(features), 1, device=features.device)
+        gain = level * (settings.gain_db / FEATURE_DB)
         features[:, :, 0] += gain
         x = (features - mean) / std
         x += settings.noise * torch.randn_like(x)

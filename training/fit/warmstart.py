@@ -149,7 +149,7 @@ class Branches:
             first.weight[rows] = 0
             first.bias[rows] = weights["head.layers.0.bias"]
             last.weight[:, rows] = weights["head.layers.1.weight"]
-            last.bias.add_(weights["head.layers.1.bias"])
+            last.bias.add_(weights["head.layers.1.bias"].to(last.bias.device))
             for name, place in _places(run.config).items():
                 first.weight[rows, places[name]] = weights["head.layers.0.weight"][:, place]
             row = rows.stop

@@ -91,7 +91,7 @@ class ActivationQuantizer(nn.Module):
         flat = x.detach().flatten()
         if flat.numel() > 200_000:
             flat = flat[:: flat.numel() // 200_000 + 1]
-        low, high = torch.quantile(flat, torch.tensor([0.0001, 0.9999]))
+        low, high = torch.quantile(flat, torch.tensor([0.0001, 0.9999], device=flat.device))
         self.low.copy_(torch.minimum(self.low, low))
         self.high.copy_(torch.maximum(self.high, high))
 

@@ -228,3 +228,18 @@ def test_mistakes_of_the_user_are_one_line(
     assert main(["crossval", f"manifest={two}", "--out", str(tmp_path / "cv")]) == 2
     error = capsys.readouterr().err
     assert error.count("Traceback") == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_one_line_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("fit", "crossval", "table"):
+        arguments = [command, f"manifest={tmp_path / 'absent.csv'}", "--device", "cuda"]
+        assert main(arguments) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("training: --device cuda: PyTorch finds no GPU here")
+    data = FitData(clips(8, 0), None, list(CONFIG.labels))
+    settings = replace(SETTINGS, epochs=1, qat_epochs=1, device="auto")
+    module = fit(data, CONFIG, settings, tmp_path, progress=lambda *_: None)
+    assert module.device == torch.device("cpu")
