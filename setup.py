@@ -8,7 +8,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+?)"', (ROOT / "edge_runtime/__init__.py").read_text())
+VERSION = re.search(
+    r'__version__ = "(.+?)"', (ROOT / "edge_runtime/__init__.py").read_text(encoding="utf-8")
+)
 assert VERSION is not None
 
 DEVICE = {
@@ -83,11 +85,26 @@ setup(
     name="edge-emotion",
     version=VERSION[1],
     description="Speech emotion recognition on the device: MSCNN-SPU in int8",
-    long_description=(ROOT / "README.md").read_text(),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0 AND CC-BY-NC-SA-4.0",
     license_files=["LICENSE", "edge_runtime/models/default/MODEL_CARD.md"],
     python_requires=">=3.11",
+    keywords="speech emotion recognition, edge, quantization, tflite, streaming, raspberry pi",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    project_urls={"Paper": "https://arxiv.org/abs/2106.04133"},
     packages=find_packages(include=["edge_runtime", "edge_runtime.*"]),
     package_data={
         "edge_runtime": [

@@ -64,7 +64,7 @@ def write(report: Report, path: Path) -> None:
     head = f'<meta charset="utf-8"><title>{escape(manifest.name)}</title><style>{_STYLE}</style>'
     page = f"<html lang=en><head>{head}</head>\n<body>{''.join(body)}</body></html>\n"
     with at_once(path) as new:
-        new.write_text(f"<!doctype html>\n{page}")
+        new.write_text(f"<!doctype html>\n{page}", encoding="utf-8")
 
 
 def _published(manifest: Manifest) -> list[str]:

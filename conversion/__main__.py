@@ -199,7 +199,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     if arguments.json:
         content = {"graphs": [report.to_dict() for report in reports]}
         with at_once(arguments.json) as new:
-            new.write_text(json.dumps(content, indent=1) + "\n")
+            new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return OK
 
 

@@ -101,8 +101,8 @@ def build(
         with at_once(out, folder=True) as new:
             for path in files.values():
                 shutil.copy(path, new)
-            (new / MANIFEST).write_text(manifest_to_json(manifest))
-            (new / MODEL_CARD).write_text(model_card(manifest))
+            (new / MANIFEST).write_text(manifest_to_json(manifest), encoding="utf-8")
+            (new / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
             _verify(new)
             refuse_foreign(out)  # what came since
 
@@ -286,7 +286,7 @@ def _names(out: Path) -> set[str]:
     The bundle may be damaged, or of another version.
     """
     try:
-        raw = json.loads((out / MANIFEST).read_text())
+        raw = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return set()
     if not isinstance(raw, dict) or not {"schema", "graphs"} <= set(raw):

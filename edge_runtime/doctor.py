@@ -141,7 +141,7 @@ def _examine_bundle(report: Report, name: str) -> None:
 
 def _cpu() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     values = dict(line.split(":", 1) for line in lines if ":" in line)

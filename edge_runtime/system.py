@@ -14,7 +14,7 @@ from threading import Lock
 def resident_megabytes() -> float:
     """Resident memory in MB (10^6 bytes): now where /proc tells, else the peak; 0 if unknown."""
     try:
-        with open("/proc/self/statm") as file:
+        with open("/proc/self/statm", encoding="utf-8") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
     except OSError:
         return peak_megabytes()
@@ -23,7 +23,7 @@ def resident_megabytes() -> float:
 def peak_megabytes() -> float:
     """Peak resident memory in MB."""
     # ru_maxrss alone would include what the process was before it became this program.
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="utf-8") as file:
         for line in file:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024 / 1e6

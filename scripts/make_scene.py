@@ -49,7 +49,7 @@ def main() -> None:
     scene = np.concatenate(parts)
     noise = np.random.default_rng(0).standard_normal(scene.size) * 10 ** (ROOM_DB / 20)
     soundfile.write(OUT, scene + noise, SAMPLE_RATE, subtype="PCM_16")
-    OUT.with_suffix(".jsonl").write_text("".join(lines))
+    OUT.with_suffix(".jsonl").write_text("".join(lines), encoding="utf-8")
     print(f"{OUT}: {scene.size / SAMPLE_RATE:.1f} s")
 
 

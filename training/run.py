@@ -90,13 +90,13 @@ class Run:
             if self.vocabulary:
                 text = "".join(f"{word}\n" for word in self.vocabulary)
                 (new / VOCABULARY_FILE).write_text(text, encoding="utf-8")
-            (new / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n")
+            (new / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> Run:
     """Read a run. Raises TrainingError for a folder that holds none, or one that does not parse."""
     try:
-        raw = json.loads((folder / RUN_FILE).read_text())
+        raw = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         if raw["version"] != _VERSION:
             raise TrainingError(f"{folder}: run version {raw['version']}, expected {_VERSION}")
         config = raw["config"]

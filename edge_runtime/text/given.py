@@ -221,7 +221,14 @@ class GivenStream:
     def _take(self, line: bytes) -> list[GivenEvent]:
         try:
             return self._give(parse(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (
+            LookupError,
+            ArithmeticError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             self.invalid_lines += 1
             if self.invalid_lines > 1:
                 return []

@@ -32,7 +32,9 @@ class MqttFeed:
         except ValueError:
             self._host, self._port = None, 0
         if not self._host or not self._topic:
-            raise TextError(f"{url}: expected mqtt://HOST[:PORT]/TOPIC")
+            # Without what stands before the @: passwords do not belong on a terminal.
+            shown = f"mqtt://{url.removeprefix('mqtt://').rpartition('@')[2]}"
+            raise TextError(f"{shown}: expected mqtt://HOST[:PORT]/TOPIC")
         self._client = Client(CallbackAPIVersion.VERSION2)
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))

@@ -227,7 +227,7 @@ def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
     path = folder / SUMMARY
     if not path.exists():
         raise TrainingError(f"{folder} is not a finished crossval: there is no {SUMMARY}")
-    summary: dict[str, Any] = json.loads(path.read_text())
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if summary["labels"] != labels:
         raise TrainingError(f"{folder} has classes {summary['labels']}, this data {labels}")
     return summary

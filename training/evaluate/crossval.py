@@ -163,7 +163,7 @@ def write_summary(
         },
     }
     with at_once(out / SUMMARY) as new:
-        new.write_text(json.dumps(summary, indent=1) + "\n")
+        new.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
 
 
@@ -272,12 +272,12 @@ def _refuse_other_plan(
         parts["speakers"] = training.speakers.digest(utterances)
     identity = json.dumps(parts)
     path = out / "plan.json"
-    if path.exists() and path.read_text() != identity:
+    if path.exists() and path.read_text(encoding="utf-8") != identity:
         raise TrainingError(
             f"{out} holds folds of other data or settings; choose another --out or remove it"
         )
     with at_once(path) as new:
-        new.write_text(identity)
+        new.write_text(identity, encoding="utf-8")
 
 
 def _take(utterances: Sequence[Utterance], indices: Sequence[int]) -> list[Utterance]:

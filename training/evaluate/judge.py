@@ -147,7 +147,9 @@ def modalities(parts: Variant) -> tuple[str, ...]:
 def convert(run: Path, out: Path) -> Path:
     """Build a bundle of a run with the converter's command; TrainingError if it fails."""
     command = [sys.executable, "-m", "conversion", "build", str(run), "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, encoding="utf-8"
+    )
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
         raise TrainingError(f"converting {run} failed: {' '.join(last)}")

@@ -174,7 +174,7 @@ class PaperTable:
         """`table.json`, `table.md` and `table.png` in `out`."""
         text = json.dumps(self.to_dict(), indent=1)
         with into_at_once(out, last=f"{TABLE}.json") as new:
-            (new / f"{TABLE}.json").write_text(text + "\n")
+            (new / f"{TABLE}.json").write_text(text + "\n", encoding="utf-8")
             (new / f"{TABLE}.md").write_text(self.markdown(), encoding="utf-8")
             plot(self, new / f"{TABLE}.png")
 

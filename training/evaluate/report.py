@@ -130,7 +130,7 @@ def _curve(run: Path, name: str) -> np.ndarray[Any, Any]:
     """One value an epoch from the CSV logs of a run, which has one for each time it was started."""
     values: dict[int, float] = {}
     for log in sorted(run.glob(f"{LOG_FOLDER}/*/metrics.csv"), key=lambda p: p.stat().st_mtime):
-        with log.open(newline="") as file:
+        with log.open(newline="", encoding="utf-8") as file:
             # Each quantity has a row of its own.
             values |= {int(r["epoch"]): float(r[name]) for r in csv.DictReader(file) if r.get(name)}
     return np.array([values[epoch] for epoch in sorted(values)])

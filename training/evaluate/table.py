@@ -246,7 +246,7 @@ def _peers(path: Path | None) -> tuple[dict[str, list[Row]], list[str]]:
         ]
     rows: dict[str, list[Row]] = {}
     try:
-        accuracy = json.loads(path.read_text())["accuracy"]
+        accuracy = json.loads(path.read_text(encoding="utf-8"))["accuracy"]
         for standing in accuracy["standings"]:
             if standing["who"].startswith("ours"):
                 continue  # the bundle in use, of other data

@@ -139,6 +139,7 @@ def speak_with_flite(
             [program, "-voice", voice, *settings, "-t", text, "-o", file.name],
             capture_output=True,
             text=True,
+            encoding="utf-8",
         )
         if said.returncode:
             raise TrainingError(f"flite cannot say {text!r}: {said.stderr.strip()}")

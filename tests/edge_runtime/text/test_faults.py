@@ -178,3 +178,32 @@ def test_a_list_of_unknown_words_alone_is_refused(tmp_path: Path) -> None:
     listed.write_text("zzyzx\n")
     with pytest.raises(TextError, match="zzyzx"):
         source_named(f"keywords:{listed}")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b'{"words": [' + b"[" * 100_000,
+        b'{"text": "a", "start": ' + b"9" * 400 + b"}",
+        b'{"text": "a", "start": NaN}',
+        b"\xff\xfe\x00",
+        b'{"words": [1]}',
+        b'{"words": {"text": "a"}}',
+    ],
+)
+def test_a_line_that_cannot_be_meant_is_told_and_the_next_is_read(line: bytes) -> None:
+    class Said:
+        waits, repeats = True, False
+
+        def start(self, take, end) -> None:  # type: ignore[no-untyped-def]
+            take(line)
+            take(b'{"text": "we won"}')
+
+        def stop(self) -> None: ...
+
+    stream = GivenStream("jsonl:here", Said())
+    stream.begin(0.0)
+    events = stream.poll(1.0)
+    assert stream.invalid_lines == 1
+    assert events[-1].text == "we won"  # type: ignore[union-attr]
