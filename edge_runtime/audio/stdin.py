@@ -46,8 +46,8 @@ class PipeSource:
         Given, a container is refused: it says its own.
     name : what to call it in messages.
 
-    Raises AudioError, also while it is read: for a person's terminal, for what cannot be read and
-    what is no audio, and where nothing comes at all.
+    Raises AudioError, also while it is read: for a person's terminal, for what cannot be read, and
+    for what is no audio.
     """
 
     def __init__(
@@ -94,8 +94,6 @@ class PipeSource:
     def _kind(self) -> str | None:
         """The container, None for raw samples; what is neither is refused."""
         head = self._stream.peek(_SNIFFED)
-        if not head:
-            raise AudioError(f"{self.name} is empty: no audio was piped into it")
         if may_be_frames(head):
             head = self._stream.peek(HEAD)
         if foreign := foreign_kind_of(head):
