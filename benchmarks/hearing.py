@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ from benchmarks.errors import BenchmarkError
 from edge_runtime import EmotionStream
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
+from edge_runtime.errors import AudioError
 from edge_runtime.manifest import KEYWORDS
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.segment import speech_of
@@ -28,6 +30,8 @@ from training.speech.settings import TranscribeSettings
 from training.speech.synthesis import FLITE_VOICES, speak_with_flite
 from training.speech.transcribe import transcribe
 from training.words.asrnoise import Confusions, read_confusions
+
+log = logging.getLogger(__name__)
 
 MODES = (OFF, "keywords", "asr")
 NOT_ENGLISH = ("emodb",)  # corpora whose words the shipped engines do not know
@@ -116,8 +120,17 @@ def spot_in_sentences(
 def spot_in_speech(phrases: Sequence[Phrase], clips: Sequence[Utterance]) -> Spotting:
     """Phrases in recordings; whatever is found and not in their text is a false alarm."""
     spoken = [u for u in clips if u.path is not None]
-    read = ((u.text, read_file(u.audio, u.start, u.end)) for u in spoken)
+    read = ((u.text, samples) for u, samples in readable(spoken))
     return _spot(phrases, read, len(spoken), "spotting in speech")
+
+
+def readable(clips: Iterable[Utterance]) -> Iterator[tuple[Utterance, Int16]]:
+    """Clips with their samples; those that cannot be read are named in the log, and left out."""
+    for clip in clips:
+        try:
+            yield clip, read_file(clip.audio, clip.start, clip.end)
+        except AudioError as error:
+            log.warning("skipped %s", error)
 
 
 def costs(bundle: Bundle, clips: Sequence[Utterance], modes: Sequence[str] = MODES) -> list[Cost]:
@@ -127,7 +140,9 @@ def costs(bundle: Bundle, clips: Sequence[Utterance], modes: Sequence[str] = MOD
     """
     spoken = [u for u in clips if u.path is not None]
     order = np.random.default_rng(0).permutation(len(spoken))[:_COST_CLIPS]
-    samples = [read_file(spoken[i].audio, spoken[i].start, spoken[i].end) for i in order]
+    samples = [samples for _, samples in readable(spoken[i] for i in order)]
+    if not samples:
+        raise BenchmarkError("none of the clips can be read")
     talk = np.concatenate([part for clip in samples for part in (clip, _PAUSE)])
     result = []
     for mode in modes:
@@ -170,7 +185,7 @@ def _spot(
     phrases: Sequence[Phrase], clips: Iterable[tuple[str, Int16]], total: int, what: str
 ) -> Spotting:
     engine = Keywords(list(phrases))
-    hits = said = alarms = 0
+    hits = said = alarms = heard = 0
     seconds = 0.0
     for text, samples in _tracked(clips, what, total):
         speech = speech_of(samples)
@@ -184,7 +199,8 @@ def _spot(
         said += len(there)
         alarms += sum(not _has(words(text), f.split()) for f in found)
         seconds += len(speech) / SAMPLE_RATE
-    return Spotting(hits, said, alarms, seconds / 3600, total)
+        heard += 1
+    return Spotting(hits, said, alarms, seconds / 3600, heard)
 
 
 def _sentences(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -42,7 +43,8 @@ _EPILOG = """examples:
   edge-emotion run --mic                             listen; Ctrl-C ends it
   edge-emotion run --mic --text asr                  hear the words, too
   edge-emotion run --out jsonl *.flac > events.jsonl one JSON object a line
-  arecord -f S16_LE -r 16000 -c 1 -t raw | edge-emotion run --stdin
+  arecord -f S16_LE -r 16000 -c 1 -t raw | edge-emotion run -
+  ffmpeg -i video.mp4 -f wav - | edge-emotion run -  whatever ffmpeg reads
   edge-emotion doctor                                what works on this device
 
 exit codes: 0 fine, 2 a mistake in what was asked, 1 a fault of this program
@@ -72,18 +74,18 @@ class RunSettings(Settings):
     threads: int = setting(1, "Threads of the interpreter.", THREADS)
     rate: int | None = setting(
         None,
-        "Of raw samples on standard input: frames a second, Hz (16000 unless given).",
+        "Of raw samples: frames a second, Hz (16000 unless given).",
         minimum=LOWEST_RATE,
         maximum=HIGHEST_RATE,
     )
     format: str | None = setting(
         None,
-        f"Of raw samples on standard input: {', '.join(ENCODINGS)} (s16le unless given).",
+        f"Of raw samples: {', '.join(ENCODINGS)} (s16le unless given).",
         choices=tuple(ENCODINGS),
         metavar="FORMAT",
     )
     channels: int | None = setting(
-        None, "Of raw samples on standard input: samples a frame (1).", minimum=1, maximum=64
+        None, "Of raw samples: samples a frame (1 unless given).", minimum=1, maximum=64
     )
     device: str | None = setting(
         None, "Microphone: index or part of its name, see `edge-emotion devices`."
@@ -125,8 +127,8 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--stdin",
         action="store_true",
-        help="listen to standard input: raw samples (--rate, --format, --channels), or any audio "
-        "file; a WAV is heard as it comes",
+        help="listen to standard input, as - does: raw samples (--rate, --format, --channels), or "
+        "any audio file; WAV, AIFF, MP3, FLAC and OGG are heard as they come",
     )
     add_arguments(run, RunSettings)
     run.set_defaults(command=_run)
@@ -205,8 +207,8 @@ def _refuse_shared_input(arguments: argparse.Namespace, settings: RunSettings) -
                 "--text jsonl:- brings the words of one recording; name one FILE, or words in a "
                 "file: --text jsonl:FILE"
             )
-    if not arguments.stdin and (settings.rate or settings.format or settings.channels):
-        raise EdgeError("--rate, --format and --channels are for --stdin; a file says its own")
+    if arguments.mic and _raw_format(settings):
+        raise EdgeError("--rate, --format and --channels are for raw samples; --mic has its own")
 
 
 def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink: Sink) -> int:
@@ -219,7 +221,7 @@ def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink
             if number:
                 stream.restart()
             try:
-                if not _listen(_file_source(file), stream, settings, sink):
+                if not _listen(_file_source(file, settings), stream, settings, sink):
                     raise _Stopped(code)
             except AudioError as error:
                 code = THEIRS
@@ -227,13 +229,19 @@ def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink
     return code
 
 
-def _file_source(file: str) -> AudioSource:
-    """A file; a named pipe, or a shell's <(...), which can only be read once."""
-    path = Path(file)
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        from edge_runtime.audio.stdin import PipeSource
+def _file_source(file: str, settings: RunSettings) -> AudioSource:
+    """A file; raw samples, a named pipe or a shell's <(...), which are read once from the front."""
+    raw = _raw_format(settings)
+    try:
+        mode = Path(file).stat().st_mode
+        once = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        if once or (raw and stat.S_ISREG(mode)):
+            from edge_runtime.audio.stdin import PipeSource
 
-        return PipeSource(path.open("rb"), name=file)
+            return PipeSource(Path(file).open("rb"), raw, file)
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):
+            raise AudioError(f"{file} cannot be read: {error.strerror}") from None
     from edge_runtime.audio.file import FileSource
 
     return FileSource(file)
@@ -246,15 +254,19 @@ def _live_source(arguments: argparse.Namespace, settings: RunSettings) -> AudioS
         return MicrophoneSource(settings.device)
     from edge_runtime.audio.stdin import PipeSource
 
-    raw = None
-    if settings.rate or settings.format or settings.channels:
-        default = RawFormat()
-        raw = RawFormat(
-            settings.format or default.encoding,
-            settings.rate or default.rate,
-            settings.channels or default.channels,
-        )
-    return PipeSource(raw=raw)
+    return PipeSource(raw=_raw_format(settings))
+
+
+def _raw_format(settings: RunSettings) -> RawFormat | None:
+    """What raw samples are, as far as it is said; None where nothing is."""
+    if not (settings.rate or settings.format or settings.channels):
+        return None
+    default = RawFormat()
+    return RawFormat(
+        settings.format or default.encoding,
+        settings.rate or default.rate,
+        settings.channels or default.channels,
+    )
 
 
 def _open_stream(bundle: Bundle, settings: RunSettings, live: bool) -> EmotionStream:

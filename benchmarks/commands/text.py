@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.output import add_bundle, add_json, add_run, write_json
@@ -172,16 +173,16 @@ def _faults(arguments: argparse.Namespace) -> int:
 
     from benchmarks.errors import BenchmarkError
     from benchmarks.faults import HARMS, harm_engine
-    from edge_runtime.audio.file import read_file
+    from benchmarks.hearing import readable
     from edge_runtime.bundle import load_bundle
     from edge_runtime.terminal import Tables
 
     bundle = load_bundle(arguments.bundle)
     utterances, _ = _speech_and_texts(arguments.corpora)
-    spoken = [u for u in utterances if u.path is not None][: arguments.faults]
-    if len(spoken) < 3:
-        raise BenchmarkError("--faults needs 3 clips at least")
-    clips = [read_file(u.audio, u.start, u.end) for u in spoken]
+    spoken = readable(u for u in utterances if u.path is not None)
+    clips = [samples for _, samples in islice(spoken, arguments.faults)]
+    if len(clips) < 3:
+        raise BenchmarkError("--faults needs 3 clips at least that can be read")
     table = Table("engine", "verdicts", "revised", "p50 ms", "p95 ms", "what the events tell")
     outcomes = [harm_engine(bundle, clips, harm) for harm in HARMS]
     for o in outcomes:

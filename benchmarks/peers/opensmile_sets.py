@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.svm import FeaturePeer
-from edge_runtime.audio.file import read_file
+from edge_runtime.audio.file import READER_VERSION, read_file
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from training.corpora import Utterance
@@ -95,7 +95,9 @@ def _extract_one(task: tuple[Utterance, str, str, Path]) -> Float32 | str:
     try:
         content = hashlib.sha256(utterance.path.read_bytes()).hexdigest()
         part = [utterance.start, utterance.end]
-        identity = json.dumps([_CACHE_VERSION, _PACKAGE, version, feature_set, content, part])
+        identity = json.dumps(
+            [_CACHE_VERSION, READER_VERSION, _PACKAGE, version, feature_set, content, part]
+        )
         path = folder / (hashlib.sha256(identity.encode()).hexdigest() + ".npy")
         known = read_cache(path)
         if known is None:

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from edge_runtime.audio import Block
+from edge_runtime.audio import BLOCK_SECONDS, Block
 from edge_runtime.errors import AudioError, MissingPackageError
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
 
 LOWEST_RATE, HIGHEST_RATE = 4_000, 768_000  # Hz; below, there is no speech; above, no recorder
-_PROBE_SECONDS = 3.0  # of the beginning, by which channels are judged
-_CANCELLED = 0.02  # share of the channels' energy below which a mix has cancelled itself
+_PROBE_SECONDS = 1.0  # from the first sound on, by which channels are judged
+_CANCELLED = 0.05  # share of what unrelated channels leave in their mix, below which it is lost
 _OVERSHOT = 1.12  # peak, 1 dB over full scale: lossy codecs go beyond it by less
 _LOUD = 1e-4  # root mean square from which there is anything to judge, -80 dB of full scale
 
@@ -22,7 +23,7 @@ class Mono:
     """Converts one stream of frames, and keeps count of what it had to mend.
 
     Channels are averaged, unless they cancel each other (a balanced microphone wired as stereo, a
-    phase switch): then the louder of the first two is taken, which is told once. Other rates are
+    phase switch): then the loudest is taken alone, which is told once. Other rates are
     converted with soxr. NaN and infinity become silence.
 
     Parameters
@@ -49,7 +50,7 @@ class Mono:
         self._peak = 0.0
 
     def blocks(self, pieces: Iterable[Float32]) -> Iterator[Block]:
-        """Blocks as `pieces` come, float, (n, channels) each; nothing is held back but 3 s once.
+        """Blocks as `pieces` come, float, (n, channels) each; nothing is held back but 1 s once.
 
         Every sample is there, the resampler's last ones too.
         """
@@ -68,16 +69,16 @@ class Mono:
             )
 
     def _judged(self, pieces: Iterable[Float32]) -> Iterator[Float32]:
-        """The pieces; of several channels, the first seconds wait until they are judged."""
+        """The pieces; of several channels, the first that are loud wait until they are judged."""
         held: list[Float32] = []
         frames = 0
         judged = False
-        for piece in pieces:
-            if judged or piece.shape[1] < 2:
-                yield piece
+        for window in self._windows(pieces):
+            if judged or window.shape[1] < 2 or (not held and not _is_loud(window)):
+                yield window
                 continue
-            held.append(piece)
-            frames += len(piece)
+            held.append(window)
+            frames += len(window)
             if frames >= _PROBE_SECONDS * self._rate:
                 judged = True
                 self._judge(np.concatenate(held))
@@ -86,22 +87,43 @@ class Mono:
             self._judge(np.concatenate(held))
             yield from held
 
+    def _windows(self, pieces: Iterable[Float32]) -> Iterator[Float32]:
+        """The pieces; of several channels, cut anew: how they come must not change a judgement."""
+        size = max(1, round(BLOCK_SECONDS * self._rate))
+        rest: list[Float32] = []
+        held = 0
+        for piece in pieces:
+            if piece.shape[1] < 2:
+                yield piece
+                continue
+            rest.append(piece)
+            held += len(piece)
+            if held >= size:
+                joined = np.concatenate(rest)
+                whole = held // size * size
+                for at in range(0, whole, size):
+                    yield joined[at : at + size]
+                rest, held = [joined[whole:]], held - whole
+        if held:
+            yield np.concatenate(rest)
+
     def _judge(self, beginning: Float32) -> None:
-        finite = np.nan_to_num(beginning.astype(np.float64), nan=0, posinf=0, neginf=0)
-        energies = np.mean(finite**2, axis=0)
-        mixed = float(np.mean(finite.mean(axis=1) ** 2))
-        if energies.mean() > _LOUD**2 and mixed < _CANCELLED * float(energies.mean()):
-            quiet = np.count_nonzero(energies > _LOUD**2) < 2
-            if quiet:  # one channel that is heard among many that are not
-                return
-            self._channel = int(energies.argmax())
-            self._warnings.append(
-                f"{self._name}: its channels cancel each other when mixed; channel "
-                f"{self._channel + 1} is taken alone"
-            )
+        energies = _energies(beginning)
+        mixed = float(_energies(_finite(beginning).mean(axis=1, keepdims=True))[0])
+        loud = int(np.count_nonzero(energies > _LOUD**2))
+        # Of one channel that is heard among many that are not, the mix is quiet, and whole; the
+        # mix of channels that have nothing to do with each other has its share of the energy.
+        if loud < 2 or mixed >= _CANCELLED * float(energies.mean()) / beginning.shape[1]:
+            return
+        self._channel = int(energies.argmax())
+        self._warnings.append(
+            f"{self._name}: its channels cancel each other when mixed; channel "
+            f"{self._channel + 1} is taken alone"
+        )
 
     def _convert(self, piece: Float32) -> Int16:
-        samples = piece.mean(axis=1) if self._channel is None else piece[:, self._channel]
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is counted next
+            samples = piece.mean(axis=1) if self._channel is None else piece[:, self._channel]
         invalid = ~np.isfinite(samples)
         if invalid.any():
             # Before resampling, which would spread them.
@@ -118,6 +140,19 @@ class Mono:
     def _bounded(self, samples: Float32) -> Float32:
         """Clipped here, where it was counted: what is far beyond full scale is no mistake here."""
         return np.clip(samples, -1.0, 1.0)
+
+
+def _finite(samples: Float32) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(samples.astype(np.float64), nan=0, posinf=0, neginf=0)
+
+
+def _energies(samples: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Mean square of each channel of (n, channels)."""
+    return np.asarray(np.mean(_finite(np.asarray(samples)) ** 2, axis=0))
+
+
+def _is_loud(samples: Float32) -> bool:
+    return bool(_energies(samples).max(initial=0.0) > _LOUD**2)
 
 
 def _resampler(rate: int) -> Any:

@@ -33,14 +33,17 @@ class RawFormat:
 
     def frames(self, data: bytes) -> Float32:
         """Whole frames as float in [-1, 1], (n, channels)."""
-        samples = ENCODINGS[self.encoding].decode(np.frombuffer(data, np.uint8))
+        with np.errstate(over="ignore"):  # becomes infinity, which is counted where it is mended
+            samples = ENCODINGS[self.encoding].decode(np.frombuffer(data, np.uint8))
         return samples.reshape(-1, self.channels)
 
-    def pieces(self, stream: BinaryIO, warnings: list[str], name: str) -> Iterator[Float32]:
-        """Frames as they arrive, (n, channels) each, until the stream ends."""
+    def pieces(
+        self, read: Callable[[int], bytes], warnings: list[str], name: str
+    ) -> Iterator[Float32]:
+        """Frames as they arrive, (n, channels) each, until `read` brings nothing more."""
         size = max(1, round(BLOCK_SECONDS * self.rate)) * self.frame_bytes
         rest = b""
-        while data := read_some(stream, size):
+        while data := read(size):
             data = rest + data
             whole = len(data) // self.frame_bytes * self.frame_bytes
             rest = data[whole:]

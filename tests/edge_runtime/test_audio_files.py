@@ -188,8 +188,12 @@ def random_bytes(path: Path) -> Path:
 NO_AUDIO: dict[str, tuple[Callable[[Path], Path], str]] = {
     "missing": (lambda p: p, "no such file: {}"),
     "empty": (empty, "{} is empty"),
-    "text": (text, "{} is not audio that can be read: Format not recognised"),
-    "random bytes": (random_bytes, "{} is not audio that can be read: Format not recognised"),
+    "text": (text, "{} is not audio that can be read: it is text"),
+    "random bytes": (
+        random_bytes,
+        "{0} is not audio that can be read: Format not recognised; if ffmpeg knows it: "
+        "ffmpeg -i {0} -f wav - | edge-emotion run -",
+    ),
     "folder": (folder, "{} is a folder; name an audio file in it"),
     "no samples": (lambda p: write(p, np.empty(0, np.int16)), "{} holds no samples"),
 }

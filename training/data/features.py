@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from edge_runtime.audio.file import FileSource
+from edge_runtime.audio.file import READER_VERSION, FileSource
 from edge_runtime.console import counted
 from edge_runtime.errors import AudioError
 from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, mfcc
@@ -158,8 +158,9 @@ def _extract_one(
         samples = source.read()
     except (AudioError, OSError) as error:
         return str(error)
-    if source.warnings:
-        return source.warnings[0]
+    # What is there is heard; what is missing or mended is said, and no reason to leave it out.
+    for warning in source.warnings:
+        log.warning("%s", warning)
     if samples.size == 0 or np.abs(samples.astype(np.int32)).max() < _SILENT_PEAK:
         return "it is silent"
     seed = int(content[:8], 16)
@@ -179,6 +180,7 @@ def _key(
     identity = json.dumps(
         [
             _CACHE_VERSION,
+            READER_VERSION,
             content,
             utterance.start,
             utterance.end,

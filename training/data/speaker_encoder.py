@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_runtime.audio.file import read_file
+from edge_runtime.audio.file import READER_VERSION, read_file
 from edge_runtime.console import counted
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import Float32, Int16
@@ -109,7 +109,7 @@ def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
     try:
         content = hashlib.sha256(utterance.audio.read_bytes()).hexdigest()
         part = [utterance.start, utterance.end]
-        identity = json.dumps([_CACHE_VERSION, RESEMBLYZER, version, content, part])
+        identity = json.dumps([_CACHE_VERSION, READER_VERSION, RESEMBLYZER, version, content, part])
         path = folder / (hashlib.sha256(identity.encode()).hexdigest() + ".npy")
         known = read_cache(path)
         if known is None:

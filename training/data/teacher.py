@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from edge_runtime.audio.file import read_file
+from edge_runtime.audio.file import READER_VERSION, read_file
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from edge_runtime.segment import speech_of
 from training.corpora import Utterance
@@ -155,6 +155,7 @@ def _teach_one(task: _Task) -> list[Int8]:
     identity = json.dumps(
         [
             _CACHE_VERSION,
+            READER_VERSION,
             content,
             utterance.start,
             utterance.end,

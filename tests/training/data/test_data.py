@@ -48,6 +48,21 @@ def test_what_cannot_be_used_is_skipped_named_and_counted(
     assert "it is silent" in caplog.text
 
 
+def test_a_clip_that_lacks_its_end_is_trained_on_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "cut.wav"
+    samples = read_file(SCENE, 0.5, 5.0)
+    soundfile.write(path, samples, 16_000)
+    path.write_bytes(path.read_bytes()[:-16_000])
+    with caplog.at_level(logging.WARNING):
+        found = extract([utterance(path)], cache=tmp_path / "cache", workers=1, progress=False)
+    assert found.skipped == []
+    expected = mfcc(speech_of(samples[:-8000]))
+    np.testing.assert_array_equal(found.variants[0][0], expected)
+    assert "the last 0.50 s cannot be read" in caplog.text
+
+
 def test_a_damaged_cache_entry_is_computed_again(tmp_path: Path) -> None:
     clip = utterance(SCENE)
     first = extract([clip], cache=tmp_path, workers=1, progress=False).variants[0][0]
