@@ -61,9 +61,9 @@ class PrettySink:
         if isinstance(event, SourceEvent):
             self._begin(None)
             self._labels.clear()
-            self._live.console.print(
-                Text(f"\n{_plain(event.name)}", style="bold"), no_wrap=True, overflow="crop"
-            )
+            # Of a long path the end, which tells it from others.
+            name = _tail(_plain(event.name), max(2, self._console.width))
+            self._live.console.print(Text(f"\n{name}", style="bold"), no_wrap=True, overflow="crop")
         elif isinstance(event, SpeechStartEvent):
             self._begin(event.t)
         elif isinstance(event, HealthEvent):
