@@ -45,7 +45,8 @@ format: setup
 
 test: lint
 	scripts/debian-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins mosquitto flite
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest $(PYTEST_ARGS) -m "not alone"
+	.venv/bin/python -m pytest -m alone
 
 pipeline: setup
 	scripts/pipeline "$(CORPORA)" runs/pipeline

@@ -27,6 +27,8 @@ from edge_runtime.events import EmotionEvent, Event
 from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.sinks.jsonl import JsonLinesSink
 
+pytestmark = pytest.mark.alone
+
 PROGRAMS = ("pulseaudio", "pactl", "pacat")
 PLUGIN = "libasound_module_pcm_pulse.so"
 if not all(shutil.which(name) for name in PROGRAMS) or not list(

@@ -26,6 +26,8 @@ from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.text.supervisor import Patience
 from training.network.config import ModelConfig
 
+pytestmark = pytest.mark.alone
+
 BLOCK = SAMPLE_RATE // 10
 SECOND = np.zeros(SAMPLE_RATE, np.int16)
 SHORT = Patience(stall_seconds=2.0, behind_seconds=3.0, retry_seconds=0.2, start_seconds=120.0)
