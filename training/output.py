@@ -33,7 +33,7 @@ def at_once(path: Path, folder: bool = False) -> Iterator[Path]:
         number = errno.ENOTDIR if folder else errno.EISDIR
         raise OSError(number, os.strerror(number), str(path))
     # A full disk names what was to be, not the file beside it.
-    with writing(path), _made(target.parent), _beside(target) as work:
+    with writing(path), _beside(target) as work:
         new = work / target.name
         if folder:
             new.mkdir()
@@ -53,7 +53,7 @@ def into_at_once(folder: Path, last: str) -> Iterator[Path]:
     `last` is the name of the file that says that the others are there and belong together: it is
     the first to go and the last to come. `folder` is made.
     """
-    with writing(folder), _made(folder), _beside(folder / last) as new:
+    with writing(folder), _beside(folder / last) as new:
         yield new
         (folder / last).unlink(missing_ok=True)
         for file in sorted(new.iterdir(), key=lambda file: file.name == last):
@@ -75,13 +75,8 @@ def _swap(new: Path, target: Path, old: Path) -> None:
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    yield
-
-
-@contextmanager
 def _beside(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield work

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-STD_EPSILON = 1e-5  # added to the variance, as in training
+STD_EPSILON = 1e-5  # added to the variance, in training too: d sqrt(v)/dv is infinite at 0
 _STEPS = 256  # summed at a time: int8 values less their zero point, squared, stay below 2^24
 
 PerChannel = float | npt.NDArray[Any]

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_runtime.model.fusion import MASKED_SCORE
+from edge_runtime.model.spu import STD_EPSILON
 from training.network.config import DEEP_KERNEL, MODALITIES, STATISTICS, ModelConfig
 from training.network.fakequant import (
     ActivationQuantizer,
@@ -39,8 +40,6 @@ from training.network.fakequant import (
     QuantizedLinear,
     SoftmaxQuantizer,
 )
-
-_STD_EPSILON = 1e-5  # added to the variance: d sqrt(v)/dv is infinite at 0
 
 
 class MSCNN(nn.Module):
@@ -135,7 +134,7 @@ class SPU(nn.Module):
         mean = valid.sum(dim=1) / count
         variance = (((maps - mean.unsqueeze(1)) * weight) ** 2).sum(dim=1) / count
         # Maps are ReLU outputs, so a masked zero never wins over a valid maximum.
-        return torch.stack([valid.amax(dim=1), mean, torch.sqrt(variance + _STD_EPSILON)], dim=1)
+        return torch.stack([valid.amax(dim=1), mean, torch.sqrt(variance + STD_EPSILON)], dim=1)
 
 
 class Attention(nn.Module):
