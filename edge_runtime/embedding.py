@@ -15,12 +15,11 @@ class EmbeddingTable:
     values: npt.NDArray[np.int8] | npt.NDArray[np.float32]
     """(rows, width)."""
     scale: npt.NDArray[np.float32]
-    """Value of one step: shape () for the whole table, (rows,) for each row its own."""
+    """Value of one step, shape ()."""
     zero_point: int = 0
     """The step that stands for zero."""
 
     def rows(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """float32 (n, width) of the rows `ids` (n,)."""
         steps = self.values[ids].astype(np.float32) - np.float32(self.zero_point)
-        scale = self.scale[ids][:, None] if self.scale.ndim else self.scale
-        return np.asarray(steps * scale, np.float32)
+        return np.asarray(steps * self.scale, np.float32)

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, field, fields
 from math import floor
 from typing import Any, ClassVar
 
-pass
-
 UNSURE = "unsure"
 
 

@@ -73,10 +73,6 @@ class MfccParams:
             return 0
         return 1 + max(0, -(-(samples - self.window) // self.hop))
 
-    def seconds(self, frames: int) -> float:
-        """Length in seconds of `frames` hops."""
-        return frames * self.hop / self.sample_rate
-
 
 DEFAULT_PARAMS = MfccParams()
 

@@ -118,11 +118,6 @@ class Segmenter:
         self._begin_recording()
 
     @property
-    def speaking(self) -> bool:
-        """Whether an utterance is running."""
-        return self._speaking
-
-    @property
     def position(self) -> int:
         """Samples received since the stream began."""
         return self._position + self._rest.size

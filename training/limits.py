@@ -8,5 +8,3 @@ SEEDS = Limits(minimum=0, maximum=2**32 - 1)
 """Seeds that NumPy, torch and the rest all take."""
 FOLDS = Limits(minimum=2)
 """Folds: with one there is nothing to train on."""
-JOBS = Limits(minimum=1, maximum=1024)
-"""Processes at a time."""

@@ -100,11 +100,8 @@ def load(folder: Path) -> Run:
         if raw["version"] != _VERSION:
             raise TrainingError(f"{folder}: run version {raw['version']}, expected {_VERSION}")
         config = raw["config"]
-        if not config.get("extra", True):
-            del config["extra"]  # runs of audio models from before there was a variant
         for name in ("labels", "audio_kernels", "audio_dilations", "text_kernels", "hidden"):
-            if name in config:
-                config[name] = tuple(config[name])
+            config[name] = tuple(config[name])
         features = raw["features"]
         floats = folder / FLOAT_FILE
         words = folder / VOCABULARY_FILE

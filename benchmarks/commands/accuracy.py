@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.output import add_bundle, add_json, write_json
 from edge_runtime.console import OK
-
-if TYPE_CHECKING:
-    pass
 
 
 def add(commands: Any) -> None:

@@ -1,9 +1,9 @@
 """Statistical pooling that runs along with the audio: max, mean and standard deviation over time.
 
 The audio MSCNN sees a fixed number of frames around each map, so its outputs can be pooled as they
-appear. Count, maximum, sum and sum of squares of two stretches of time merge exactly, which makes
-the pooled statistics of an utterance independent of how it was cut into chunks (Peng et al. 2021,
-section 2.2, gives the statistics; the merging is elementary).
+appear. Count, maximum, sum and sum of squares go on from one stretch of time to the next exactly,
+which makes the pooled statistics of an utterance independent of how it was cut into chunks (Peng et
+al. 2021, section 2.2, gives the statistics).
 """
 
 from __future__ import annotations
@@ -61,13 +61,6 @@ class RunningStatistics:
         self._sum += np.add.reduce(values)
         np.square(values, out=values)
         self._sum_of_squares += np.add.reduce(values)
-
-    def merge(self, other: RunningStatistics) -> None:
-        """Add the steps that `other` has seen."""
-        self.count += other.count
-        np.maximum(self._maximum, other._maximum, out=self._maximum)
-        self._sum += other._sum
-        self._sum_of_squares += other._sum_of_squares
 
     def result(self, scale: PerChannel = 1.0) -> npt.NDArray[np.float32]:
         """Max, mean, std of the values times `scale`: float32, shape (3, channels).

@@ -71,10 +71,10 @@ def test_any_text_at_all_gives_rows_of_the_table(text: str) -> None:
 
 def test_rows_of_a_table_are_steps_times_scale() -> None:
     values = np.array([[0, 0], [10, -20], [127, 5]], np.int8)
-    whole = EmbeddingTable(values, np.array(0.5, np.float32))
-    np.testing.assert_array_equal(whole.rows(np.array([1, 2])), [[5, -10], [63.5, 2.5]])
-    by_row = EmbeddingTable(values, np.array([1, 0.5, 2], np.float32), zero_point=5)
-    np.testing.assert_array_equal(by_row.rows(np.array([2, 1])), [[244, 0], [2.5, -12.5]])
+    table = EmbeddingTable(values, np.array(0.5, np.float32))
+    np.testing.assert_array_equal(table.rows(np.array([1, 2])), [[5, -10], [63.5, 2.5]])
+    shifted = EmbeddingTable(values, np.array(2, np.float32), zero_point=5)
+    np.testing.assert_array_equal(shifted.rows(np.array([2, 1])), [[244, 0], [10, -50]])
 
 
 def test_how_a_text_is_written_is_read_where_the_vocabulary_has_words_for_it() -> None:

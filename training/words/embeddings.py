@@ -186,11 +186,10 @@ def config_with(config: ModelConfig, vocabulary: Vocabulary, settings: WordSetti
     )
 
 
-def quantize_table(table: Float32, per_row: bool = False) -> EmbeddingTable:
-    """The int8 form of `table` (rows, width): symmetric, one scale, or one for each row."""
-    largest = np.abs(table).max(axis=1) if per_row else np.abs(table).max()
-    scale = np.asarray(np.maximum(largest, 1e-12) / 127, np.float32)
-    steps = np.rint(table / (scale[:, None] if per_row else scale))
+def quantize_table(table: Float32) -> EmbeddingTable:
+    """The int8 form of `table` (rows, width): symmetric, one scale."""
+    scale = np.asarray(np.maximum(np.abs(table).max(), 1e-12) / 127, np.float32)
+    steps = np.rint(table / scale)
     return EmbeddingTable(np.clip(steps, -127, 127).astype(np.int8), scale)
 
 
