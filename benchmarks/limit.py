@@ -17,10 +17,11 @@ from conversion.flatbuffer import GraphWriter
 from conversion.inspect import inspect_graph
 from edge_runtime.bundle import Bundle
 from edge_runtime.graph import Graph
+from edge_runtime.int8 import INTERVALS
 from edge_runtime.manifest import AUDIO_ENCODER
 
 _CHANNELS, _PIXELS = 512, 512  # 134 million MACs: milliseconds, in which a call's cost is lost
-_RANGE = 8 / 255  # scale of activations from -4 to 4
+_RANGE = 8 / INTERVALS  # scale of activations from -4 to 4
 _RUNS, _WARM_UP = 30, 5
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from conversion.converter_log import converter
 from conversion.errors import ConversionError
+from edge_runtime.branches import text_context
 from edge_runtime.graph import Graph
 from edge_runtime.manifest import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
 from edge_runtime.model.fusion import MASKED_SCORE
@@ -69,7 +70,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, window: Tensor) -> tuple[Tensor, ...]:
         """Rows (1, 1, before + n + after, F) -> per scale (1, 1, n, C)."""
-        before, after = (max(self.kernels) - 1) // 2, max(self.kernels) // 2
+        before, after = text_context(self.kernels)
         outputs = []
         for kernel, conv in zip(self.kernels, self.convs, strict=True):
             image = _image(window, before - (kernel - 1) // 2, after - kernel // 2)
@@ -210,7 +211,7 @@ def _parts(model: MscnnSpu) -> dict[str, Part]:
         names = [f"maps_{kernel:02d}" for kernel in config.audio_kernels]
         parts[AUDIO_ENCODER] = Part(AudioEncoder(model), frames, names)
     if config.parts.text:
-        width = config.tokens + max(config.text_kernels) - 1
+        width = config.tokens + sum(text_context(config.text_kernels))
         rows = {"rows": torch.randn(1, 1, width, config.embedding, generator=drawn)}
         names = [f"maps_{kernel:02d}" for kernel in config.text_kernels]
         parts[TEXT_ENCODER] = Part(TextEncoder(model), rows, names)

@@ -19,6 +19,7 @@ import numpy as np
 
 from conversion.errors import ConversionError
 from conversion.flatbuffer import FILE_IDENTIFIER
+from conversion.renumber import keep_tensors
 from edge_runtime.bundle import Bundle
 from edge_runtime.graph import Graph
 from edge_runtime.system import native_stderr_silenced
@@ -207,12 +208,7 @@ class _Model:
         graph.operators = [operator]
         graph.inputs = [i for i in operator.inputs if i >= 0 and not self.tensors[i].weight_bytes]
         graph.outputs = list(operator.outputs)
-        kept = sorted({int(i) for i in (*operator.inputs, *operator.outputs) if i >= 0})
-        place = {old: new for new, old in enumerate(kept)} | {-1: -1}
-        graph.tensors = [graph.tensors[i] for i in kept]
-        for part in (operator, graph):
-            part.inputs = [place[int(i)] for i in part.inputs]
-            part.outputs = [place[int(i)] for i in part.outputs]
+        keep_tensors(graph, {int(i) for i in (*operator.inputs, *operator.outputs) if i >= 0})
         model.subgraphs = [graph]
         model.signatureDefs, model.metadata, model.metadataBuffer = None, None, None
         builder = flatbuffers.Builder(len(self._content))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.int8 import dequantize
+
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingTable:
@@ -21,5 +23,4 @@ class EmbeddingTable:
 
     def rows(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """float32 (n, width) of the rows `ids` (n,)."""
-        steps = self.values[ids].astype(np.float32) - np.float32(self.zero_point)
-        return np.asarray(steps * self.scale, np.float32)
+        return dequantize(self.values[ids], float(self.scale), self.zero_point)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import EngineError
+from edge_runtime.int8 import dequantize, quantize
 from edge_runtime.settings import Limits, check_number
 from edge_runtime.system import native_stderr_silenced
 
@@ -58,16 +59,13 @@ class TensorSpec:
         """Real values to this tensor's type: round half to even, saturate."""
         if not self.scale:
             return values.astype(self.dtype)
-        info = np.iinfo(self.dtype)
-        steps = np.rint(values * np.float32(1.0 / self.scale)) + self.zero_point
-        return np.asarray(np.clip(steps, info.min, info.max), self.dtype)
+        return quantize(values, self.scale, self.zero_point, self.dtype)
 
     def dequantize(self, values: Array) -> npt.NDArray[np.float32]:
         """Integer values as reals, float32."""
         if not self.scale:
             return values.astype(np.float32)
-        reals = (values.astype(np.float32) - self.zero_point) * np.float32(self.scale)
-        return np.asarray(reals, np.float32)
+        return dequantize(values, self.scale, self.zero_point)
 
 
 class Graph:

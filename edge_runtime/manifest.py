@@ -12,6 +12,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.branches import STATISTICS as STATISTICS  # its checks take it from here
+from edge_runtime.branches import branch_widths, query_count, text_context
 from edge_runtime.errors import BundleError
 from edge_runtime.graph import TensorSpec
 from edge_runtime.mfcc import MfccParams
@@ -34,8 +36,6 @@ WHOLE = "whole"
 WINDOW_FRAMES = 750  # what the whole-window graph sees: 7.5 s, as in the paper
 
 VOCABULARY, EMBEDDINGS, KEYWORDS = "vocabulary", "embeddings", "keywords"
-
-STATISTICS = 3  # max, mean and standard deviation of each filter
 
 AUDIO, TEXT, BOTH = "audio", "text", "audio+text"  # what a verdict can rest on
 
@@ -122,7 +122,7 @@ class TextPart:
     @property
     def context(self) -> tuple[int, int]:
         """Rows before the first and after the last word that the encoder's window holds."""
-        return (max(self.kernels) - 1) // 2, max(self.kernels) // 2
+        return text_context(self.kernels)
 
 
 @dataclass(frozen=True)
@@ -185,22 +185,22 @@ class Manifest:
     @property
     def branches(self) -> dict[str, int]:
         """What the head reads, in order: name to width."""
-        audio, text, attention = self.audio, self.text, self.attention
-        pooled = STATISTICS * self.filters
-        widths = {"audio": len(audio.kernels) * pooled if audio else 0}
-        widths["text"] = len(text.kernels) * pooled if text else 0
-        if audio and text and attention:
-            widths["attention"] = len(text.kernels) * self.queries * self.filters
-        widths["swem"] = 2 * text.width if text and text.swem else 0
-        widths["speaker"] = self.speaker
-        return {name: width for name, width in widths.items() if width}
+        audio, text = self.audio, self.text
+        return branch_widths(
+            filters=self.filters,
+            audio_scales=len(audio.kernels) if audio else 0,
+            text_scales=len(text.kernels) if text else 0,
+            queries=self.queries,
+            embedding=text.width if text and text.swem else 0,
+            speaker=self.speaker,
+        )
 
     @property
     def queries(self) -> int:
         """Audio vectors that attend to each text scale; 0 without attention."""
         if not self.audio or not self.attention:
             return 0
-        return STATISTICS * (len(self.audio.kernels) if self.attention.pairs == "all" else 1)
+        return query_count(len(self.audio.kernels), self.attention.pairs)
 
 
 def manifest_to_json(manifest: Manifest) -> str:

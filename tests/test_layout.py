@@ -40,7 +40,7 @@ DEVICE = {
 # floors below its own, never from its own floor or from above.
 FLOORS = {
     "edge_runtime": (
-        "errors",
+        "errors branches int8",
         "pcm console settings terminal",
         "events system",
         "mfcc segment tokenizer embedding graph audio",

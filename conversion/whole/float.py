@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from conversion.export import SEED, AttentionGraph, AudioEncoder, HeadGraph, Part, TextEncoder
+from edge_runtime.branches import text_context
 from edge_runtime.manifest_check import whole_inputs
 from edge_runtime.model.fusion import MASKED_SCORE
 from edge_runtime.model.spu import STD_EPSILON
@@ -54,7 +55,7 @@ class WholeGraph(nn.Module):
             found = self.attention(*keys, given["words_mask"], queries)
             branches["attention"] = torch.cat(found, dim=1)
         if parts.swem:
-            before = (max(self.config.text_kernels) - 1) // 2
+            before, _ = text_context(self.config.text_kernels)
             rows = given["rows"][:, :, before : before + self.config.tokens]
             highest = (rows + (counted - 1) * 1e6).amax(dim=2)
             mean = (rows * counted).mean(dim=2, keepdim=True) * gain
@@ -81,7 +82,7 @@ def inputs(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         features=config.features if parts.audio else 0,
         stride=config.audio_stride,
         tokens=config.tokens if parts.text else 0,
-        context=max(config.text_kernels) - 1,
+        context=sum(text_context(config.text_kernels)),
         width=config.embedding,
         speaker=config.speaker if parts.speaker else 0,
         attention=parts.att,

@@ -40,17 +40,17 @@ from conversion.whole.ops import (
     Statistic,
     Steps,
     quantizers,
-    scale_to,
-    steps_between,
     steps_of,
     weights_of,
 )
+from edge_runtime.branches import text_context
+from edge_runtime.int8 import INT8_MAX, INT8_MIN, INTERVALS, grid, grid_to
 from edge_runtime.model.fusion import MASKED_SCORE
 from training.network.config import STATISTICS, SWEM
-from training.network.fakequant import INT8_MAX, INT8_MIN, ActivationQuantizer
+from training.network.fakequant import ActivationQuantizer
 from training.network.model import MscnnSpu
 
-_GAIN: Steps = (3 / 255, INT8_MIN)  # what repetitions leave empty: a third is filled at least
+_GAIN: Steps = grid_to(3)  # what repetitions leave empty: a third is filled at least
 _SPREAD = 4.0  # standard deviations of a statistic over the corpus that its range spans
 _KEYS: Steps = (1 / INT8_MAX, 0)  # 0 to 1 with 0 at step 0: the second factor of a product
 _TANH: Steps = (1 / 128, 0)  # what every runtime demands
@@ -147,7 +147,7 @@ class _Whole(Operations):
     def _text_maps(self, rows: int) -> tuple[list[int], Float64]:
         """Maps per scale (1, 1, N, C), 0 to 1 of their reach; the reach (S, C)."""
         config, text, kernels = self.config, self.model.text, self.config.text_kernels
-        before, after = (max(kernels) - 1) // 2, max(kernels) // 2
+        before, after = text_context(kernels)
         width, maps = config.tokens + before + after, []
         reach = self._reach("text", [q.range()[1] for q in quantizers(text)])
         for kernel, conv, divisor in zip(kernels, text.convs, reach, strict=True):
@@ -182,14 +182,14 @@ class _Whole(Operations):
         average = self.average(maps, mean_reach / reach, gain)
         square = self.average(self.times(maps, maps, UNIT), square_reach / reach**2, gain)
         share = (mean_reach / np.sqrt(square_reach)).reshape(-1)
-        part = self.affine(average, share, None, scale_to(float(share.max())))
+        part = self.affine(average, share, None, grid_to(float(share.max())))
         part = self.times(part, part, UNIT)
         spread = float(np.minimum(upper[:, 2] ** 2 / square_reach, 1).max())
         variance = self.writer.operation(
             "SUB",
             [square, part],
             self.writer.shape(square),
-            *scale_to(spread),
+            *grid_to(spread),
             options="SubOptions",
         )
         tables, taps = self._root(variance, spread)
@@ -216,14 +216,14 @@ class _Whole(Operations):
         gains = _ROOT_GAINS / highest
         step = gains.max() / INT8_MAX
         factors = np.rint(gains / step).astype(np.int8)
-        wide = scale_to(_SATURATED)
+        wide = grid_to(_SATURATED)
         factor = self.writer.constant(factors.reshape(1, 1, -1, 1), step)
         shape = (1, 1, len(gains), channels)
         scaled = self.writer.operation("MUL", [variance, factor], shape, *wide, "MulOptions")
         tables = self.writer.operation("TANH", [scaled], shape, *_TANH)
         # What the tables hold for each of the 256 variances, so that the taps make up for rounding.
-        values = np.arange(256) * scale
-        seen = np.rint(values[:, None] * factors * step / wide[0]).clip(max=255) * wide[0]
+        values = np.arange(INTERVALS + 1) * scale
+        seen = np.rint(values[:, None] * factors * step / wide[0]).clip(max=INTERVALS) * wide[0]
         held = np.rint(np.tanh(seen) / _TANH[0]).clip(max=INT8_MAX) * _TANH[0]
         taps, *_ = np.linalg.lstsq(held, np.sqrt(values), rcond=None)
         return tables, taps
@@ -266,7 +266,7 @@ class _Whole(Operations):
         total = count * len(keys)
         flat = [self.reshape(scale, (1, tokens, filters)) for scale in keys]
         ranges = [q.range() for q in quantizers(attention, "scores")]
-        wide = steps_between(min(low for low, _ in ranges), max(high for _, high in ranges))
+        wide = grid(min(low for low, _ in ranges), max(high for _, high in ranges))
         scores = [
             writer.operation(
                 "BATCH_MATMUL",
@@ -278,7 +278,7 @@ class _Whole(Operations):
             )
             for index, rows in enumerate(chosen)
         ]
-        mask = writer.input("words_mask", (1, 1, tokens), -MASKED_SCORE / 255, INT8_MAX)
+        mask = writer.input("words_mask", (1, 1, tokens), -MASKED_SCORE / INTERVALS, INT8_MAX)
         every = self.join(scores, (1, total, tokens), 1)
         shape, weight_steps = (1, total, tokens), steps_of(attention.weights)
         every = writer.operation("ADD", [every, mask], shape, *wide, "AddOptions")
@@ -298,7 +298,7 @@ class _Whole(Operations):
                     values,
                 ],
                 (1, count, filters),
-                *scale_to(min(float(bound.max()), 1.0)),
+                *grid_to(min(float(bound.max()), 1.0)),
                 options="BatchMatMulOptions",
             )
             for i, values in enumerate(flat)
@@ -315,9 +315,9 @@ class _Whole(Operations):
     def _swem(self, rows: int, counted: int, gain: int, present: int | None) -> None:
         """Max and mean of the embeddings, on a scale from the lowest that the table has."""
         config = self.config
-        before, width = (max(config.text_kernels) - 1) // 2, config.embedding
+        before, width = text_context(config.text_kernels)[0], config.embedding
         scale, zero = self.writer.steps(rows)
-        low, span = (INT8_MIN - zero) * scale, 255 * scale
+        low, span = (INT8_MIN - zero) * scale, INTERVALS * scale
         words = self.cut(rows, before, config.tokens)
         shifted = self.affine(words, np.full(width, 1 / span), np.full(width, -low / span), UNIT)
         shifted = self.masked(shifted, counted)

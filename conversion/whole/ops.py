@@ -14,14 +14,15 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from conversion.flatbuffer import GraphWriter
-from training.network.fakequant import INT8_MAX, INT8_MIN, ActivationQuantizer
+from edge_runtime.int8 import INT8_MAX, INTERVALS, grid, grid_to
+from training.network.fakequant import ActivationQuantizer
 
 Float64 = npt.NDArray[np.float64]
 Steps = tuple[float, int]
 
-UNIT: Steps = (1 / 255, INT8_MIN)  # 0 to 1
+UNIT: Steps = grid_to(1)  # 0 to 1
 FLAG: Steps = (1 / INT8_MAX, 0)  # 0 or 1, both exact
-LESS: Steps = (1 / 255, INT8_MAX)  # -1 or 0, both exact
+LESS: Steps = (1 / INTERVALS, INT8_MAX)  # -1 or 0, both exact
 _SAME, _VALID = 0, 1  # the format's numbers of its ways to pad
 _CHUNK = 25  # steps summed at first: the delegate unrolls depthwise kernels of up to 25
 _CHUNK_SPREAD = 4.0  # how far the mean of a chunk may exceed that of an utterance
@@ -106,7 +107,7 @@ class Operations:
         *_, length, channels = self.writer.shape(maps)
         chunk = max(n for n in range(1, _CHUNK + 1) if length % n == 0)
         sums = self.depthwise(
-            maps, 1 / (chunk * reach.reshape(-1)), np.ones(chunk), None, scale_to(_CHUNK_SPREAD)
+            maps, 1 / (chunk * reach.reshape(-1)), np.ones(chunk), None, grid_to(_CHUNK_SPREAD)
         )
         axes = self.writer.constant(np.array([1, 2], np.int32))
         average = self.writer.operation(
@@ -241,19 +242,8 @@ class Operations:
 
 
 def steps_of(quantizer: nn.Module) -> Steps:
-    """Scale and zero point of a learned range, as ai-edge-quantizer derives them."""
-    return steps_between(*cast(ActivationQuantizer, quantizer).range())
-
-
-def steps_between(low: float, high: float) -> Steps:
-    """Scale and zero point of `low` to `high`, zero among them."""
-    scale = float(np.float32(np.float32(high) - np.float32(low)) / np.float32(255))
-    return scale, round(INT8_MIN - low / scale)
-
-
-def scale_to(high: float) -> Steps:
-    """Steps of 0 to `high`."""
-    return high / 255, INT8_MIN
+    """Scale and zero point of a learned range."""
+    return grid(*cast(ActivationQuantizer, quantizer).range())
 
 
 def weights_of(weight: Float64) -> tuple[npt.NDArray[np.int8], Float64]:

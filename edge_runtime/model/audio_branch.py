@@ -7,10 +7,11 @@ from time import perf_counter
 
 import numpy as np
 
+from edge_runtime.branches import STATISTICS
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
 from edge_runtime.graph import Array
-from edge_runtime.manifest import AUDIO_ENCODER, STATISTICS
+from edge_runtime.manifest import AUDIO_ENCODER
 from edge_runtime.mfcc import MfccStream
 from edge_runtime.model.spu import RunningStatistics
 from edge_runtime.pcm import Float32, Int16

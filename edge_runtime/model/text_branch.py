@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from edge_runtime.branches import STATISTICS
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
 from edge_runtime.graph import Array
-from edge_runtime.manifest import STATISTICS, TEXT_ENCODER
+from edge_runtime.manifest import TEXT_ENCODER
 from edge_runtime.model.spu import RunningStatistics
 from edge_runtime.tokenizer import Tokenizer
 

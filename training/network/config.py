@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edge_runtime.branches import branch_widths, query_count
+
 STATISTICS = ("max", "mean", "std")
 
 SWEM = ("max", "mean")
@@ -137,18 +139,17 @@ class ModelConfig:
     @property
     def queries(self) -> int:
         """Audio vectors that attend to each text scale."""
-        scales = len(self.audio_kernels) if self.attention_pairs == "all" else 1
-        return scales * len(STATISTICS)
+        return query_count(len(self.audio_kernels), self.attention_pairs)
 
     @property
     def branches(self) -> dict[str, int]:
         """What the head reads, in order: name to width."""
-        parts, text = self.parts, len(self.text_kernels)
-        widths = {
-            "audio": self.audio_statistics if parts.audio else 0,
-            "text": text * len(STATISTICS) * self.filters if parts.text else 0,
-            "attention": text * self.queries * self.filters if parts.att else 0,
-            "swem": len(SWEM) * self.embedding if parts.swem else 0,
-            "speaker": self.speaker if parts.speaker else 0,
-        }
-        return {name: width for name, width in widths.items() if width}
+        parts = self.parts
+        return branch_widths(
+            filters=self.filters,
+            audio_scales=len(self.audio_kernels) if parts.audio else 0,
+            text_scales=len(self.text_kernels) if parts.text else 0,
+            queries=self.queries if parts.att else 0,
+            embedding=self.embedding if parts.swem else 0,
+            speaker=self.speaker if parts.speaker else 0,
+        )

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.embedding import EmbeddingTable
+from edge_runtime.int8 import INT8_MAX, INT8_MIN, INTERVALS
 from edge_runtime.tokenizer import EXPRESSION, FIRST_WORD, UNKNOWN, plainer_forms, words
 from training.corpora import Utterance
 from training.errors import TrainingError
@@ -188,9 +189,9 @@ def config_with(config: ModelConfig, vocabulary: Vocabulary, settings: WordSetti
 
 def quantize_table(table: Float32) -> EmbeddingTable:
     """The int8 form of `table` (rows, width): symmetric, one scale."""
-    scale = np.asarray(np.maximum(np.abs(table).max(), 1e-12) / 127, np.float32)
+    scale = np.asarray(np.maximum(np.abs(table).max(), 1e-12) / INT8_MAX, np.float32)
     steps = np.rint(table / scale)
-    return EmbeddingTable(np.clip(steps, -127, 127).astype(np.int8), scale)
+    return EmbeddingTable(np.clip(steps, -INT8_MAX, INT8_MAX).astype(np.int8), scale)
 
 
 def table_in_range(table: Float32, low: float, high: float) -> EmbeddingTable:
@@ -198,9 +199,11 @@ def table_in_range(table: Float32, low: float, high: float) -> EmbeddingTable:
 
     Its rows are the text encoder's int8 input as they stand: no arithmetic is left for the lookup.
     """
-    scale = (high - low) / 255
-    zero_point = -128 - round(low / scale)
-    steps = np.clip(np.rint(table / scale + zero_point), -128, 127)
+    # Not `edge_runtime.int8.grid`, whose scale differs in its last bit: so would a few of a million
+    # values, and a bundle that is built again from its run has to be the same bundle.
+    scale = (high - low) / INTERVALS
+    zero_point = INT8_MIN - round(low / scale)
+    steps = np.clip(np.rint(table / scale + zero_point), INT8_MIN, INT8_MAX)
     return EmbeddingTable(steps.astype(np.int8), np.asarray(scale, np.float32), zero_point)
 
 
