@@ -16,7 +16,7 @@ help:
 	@echo "make pipeline    train, convert, check, measure: CORPORA=$(CORPORA)"
 	@echo "make bench-check latency per stage, and a fault where a ratio left its bound"
 	@echo "make test-tflite-runtime  the bundle in its other interpreter, on CPython 3.11"
-	@echo "make test-arm64  the wheel on an emulated Raspberry Pi OS (Debian arm64)"
+	@echo "make test-arm64  the wheel and the benchmarks on an emulated Raspberry Pi OS (Debian arm64)"
 	@echo "make clean       remove what the targets made in this folder"
 
 setup: .venv/.installed

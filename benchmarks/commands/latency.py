@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.output import add_bundle, add_json, add_run, write_json
 from edge_runtime.console import OK, OURS
+from edge_runtime.settings import Limits, number
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
@@ -22,16 +23,22 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--check", action="store_true", help="fail where a ratio or a time left its bound"
     )
+    command.add_argument(
+        "--utterances",
+        type=number(int, Limits(minimum=1)),
+        metavar="N",
+        help="utterances that are timed, for a quick look fewer than it takes by itself",
+    )
     command.set_defaults(command=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.errors import BenchmarkError
-    from edge_runtime.bench import format_table, measure
+    from edge_runtime.bench import UTTERANCES, format_table, measure
     from edge_runtime.bundle import load_bundle
 
     bundle = load_bundle(arguments.bundle)
-    result = measure(bundle)
+    result = measure(bundle, utterances=arguments.utterances or UTTERANCES)
     print(format_table(result))
     from benchmarks.limit import measure_rate  # not before memory is measured
 

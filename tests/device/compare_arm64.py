@@ -1,10 +1,11 @@
-"""The wheel on an emulated Raspberry Pi OS base says what this machine says: make test-arm64."""
+"""The wheel, and benchmarks beside it, on an emulated Raspberry Pi OS base: make test-arm64."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +19,24 @@ from edge_runtime.manifest import HEAD
 from edge_runtime.pcm import SAMPLE_RATE
 
 REPOSITORY = Path(__file__).parents[2]
+ROOT = os.environ["EDGE_EMOTION_ARM64_ROOT"]
+FOLDER = os.environ["EDGE_EMOTION_ARM64_FOLDER"]
+"""Where the root has the environments and the checkout, as seen from inside it."""
 SCENE = REPOSITORY / "edge_runtime" / "demo" / "scene.flac"
 CORPORA = Path(os.environ.get("CORPORA") or REPOSITORY.parent / "shared" / "data")
 REAL_CLIPS = (
     "ravdess/Actor_01/03-01-05-02-01-01-01.flac",
     "ravdess/Actor_12/03-01-04-01-02-01-12.flac",
     "emodb/wav/03a01Fa.flac",
+)
+# Path, class, words that somebody might say with it: all four classes, with words and without.
+JUDGED_CLIPS = (
+    ("ravdess/Actor_01/03-01-01-01-01-01-01.flac", "neutral", ""),
+    ("ravdess/Actor_01/03-01-05-02-01-01-01.flac", "angry", "stop it right now"),
+    ("ravdess/Actor_12/03-01-03-02-01-01-12.flac", "happy", "this is wonderful"),
+    ("ravdess/Actor_12/03-01-04-01-02-01-12.flac", "sad", ""),
+    ("emodb/wav/03a01Fa.flac", "happy", ""),
+    ("emodb/wav/03a01Wa.flac", "angry", ""),
 )
 SCENE_PARTS = 3
 SILENCE = np.zeros(SAMPLE_RATE, np.int16)  # lets an utterance at the end of a clip end by itself
@@ -41,13 +54,17 @@ def run(command: list[str], given: Path | None = None) -> subprocess.CompletedPr
         return subprocess.run(command, stdin=stdin, capture_output=True, timeout=TIMEOUT)
 
 
-def enter(*command: str, given: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    """Run a command of the wheel's environment in the arm64 root, away from our environment."""
+def enter(
+    *command: str, given: Path | None = None, environment: str = "base", folder: str = "/"
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in the arm64 root, away from our environment.
+
+    `environment` is the wheel's alone ("base"), or that with the extra bench-device ("bench").
+    """
     return run(
         [
             *("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"),
-            *("chroot", os.environ["EDGE_EMOTION_ARM64_ROOT"]),
-            f"{os.environ['EDGE_EMOTION_ARM64_VENV']}/bin/{command[0]}",
+            *("chroot", ROOT, "env", "-C", folder, f"{FOLDER}/{environment}/bin/{command[0]}"),
             *command[1:],
         ],
         given,
@@ -139,3 +156,52 @@ def test_stream_agrees_with_this_machine(clip: np.ndarray, tmp_path: Path) -> No
             assert theirs["scores"][label] == pytest.approx(score, abs=allowed)
         if ours["final"]:
             assert theirs["label"] == ours["label"]
+
+
+def clips_to_judge(folder: Path) -> Path:
+    """A manifest of real clips in `folder`, which it copies there; paths are relative to it."""
+    lines = ["path,label,text"]
+    for name, label, text in JUDGED_CLIPS:
+        if not (CORPORA / name).exists():
+            pytest.skip(f"there is no {name} in {CORPORA}; set CORPORA to where it is")
+        shutil.copy(CORPORA / name, folder)
+        lines.append(f"{Path(name).name},{label},{text}")
+    manifest = folder / "clips.csv"
+    manifest.write_text("\n".join(lines) + "\n")
+    return manifest
+
+
+def test_accuracy_is_that_of_this_machine(tmp_path: Path) -> None:
+    manifest = clips_to_judge(tmp_path)
+    inside = Path(ROOT + FOLDER, "clips")
+    shutil.copytree(tmp_path, inside)
+    command = ("python", "-m", "benchmarks", "accuracy", "--bundle", "default", "--manifest")
+    here = run(
+        [sys.executable, *command[1:], str(manifest), "--json", str(tmp_path / "accuracy.json")]
+    )
+    assert here.returncode == 0, here.stderr.decode()
+    there = enter(
+        *(*command, f"{FOLDER}/clips/clips.csv", "--json", f"{FOLDER}/clips/accuracy.json"),
+        environment="bench",
+        folder=f"{FOLDER}/checkout",
+    )
+    print(there.stdout.decode())
+    assert there.returncode == 0, there.stderr.decode()
+    expected = json.loads((tmp_path / "accuracy.json").read_text())
+    assert expected["n"] == len(JUDGED_CLIPS)
+    assert json.loads((inside / "accuracy.json").read_text()) == expected
+
+
+def test_latency_is_measured() -> None:
+    there = enter(
+        *("python", "-m", "benchmarks", "latency", "--utterances", "1"),
+        *("--json", f"{FOLDER}/latency.json"),
+        environment="bench",
+        folder=f"{FOLDER}/checkout",
+    )
+    print(there.stdout.decode())
+    assert there.returncode == 0, there.stderr.decode()
+    figures = json.loads(Path(f"{ROOT}{FOLDER}/latency.json").read_text())
+    assert figures["utterances"] == 1
+    assert figures["final_verdict_ms"]["p50"] > 0
+    assert figures["int8_rate"]["encoder_gmacs"] > 0
