@@ -130,6 +130,10 @@ class HealthEvent:
     """Memory of the text source's process, MB."""
     text_real_time_factor: float = 0.0
     """Processor time of the text source's process over the speech it heard since it took over."""
+    text_lost_lines: int = 0
+    """Lines of somebody else's words that came too fast to be read, since they were opened."""
+    text_invalid_lines: int = 0
+    """Lines of somebody else's words that could not be read, since they were opened."""
 
 
 Event = SourceEvent | SpeechStartEvent | TextEvent | TextStatusEvent | EmotionEvent | HealthEvent

@@ -303,6 +303,8 @@ class EmotionStream:
             "text_dropped_s": words.dropped_samples / SAMPLE_RATE,
             "text_rss_mb": words.rss_mb,
             "text_real_time_factor": words.real_time_factor,
+            "text_lost_lines": words.lost_lines,
+            "text_invalid_lines": words.invalid_lines,
         }
 
     def _poll(self, t: float | None = None) -> list[Event]:

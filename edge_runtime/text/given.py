@@ -51,14 +51,22 @@ class GivenWords:
 
 
 class Feed(Protocol):
-    """Where lines come from: calls `line` with each, then `end` once, from a thread of its own."""
+    """Where lines come from: calls `line` with each, then `end` once, from a thread of its own.
+
+    A feed that can be away for a while calls `tell` with whether words come from now on, and why.
+    """
 
     waits: bool
     """Whether the other side can be held up while nobody reads; else its oldest lines go."""
     repeats: bool
     """Whether it begins anew for each stream of audio."""
 
-    def start(self, line: Callable[[bytes], None], end: Callable[[str], None]) -> None:
+    def start(
+        self,
+        line: Callable[[bytes], None],
+        end: Callable[[str], None],
+        tell: Callable[[bool, str], None],
+    ) -> None:
         """Begin; raises EdgeError where it cannot."""
         ...
 
@@ -111,16 +119,16 @@ class GivenStream:
     """The words of a feed, as `edge_runtime.text.supervisor.TextStream` gives those of an engine.
 
     Nothing in it waits. A line that cannot be read is told once and counted; when the source ends,
-    that is an event, and the audio goes on without words. Raises what the feed raises.
+    is away or comes back, that is an event, and the audio goes on. Raises what the feed raises.
     """
 
     def __init__(self, name: str, feed: Feed) -> None:
         self.wanted = self.source = name
         self.lag_seconds = self.rss_mb = self.real_time_factor = 0.0
         self.dropped_samples = 0
-        self.invalid_lines = 0
-        self.dropped_lines = 0  # that nobody polled in time; the feed's thread alone counts them
-        self._dropped_told = 0
+        self.invalid_lines = 0  # that cannot be read, since the source was opened
+        self.lost_lines = 0  # that nobody polled in time; the feed's thread alone counts them
+        self._lost_told = 0
         self.pid: int | None = None
         self._feed = feed
         self._why = ""
@@ -134,13 +142,18 @@ class GivenStream:
         """Open the feed; what an earlier opening still reads goes nowhere."""
         self._stopped = threading.Event()
         self._lines: queue.Queue[bytes | None] = queue.Queue(_KEPT)
-        put = partial(self._put, self._lines, self._stopped)
+        # Apart from the lines: of those the oldest may go.
+        self._notices: deque[tuple[bool, str]] = deque()
+        put, notices = partial(self._put, self._lines, self._stopped), self._notices
 
         def end(why: str) -> None:
             self._why = why
             put(None)
 
-        self._feed.start(put, end)
+        def tell(heard: bool, reason: str) -> None:
+            notices.append((heard, reason))
+
+        self._feed.start(put, end, tell)
 
     def begin(self, t: float) -> None:
         """An utterance begins at second `t`; one that is still open ends there."""
@@ -163,11 +176,15 @@ class GivenStream:
         """The words that have arrived, for second `t` of the stream."""
         self._t = self._t if t is None else t
         events: list[GivenEvent] = []
-        dropped = self.dropped_lines
-        if dropped > self._dropped_told:
-            lost = dropped - self._dropped_told
-            self._dropped_told = dropped
-            events.append(self._status(f"{lost} lines came too fast to be read"))
+        while self._notices:
+            heard, reason = self._notices.popleft()
+            self.source = self.wanted if heard else OFF
+            events.append(self._status(reason))
+        lost = self.lost_lines
+        if lost > self._lost_told:
+            reason = f"{lost - self._lost_told} lines came too fast to be read"
+            self._lost_told = lost
+            events.append(self._status(reason))
         early, self._early = list(self._early), deque()
         for given in early:
             events += self._give(given)
@@ -216,7 +233,7 @@ class GivenStream:
             if not waits:
                 with suppress(queue.Empty):
                     lines.get_nowait()
-                    self.dropped_lines += 1
+                    self.lost_lines += 1
 
     def _take(self, line: bytes) -> list[GivenEvent]:
         try:
@@ -299,7 +316,12 @@ class LinesFeed:
         self._path = path
         self.repeats = path != STANDARD_INPUT and Path(path).is_file()
 
-    def start(self, line: Callable[[bytes], None], end: Callable[[str], None]) -> None:
+    def start(
+        self,
+        line: Callable[[bytes], None],
+        end: Callable[[str], None],
+        tell: Callable[[bool, str], None],
+    ) -> None:
         """See Feed."""
         file = self._open()
         if Path(self._path).is_file():
@@ -347,7 +369,7 @@ def open_given(name: str) -> GivenStream:
 
     Raises TextError or MissingPackageError where it cannot be opened.
     """
-    if name.startswith("mqtt://"):
+    if name.startswith("mqtt:"):
         from edge_runtime.text.mqtt import MqttFeed
 
         return GivenStream(name.rpartition("@")[2], MqttFeed(name))

@@ -81,6 +81,8 @@ class TextStream:
         loading it: unknown name, package, model folder, keyword list.
     """
 
+    lost_lines = invalid_lines = 0  # an engine hands over no lines
+
     def __init__(
         self,
         name: str,

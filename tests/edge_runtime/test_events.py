@@ -72,6 +72,8 @@ def test_the_other_events_have_the_keys_of_the_contract() -> None:
         "text_dropped_s": 0.0,
         "text_rss_mb": 0.0,
         "text_real_time_factor": 0.0,
+        "text_lost_lines": 0,
+        "text_invalid_lines": 0,
     }
 
 

@@ -154,7 +154,7 @@ def test_latencies_of_words_that_came_late_add_up(bundle: Bundle, sentence: Int1
 
         source = wanted = "late"
         lag_seconds = rss_mb = real_time_factor = 0.0
-        dropped_samples = 0
+        dropped_samples = lost_lines = invalid_lines = 0
         pid = None
 
         def __init__(self) -> None:

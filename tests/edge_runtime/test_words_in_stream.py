@@ -361,3 +361,13 @@ def test_the_command_refuses_a_text_source_before_any_audio(
         assert done.stdout == ""  # type: ignore[attr-defined]
         assert len(done.stderr.splitlines()) == 1  # type: ignore[attr-defined]
         assert message in done.stderr  # type: ignore[attr-defined]
+
+
+def test_health_counts_lines_that_cannot_be_read(
+    reading: Bundle, words_file: Callable[..., str]
+) -> None:
+    source = words_file(["no object"], {"text": "we won"}, {"neither": "text nor words"})
+    with EmotionStream(reading, source) as stream:
+        stream.feed(SECOND)
+        health = stream.health()
+    assert (health.text_invalid_lines, health.text_lost_lines) == (2, 0)

@@ -19,6 +19,8 @@ from edge_runtime.events import TextEvent, TextStatusEvent
 from edge_runtime.text.given import GivenEvent, GivenStream, open_given, parse
 
 SECOND = np.zeros(16_000, np.int16)
+ANYBODY = ("allow_anonymous true",)
+Broker = Callable[..., tuple[int, subprocess.Popen[bytes]]]
 
 
 def poll_until(
@@ -35,6 +37,11 @@ def poll_until(
 
 def ended(events: list[GivenEvent]) -> bool:
     return any(isinstance(e, TextStatusEvent) and e.source == "off" for e in events)
+
+
+def told(events: list[GivenEvent]) -> list[tuple[bool, str]]:
+    """Of each status whether words come, and why."""
+    return [(e.source != "off", e.reason) for e in events if isinstance(e, TextStatusEvent)]
 
 
 def texts(events: list[GivenEvent]) -> list[tuple[float, str, bool]]:
@@ -115,15 +122,20 @@ def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="name a file of words, or -"):
         open_given("jsonl:")
     pytest.importorskip("paho")
-    for url in ("mqtt://", "mqtt://host", "mqtt:///topic", "mqtt://host:port/topic"):
+    for url in ("mqtt:", "mqtt://", "mqtt://host", "mqtt:///topic", "mqtt://host:port/topic"):
         with pytest.raises(TextError, match=r"expected mqtt://HOST\[:PORT\]/TOPIC"):
             open_given(url)
+    for topic in ("home/#", "#", "home/+/words"):
+        with pytest.raises(TextError, match=r"# and \+ stand for several topics") as refused:
+            open_given(f"mqtt://me:secret@host/{topic}")
+        assert str(refused.value).startswith(f"mqtt://host/{topic}: ")
     with pytest.raises(TextError, match=r"mqtt://127.0.0.1:9: .*refused"):
         open_given("mqtt://127.0.0.1:9/words")
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Callable[[], tuple[int, subprocess.Popen[bytes]]]]:
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """Starts mosquitto with these settings, on one port; its port and process."""
     program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         pytest.skip("no mosquitto: apt-get install mosquitto")
@@ -131,10 +143,10 @@ def broker(tmp_path: Path) -> Iterator[Callable[[], tuple[int, subprocess.Popen[
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     config = tmp_path / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
     started: list[subprocess.Popen[bytes]] = []
 
-    def start() -> tuple[int, subprocess.Popen[bytes]]:
+    def start(*settings: str) -> tuple[int, subprocess.Popen[bytes]]:
+        config.write_text("\n".join([f"listener {port} 127.0.0.1", *(settings or ANYBODY), ""]))
         started.append(subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL))
         deadline = time.monotonic() + 30
         while True:
@@ -152,11 +164,9 @@ def broker(tmp_path: Path) -> Iterator[Callable[[], tuple[int, subprocess.Popen[
 
 
 def test_words_come_from_a_real_broker_also_after_it_was_killed(
-    broker: Callable[[], tuple[int, subprocess.Popen[bytes]]],
+    broker: Broker,
 ) -> None:
-    client = pytest.importorskip("paho.mqtt.client")
     publish = pytest.importorskip("paho.mqtt.publish")
-    assert client
     port, process = broker()
     stream = open_given(f"mqtt://127.0.0.1:{port}/home/words")
     stream.begin(1.0)
@@ -176,9 +186,31 @@ def test_words_come_from_a_real_broker_also_after_it_was_killed(
 
         return poll_until(stream, heard, 60)
 
-    assert say_until_heard("hello")
+    assert not told(say_until_heard("hello"))
     process.kill()
     process.wait()
+    lost = (False, "the connection to the broker is lost; it is tried again")
+    assert told(poll_until(stream, lambda events: bool(told(events)))) == [lost]
+    assert stream.source == "off"
     broker()
-    assert say_until_heard("again")
+    assert told(say_until_heard("again")) == [(True, "it is back")]
+    assert stream.source == stream.wanted
+    publish.single("home/words", "no JSON", hostname="127.0.0.1", port=port)
+    ((_, reason),) = told(poll_until(stream, lambda events: bool(told(events))))
+    assert "a line that cannot be read" in reason
+    assert stream.invalid_lines == 1
+    stream.close()
+    assert told(stream.poll()) == []
+
+
+def test_what_a_real_broker_refuses_is_told_once_with_its_reason(broker: Broker) -> None:
+    pytest.importorskip("paho")
+    port, _ = broker("allow_anonymous false")
+    stream = open_given(f"mqtt://somebody:wrong@127.0.0.1:{port}/home/words")
+    events = poll_until(stream, lambda events: bool(told(events)))
+    time.sleep(2.5)  # it has tried again by then
+    events += stream.poll()
+    ((heard, reason),) = told(events)
+    assert not heard
+    assert reason.startswith("the broker refuses: ")
     stream.close()
