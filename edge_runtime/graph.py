@@ -27,7 +27,9 @@ Array = npt.NDArray[Any]
 
 THREADS = Limits(minimum=1, maximum=64)
 """Threads of an interpreter. It starts all that it is asked for; a graph this small gains nothing
-from more than a few."""
+from more than a few. The bounds stand here alone: `Graph` refuses what is beyond them, and so does
+the command line, whose options take them from here, before it opens a bundle."""
+
 TFLITE_ENGINES = {
     "litert": "ai_edge_litert.interpreter",
     "tflite-runtime": "tflite_runtime.interpreter",
@@ -75,7 +77,7 @@ class Graph:
     ----------
     model : the graph's bytes, or its path.
     kind : "tflite" or "onnx"; by default from the path's suffix, else tflite.
-    threads : threads the interpreter may use, 1 to 64.
+    threads : threads the interpreter may use, within `THREADS`.
     engine : force one of `available_engines`; by default the first that fits.
 
     Threads may share a graph: one runs it at a time.

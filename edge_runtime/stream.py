@@ -85,7 +85,7 @@ class EmotionStream:
     segment : when utterances begin and end; by default as the model was trained. Its `whole()`
         form takes everything between two `finish` calls for one utterance.
     partial_seconds : audio between two verdicts on a running utterance, s, to 3600; 0 for none.
-    threads : threads of the interpreter, 1 to 64.
+    threads : threads of the interpreter, see `edge_runtime.graph.Graph`.
     engine : force an interpreter, see `edge_runtime.graph.available_engines`.
 
     Raises
