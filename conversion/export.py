@@ -224,8 +224,8 @@ def _parts(model: MscnnSpu) -> dict[str, Part]:
         inputs["mask"] = torch.full((1, 1, config.tokens), MASKED_SCORE)
         inputs["mask"][..., : config.tokens // 2] = 0
         queries = len(config.audio_kernels) * len(STATISTICS)
-        found = torch.rand(1, queries, config.filters, generator=drawn)
-        inputs["queries"] = found * config.filters**-0.5
+        statistics = torch.rand(1, queries, config.filters, generator=drawn)
+        inputs["queries"] = statistics * config.filters**-0.5
         names = [f"found_{kernel:02d}" for kernel in config.text_kernels]
         graph = AttentionGraph(config.attention_pairs == "matched")
         parts[ATTENTION] = Part(graph, inputs, names)
@@ -260,11 +260,11 @@ def to_tflite(exported: Exported, folder: Path) -> Path:
 
 
 def _compare(what: str, reference: Exported, graph: Graph) -> None:
-    expected, found = reference.expected, graph(*reference.examples)
-    shapes = [e.shape for e in expected], [f.shape for f in found]
+    expected, computed = reference.expected, graph(*reference.examples)
+    shapes = [e.shape for e in expected], [f.shape for f in computed]
     if shapes[0] != shapes[1]:
         raise ConversionError(f"{what}: outputs of shape {shapes[1]}, expected {shapes[0]}")
-    worst = max(float(np.abs(e - f).max()) for e, f in zip(expected, found, strict=True))
+    worst = max(float(np.abs(e - f).max()) for e, f in zip(expected, computed, strict=True))
     if not worst <= TOLERANCE:
         raise ConversionError(f"{what}: largest difference {worst:.2e} exceeds {TOLERANCE:.0e}")
     logging.getLogger(__name__).info("%s: largest difference %.1e", what, worst)

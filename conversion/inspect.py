@@ -250,16 +250,16 @@ def _delegated(content: bytes) -> set[int]:
     nodes = interpreter._get_ops_details()
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
     producer = {int(i): n["index"] for n in nodes if n not in delegates for i in n["outputs"]}
-    found: set[int] = set()
+    inside: set[int] = set()
     for delegate in delegates:
-        known = {int(i) for i in delegate["inputs"]}
+        entries = {int(i) for i in delegate["inputs"]}
         wanted = [int(i) for i in delegate["outputs"]]
         while wanted:
             index = producer.get(wanted.pop())
-            if index is not None and index not in found:
-                found.add(index)
-                wanted += [int(i) for i in nodes[index]["inputs"] if int(i) not in known]
-    return found
+            if index is not None and index not in inside:
+                inside.add(index)
+                wanted += [int(i) for i in nodes[index]["inputs"] if int(i) not in entries]
+    return inside
 
 
 def _time(content: bytes) -> float:

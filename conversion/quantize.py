@@ -89,7 +89,7 @@ def _attention_ranges(model: MscnnSpu, graph: Any) -> Ranges:
         ranges[f"keys_{kernel:02d}"] = maps[index].range()
         scale_of[f"keys_{kernel:02d}"] = index
     scores = [cast(ActivationQuantizer, quantizer).range() for quantizer in attention.scores]
-    found = [cast(ActivationQuantizer, quantizer).range() for quantizer in attention.outputs]
+    attended = [cast(ActivationQuantizer, quantizer).range() for quantizer in attention.outputs]
     weights: set[str] = set()
     for node in graph.node:
         output, scale = node.output[0], next((scale_of[i] for i in node.input if i in scale_of), 0)
@@ -97,7 +97,7 @@ def _attention_ranges(model: MscnnSpu, graph: Any) -> Ranges:
             continue
         scale_of[output] = scale
         if node.op_type == "MatMul":
-            ranges[output] = (found if node.input[0] in weights else scores)[scale]
+            ranges[output] = (attended if node.input[0] in weights else scores)[scale]
         elif node.op_type == "Softmax":
             weights.add(output)
             ranges[output] = attention.weights.range()

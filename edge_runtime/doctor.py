@@ -41,10 +41,10 @@ class Report:
     lines: list[str] = field(default_factory=list)
     works: bool = True
 
-    def note(self, good: bool | None, what: str, found: str) -> None:
+    def note(self, good: bool | None, what: str, finding: str) -> None:
         """One line; `good` None marks something optional that is missing."""
         mark = {True: "ok", False: "FAULT", None: "-"}[good]
-        self.lines.append(f"{mark:<6}{what:<16}{found}")
+        self.lines.append(f"{mark:<6}{what:<16}{finding}")
         self.works = self.works and good is not False
 
 
@@ -73,8 +73,8 @@ def examine(bundle: str) -> Report:
             report.note(None, what, f"{' and '.join(missing)} not installed: {command}")
         else:
             report.note(True, what, ", ".join(f"{p} {_version(p)}" for p in packages))
-    works, found = microphone_state()
-    report.note(works or None, "microphone", found)
+    works, finding = microphone_state()
+    report.note(works or None, "microphone", finding)
     for engine in engines().values():
         bring = f"; bring {engine.model}" if engine.model else ""
         _optional(report, ", ".join(engine.forms), engine.distribution, engine.extra, bring)
@@ -147,9 +147,9 @@ def _cpu() -> str:
     values = dict(line.split(":", 1) for line in lines if ":" in line)
     values = {key.strip(): value.strip() for key, value in values.items()}
     flags = (values.get("flags") or values.get("Features") or "").split()
-    found = [text for flag, text in CPU_FEATURES.items() if flag in flags]
+    supported = [text for flag, text in CPU_FEATURES.items() if flag in flags]
     name = values.get("model name") or values.get("Model") or platform.machine()
-    return f"{name}; int8 instructions: {', '.join(found) or 'none known'}"
+    return f"{name}; int8 instructions: {', '.join(supported) or 'none known'}"
 
 
 def _version(package: str) -> str | None:

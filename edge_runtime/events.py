@@ -178,11 +178,11 @@ def _rounded(value: Any, decimals: int) -> Any:
 def _sum_to_one(scores: dict[str, float]) -> dict[str, float]:
     """Scores rounded so that they still sum to 1 and keep their order: largest remainders go up."""
     unit = 10 ** _DECIMALS["scores"]
-    steps = {label: floor(value * unit) for label, value in scores.items()}
-    by_remainder = sorted(scores, key=lambda label: steps[label] - scores[label] * unit)
-    for label in by_remainder[: unit - sum(steps.values())]:
-        steps[label] += 1
-    return {label: count / unit for label, count in steps.items()}
+    units = {label: floor(value * unit) for label, value in scores.items()}
+    by_remainder = sorted(scores, key=lambda label: units[label] - scores[label] * unit)
+    for label in by_remainder[: unit - sum(units.values())]:
+        units[label] += 1
+    return {label: count / unit for label, count in units.items()}
 
 
 @dataclass(frozen=True)

@@ -237,9 +237,10 @@ def _fixed(name: object, shape: Iterable[object]) -> tuple[int, ...]:
     axes = [int(n) if isinstance(n, int | np.integer) else n for n in shape]
     fixed = tuple(n for n in axes if isinstance(n, int) and n >= 0)
     if len(fixed) < len(axes):
-        found = ", ".join("?" if n in (None, -1) else str(n) for n in axes)
+        lengths = ", ".join("?" if n in (None, -1) else str(n) for n in axes)
         raise EngineError(
-            f"{name!r} has an axis without a length: ({found}); export the graph with fixed shapes"
+            f"{name!r} has an axis without a length: ({lengths}); export the graph with fixed "
+            "shapes"
         )
     return fixed
 

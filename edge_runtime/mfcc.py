@@ -176,8 +176,8 @@ class MfccStream:
     def _advance(self, signal: Int16 | Float32, final: bool) -> Float32:
         params = self.params
         self._received += signal.size
-        known = max(0, (self._received - params.window) // params.hop + 1)
-        frames = params.frame_count(self._received) if final else max(0, known - LOOKAHEAD)
+        complete = max(0, (self._received - params.window) // params.hop + 1)
+        frames = params.frame_count(self._received) if final else max(0, complete - LOOKAHEAD)
         out = np.empty((frames - self._emitted, params.features), np.float32)
         done = 0
         while signal.size:

@@ -129,11 +129,11 @@ class Segmenter:
         count = signal.size // FRAME
         frames = signal[: count * FRAME].reshape(count, FRAME)
         self._rest = signal[count * FRAME :]
-        found: list[Boundary] = []
+        boundaries: list[Boundary] = []
         for frame, level in zip(frames, _levels(frames), strict=True):
             self._position += FRAME
-            self._judge(frame, self._is_voiced(frame, level), found)
-        return _joined(found)
+            self._judge(frame, self._is_voiced(frame, level), boundaries)
+        return _joined(boundaries)
 
     def finish(self) -> list[Boundary]:
         """Close the running utterance, if there is one.
@@ -141,33 +141,33 @@ class Segmenter:
         What is fed afterwards counts its time on, but is judged as another recording: neither the
         noise floor nor the detector remembers this one.
         """
-        found: list[Boundary] = []
+        boundaries: list[Boundary] = []
         rest, self._rest = self._rest, np.empty(0, np.int16)
         self._position += rest.size
         if self._speaking:
             self._pending.append(rest)
-            self._close(found)
+            self._close(boundaries)
         elif not self.params.end_ms and (self._before or rest.size):
             # Asked to take the stream for one utterance in which no voice was found: all of it.
             heard = np.concatenate([*self._before, rest])
-            found.append(SpeechStart((self._position - heard.size) / SAMPLE_RATE))
-            found.append(Speech(heard))
-            found.append(SpeechEnd(self._position / SAMPLE_RATE))
+            boundaries.append(SpeechStart((self._position - heard.size) / SAMPLE_RATE))
+            boundaries.append(Speech(heard))
+            boundaries.append(SpeechEnd(self._position / SAMPLE_RATE))
         self._begin_recording()
-        return _joined(found)
+        return _joined(boundaries)
 
     def skip(self, samples: int) -> list[Boundary]:
         """Account for `samples` that were lost before they reached the stream.
 
         The running utterance is closed: no utterance joins what was said on both sides of a gap.
         """
-        found: list[Boundary] = []
+        boundaries: list[Boundary] = []
         if self.params.end_ms:
             if self._speaking:
-                self._close(found)
+                self._close(boundaries)
             self._begin_listening()
         self._position += samples
-        return _joined(found)
+        return _joined(boundaries)
 
     def _begin_recording(self) -> None:
         self._vad = self._detector.create()
@@ -188,49 +188,49 @@ class Segmenter:
         self._pending: list[Int16] = []
         self._length = 0
 
-    def _judge(self, frame: Int16, voiced: bool, found: list[Boundary]) -> None:
+    def _judge(self, frame: Int16, voiced: bool, boundaries: list[Boundary]) -> None:
         if not self._speaking:
-            self._listen(frame, voiced, found)
+            self._listen(frame, voiced, boundaries)
         elif voiced:
-            found += [Speech(held) for held in self._pending]
-            found.append(Speech(frame))
+            boundaries += [Speech(held) for held in self._pending]
+            boundaries.append(Speech(frame))
             self._length += (len(self._pending) + 1) * FRAME
             self._pending = []
             self._voiced = self._position
             if self._length >= self.params.max_seconds * SAMPLE_RATE:
                 # What goes on being said is heard again within `start_ms`, nothing of it lost.
-                self._close(found)
+                self._close(boundaries)
         else:
             self._pending.append(frame)
             silent = len(self._pending)
             if self.params.end_ms and silent >= _frames(self.params.end_ms):
-                self._close(found)
+                self._close(boundaries)
             elif silent > _frames(self.params.max_pause_ms):
                 # Drop from the middle: what follows the last word and precedes the next stays.
                 del self._pending[_frames(self.params.max_pause_ms) // 2]
 
-    def _listen(self, frame: Int16, voiced: bool, found: list[Boundary]) -> None:
+    def _listen(self, frame: Int16, voiced: bool, boundaries: list[Boundary]) -> None:
         self._before.append(frame)
         self._votes.append(voiced)
         needed = self.params.start_share * (self._votes.maxlen or 1)
         if sum(self._votes) < needed:
             return
         keep = len(self._votes) + _frames(self.params.lead_ms)
-        self._start(found, list(self._before)[-keep:])
+        self._start(boundaries, list(self._before)[-keep:])
 
-    def _start(self, found: list[Boundary], frames: list[Int16]) -> None:
+    def _start(self, boundaries: list[Boundary], frames: list[Int16]) -> None:
         self._begin_listening()
         self._speaking = True
         self._voiced = self._position  # end of the last voiced frame
         self._length = len(frames) * FRAME
-        found.append(SpeechStart((self._position - self._length) / SAMPLE_RATE))
-        found += [Speech(frame) for frame in frames]
+        boundaries.append(SpeechStart((self._position - self._length) / SAMPLE_RATE))
+        boundaries += [Speech(frame) for frame in frames]
 
-    def _close(self, found: list[Boundary]) -> None:
+    def _close(self, boundaries: list[Boundary]) -> None:
         tail = self._pending[: _frames(self.params.tail_ms)]
-        found += [Speech(frame) for frame in tail]
+        boundaries += [Speech(frame) for frame in tail]
         kept = sum(frame.size for frame in tail)
-        found.append(SpeechEnd((self._voiced + kept) / SAMPLE_RATE))
+        boundaries.append(SpeechEnd((self._voiced + kept) / SAMPLE_RATE))
         self._speaking = False
         self._begin_listening()
 
@@ -248,8 +248,8 @@ def speech_of(samples: Int16, params: SegmentParams | None = None) -> Int16:
     int16 (n,) in, int16 (m,) out; a clip without any voice comes back whole (its last 15 s).
     """
     segmenter = Segmenter((params or SegmentParams()).whole())
-    found = segmenter.feed(samples) + segmenter.finish()
-    pieces = [item.samples for item in found if isinstance(item, Speech)]
+    boundaries = segmenter.feed(samples) + segmenter.finish()
+    pieces = [item.samples for item in boundaries if isinstance(item, Speech)]
     return np.concatenate(pieces) if pieces else samples
 
 
@@ -268,11 +268,11 @@ def _levels(frames: Int16) -> list[float]:
     ]
 
 
-def _joined(found: list[Boundary]) -> list[Boundary]:
+def _joined(boundaries: list[Boundary]) -> list[Boundary]:
     """Neighbouring stretches of speech as one array."""
     result: list[Boundary] = []
     run: list[Int16] = []
-    for item in found:
+    for item in boundaries:
         if isinstance(item, Speech):
             run.append(item.samples)
             continue

@@ -19,8 +19,8 @@ class Terminal(Console):
     @property  # type: ignore[misc]  # rich lets others set it, and never does itself
     def size(self) -> ConsoleDimensions:
         """Columns and rows."""
-        found = super().size
-        return ConsoleDimensions(max(found.width, self._at_least), found.height)
+        whole = super().size
+        return ConsoleDimensions(max(whole.width, self._at_least), whole.height)
 
     def on_broken_pipe(self) -> None:
         """Let the command end as it does with every other output; rich would exit with 1."""

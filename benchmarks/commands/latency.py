@@ -67,15 +67,15 @@ def _check(
     from edge_runtime.terminal import Tables
     from training.run import load_run_of
 
-    found = guards(result, compare(bundle, load_run_of(arguments.bundle, arguments.run)))
+    checked = guards(result, compare(bundle, load_run_of(arguments.bundle, arguments.run)))
     table = Table("guard", "measured", "goal", "bound", "")
-    for guard in found:
+    for guard in checked:
         table.add_row(*guard.cells())
     Tables().print(table)
-    broken = [guard for guard in found if not guard.holds]
+    broken = [guard for guard in checked if not guard.holds]
     for guard in broken:
         print(
             f"benchmarks: {guard.what} is {guard.measured:.4g}, above its bound {guard.bound:g}",
             file=sys.stderr,
         )
-    return OURS if broken else OK, [guard.to_dict() for guard in found]
+    return OURS if broken else OK, [guard.to_dict() for guard in checked]

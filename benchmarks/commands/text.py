@@ -90,7 +90,7 @@ def _engines(arguments: argparse.Namespace) -> int:
     errors = word_errors([u for u in utterances if u.label == "neutral"])
     sentences = spot_in_sentences(phrases, held_out)
     speech = spot_in_speech(phrases, utterances)
-    found = costs(bundle, utterances)
+    measured = costs(bundle, utterances)
     table = Table("what", "figure", "on")
     table.add_row(
         "asr, word error rate",
@@ -110,7 +110,7 @@ def _engines(arguments: argparse.Namespace) -> int:
             f"{spotted.hourly:.1f}",
             f"{spotted.alarms} in {spotted.hours:.3f} h of {name}",
         )
-    for cost in found:
+    for cost in measured:
         table.add_row(
             f"{cost.mode}: real-time factor",
             f"{cost.real_time_factor:.3f}",
@@ -123,7 +123,7 @@ def _engines(arguments: argparse.Namespace) -> int:
         "tuned; thresholds were tuned on training sentences and, for the default bundle, on this "
         "same shared speech: its false alarms are a check, not a result"
     )
-    write_json(arguments.json, to_dict(errors, sentences, speech, found))
+    write_json(arguments.json, to_dict(errors, sentences, speech, measured))
     return OK
 
 
@@ -205,6 +205,6 @@ def _speech_and_texts(corpora: list[str]) -> tuple[list[Utterance], list[Utteran
     from training.corpora import load_corpora
     from training.data.folds import official_split
 
-    utterances = [u for found in load_corpora(corpora).values() for u in found.utterances]
+    utterances = [u for corpus in load_corpora(corpora).values() for u in corpus.utterances]
     split = official_split([u for u in utterances if u.text and u.split])
     return utterances, split[1] if split else []

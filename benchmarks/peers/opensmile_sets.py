@@ -99,16 +99,16 @@ def _extract_one(task: tuple[Utterance, str, str, Path]) -> Float32 | str:
             [_CACHE_VERSION, READER_VERSION, _PACKAGE, version, feature_set, content, part]
         )
         path = folder / (hashlib.sha256(identity.encode()).hexdigest() + ".npy")
-        known = read_cache(path)
-        if known is None:
+        vector = read_cache(path)
+        if vector is None:
             samples = read_file(utterance.path, utterance.start, utterance.end)
-            known = functionals(samples, feature_set) if samples.size else None
-            if known is None:
+            vector = functionals(samples, feature_set) if samples.size else None
+            if vector is None:
                 return "it is too short"
-            write_cache(path, known)
+            write_cache(path, vector)
     except (AudioError, OSError) as error:
         return str(error)
-    return known
+    return vector
 
 
 @cache

@@ -81,16 +81,19 @@ def judge(
     labels = check_classes(utterances)
     plan = speaker_folds(utterances, folds)
     found = peer.extract_all(utterances, jobs)
-    known = [vector is not None for vector in found]
-    if not any(known):
+    extracted = [vector is not None for vector in found]
+    if not any(extracted):
         raise BenchmarkError(f"{peer.name}: no clip of {utterances[0].corpus} has features")
-    if not all(known):
-        log.warning("%s: %d clips have no features", peer.name, known.count(False))
+    if not all(extracted):
+        log.warning("%s: %d clips have no features", peer.name, extracted.count(False))
     width = next(len(vector) for vector in found if vector is not None)
     nothing = np.zeros(width, np.float32)
     vectors: Float32 = np.stack([nothing if vector is None else vector for vector in found])
     truth: Indices = np.array([labels.index(u.label) for u in utterances])
-    plan = [Fold([i for i in f.train if known[i]], [i for i in f.test if known[i]]) for f in plan]
+    plan = [
+        Fold([i for i in f.train if extracted[i]], [i for i in f.test if extracted[i]])
+        for f in plan
+    ]
     plan = [fold for fold in plan if fold.test]
     tasks: list[tuple[Float32, Indices, Float32]]
     tasks = [(vectors[f.train], truth[f.train], vectors[f.test]) for f in plan]
@@ -100,8 +103,8 @@ def judge(
         predicted[fold.test] = guess
         fold_ua.append(measure(truth[fold.test], guess, labels).ua)
         sizes.append(size)
-    speakers = [u.speaker for u, has in zip(utterances, known, strict=True) if has]
-    accuracy = measure(truth[known], predicted[known], labels, speakers)
+    speakers = [u.speaker for u, has in zip(utterances, extracted, strict=True) if has]
+    accuracy = measure(truth[extracted], predicted[extracted], labels, speakers)
     return Judged(accuracy, fold_ua, max(sizes))
 
 

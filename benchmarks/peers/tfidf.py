@@ -29,8 +29,8 @@ def compare_texts(corpora: Sequence[str], run: Run | None) -> list[tuple[str, st
     Raises BenchmarkError for a corpus without splits, or a run that does not read.
     """
     rows = []
-    for name, found in load_corpora(corpora).items():
-        split = official_split(found.utterances)
+    for name, corpus in load_corpora(corpora).items():
+        split = official_split(corpus.utterances)
         if split is None or not all(split):
             raise BenchmarkError(f"{name} has no training and development split to compare on")
         rows.append((name, PEER, baseline(*split)))
@@ -53,10 +53,10 @@ def baseline(train: Sequence[Utterance], judged: Sequence[Utterance]) -> Metrics
         LogisticRegression(class_weight="balanced", max_iter=1000),
     )
     model.fit([u.text for u in train], [u.label for u in train])
-    found = model.predict([u.text for u in judged])
+    predicted = model.predict([u.text for u in judged])
     return measure(
         np.array([labels.index(u.label) for u in judged]),
-        np.array([labels.index(str(label)) for label in found]),
+        np.array([labels.index(str(label)) for label in predicted]),
         labels,
         [u.speaker for u in judged],
     )

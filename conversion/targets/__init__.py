@@ -28,7 +28,7 @@ def targets() -> dict[str, Target]:
 
 def target_named(name: str) -> Target:
     """The target of that name; ConversionError lists what there is."""
-    known = targets()
-    if name not in known:
-        raise ConversionError(f"unknown target {name!r}; there is {', '.join(known)}")
-    return known[name]
+    by_name = targets()
+    if name not in by_name:
+        raise ConversionError(f"unknown target {name!r}; there is {', '.join(by_name)}")
+    return by_name[name]

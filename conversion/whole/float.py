@@ -52,8 +52,8 @@ class WholeGraph(nn.Module):
         if parts.att:
             queries = torch.cat(audio, dim=1) * self.scale
             keys = [scale[0] for scale in maps]
-            found = self.attention(*keys, given["words_mask"], queries)
-            branches["attention"] = torch.cat(found, dim=1)
+            attended = self.attention(*keys, given["words_mask"], queries)
+            branches["attention"] = torch.cat(attended, dim=1)
         if parts.swem:
             before, _ = text_context(self.config.text_kernels)
             rows = given["rows"][:, :, before : before + self.config.tokens]

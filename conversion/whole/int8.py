@@ -290,7 +290,7 @@ class _Whole(Operations):
             for x in (self.mean, self.std)
         )
         bound = (mean + _SPREAD * std) / reach[:, None, None]
-        found = [
+        attended = [
             writer.operation(
                 "BATCH_MATMUL",
                 [
@@ -303,7 +303,7 @@ class _Whole(Operations):
             )
             for i, values in enumerate(flat)
         ]
-        joined = self.join(found, (1, total, filters), 1)
+        joined = self.join(attended, (1, total, filters), 1)
         joined = self.reshape(joined, (1, 1, 1, total * filters))
         unit = np.broadcast_to(reach[:, None], (len(keys), count, filters))
         places = np.arange(mean.size).reshape(mean.shape)
@@ -390,14 +390,14 @@ class _Whole(Operations):
             groups.setdefault(tuple(map(bool, chosen)), []).append(output)
         if last or len(groups) > _MOST_JOINED:
             groups = {(True,) * len(self.standard): list(range(len(weight)))}
-        found = []
+        dense = []
         for pattern, outputs in groups.items():
             read = list(itertools.compress(self.standard.values(), pattern))
             tensors = [tensor for tensor, _ in read]
             columns = np.concatenate([columns for _, columns in read])
-            found.append(self._dense(tensors, layer, np.array(outputs), columns, 0, last))
+            dense.append(self._dense(tensors, layer, np.array(outputs), columns, 0, last))
         order = np.concatenate([np.array(outputs) for outputs in groups.values()])
-        return self.join(found, (1, len(order)), 1), order
+        return self.join(dense, (1, len(order)), 1), order
 
     def _dense(
         self,

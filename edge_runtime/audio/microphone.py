@@ -87,13 +87,13 @@ def list_microphones() -> list[Device]:
 def _find(devices: list[Device], wanted: str | None) -> Device:
     """The device that is meant: a number is an index, never part of a name."""
     if wanted is None:
-        found = [device for device in devices if device.default]
-        if not found:
+        matching = [device for device in devices if device.default]
+        if not matching:
             raise AudioError(f"there is no microphone; {_LISTED}")
     elif wanted.isdecimal():
-        found = [device for device in devices if device.index == int(wanted)]
+        matching = [device for device in devices if device.index == int(wanted)]
     else:
-        found = [device for device in devices if wanted.lower() in device.name.lower()]
-    if not found:
+        matching = [device for device in devices if wanted.lower() in device.name.lower()]
+    if not matching:
         raise AudioError(f"no microphone {wanted!r}; {_LISTED}")
-    return found[0]
+    return matching[0]

@@ -137,7 +137,11 @@ class EngineProcess:
                 self._inbox += piece
         *lines, rest = self._inbox.split(b"\n")
         self._inbox = rest
-        return [found for line in lines if (found := self._answer(json.loads(line))) is not None]
+        return [
+            transcript
+            for line in lines
+            if (transcript := self._answer(json.loads(line))) is not None
+        ]
 
     def trouble(self, start: float, stall: float, behind: float) -> str:
         """What is wrong with it now, or nothing.

@@ -77,15 +77,15 @@ class Feed(Protocol):
 
 def parse(line: bytes | str) -> GivenWords:
     """One line. ValueError for one that is not as the module says."""
-    found = json.loads(line)
-    if not isinstance(found, dict) or not ("text" in found or "words" in found):
+    message = json.loads(line)
+    if not isinstance(message, dict) or not ("text" in message or "words" in message):
         raise ValueError('expected an object with "text" or "words"')
-    items = found.get("words")
+    items = message.get("words")
     if items is None:
-        timed = "start" in found
-        begin = float(found.get("start", 0.0))
-        end = float(found.get("end", begin))
-        items = _spread(str(found["text"]).split(), begin, end, found.get("confidence"))
+        timed = "start" in message
+        begin = float(message.get("start", 0.0))
+        end = float(message.get("end", begin))
+        items = _spread(str(message["text"]).split(), begin, end, message.get("confidence"))
     else:
         timed = all("start" in item for item in items)
     words = tuple(
@@ -99,7 +99,7 @@ def parse(line: bytes | str) -> GivenWords:
     )
     if any(not 0 <= word.start <= word.end < float("inf") for word in words):
         raise ValueError("a word ends before it starts, or at no time")
-    return GivenWords(words, bool(found.get("final", False)), timed)
+    return GivenWords(words, bool(message.get("final", False)), timed)
 
 
 @dataclass

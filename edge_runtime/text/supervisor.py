@@ -202,7 +202,7 @@ class TextStream:
                 raise TextError(f"text source {self.wanted}: {trouble}")
             if monotonic() > deadline:
                 return
-            self._events += [self._heard(found) for found in self._engine.pump(0.05)]
+            self._events += [self._heard(transcript) for transcript in self._engine.pump(0.05)]
 
     def restart(self) -> None:
         """A new stream of audio begins: second 0, another microphone perhaps.
@@ -237,8 +237,8 @@ class TextStream:
         """Take what has come, look after the engines."""
         self._killed = [engine for engine in self._killed if not engine.reap()]
         if self._engine:
-            for found in self._engine.pump(wait):
-                self._events.append(self._heard(found))
+            for transcript in self._engine.pump(wait):
+                self._events.append(self._heard(transcript))
             self._judge(self._engine)
         elif wait:
             sleep(wait)
@@ -346,12 +346,19 @@ class TextStream:
             while kept > limit and utterance.chunks:
                 kept -= len(utterance.chunks.pop(0)) // 2
 
-    def _heard(self, found: Transcript) -> TextEvent:
-        if found.final:
+    def _heard(self, transcript: Transcript) -> TextEvent:
+        if transcript.final:
             # Answers come in order, so what is before it was never ended by the engine.
-            while self._pending and self._pending[0].start <= found.start:
+            while self._pending and self._pending[0].start <= transcript.start:
                 self._pending.popleft()
-        return TextEvent(self._t, found.text, found.final, found.source, found.start, found.words)
+        return TextEvent(
+            self._t,
+            transcript.text,
+            transcript.final,
+            transcript.source,
+            transcript.start,
+            transcript.words,
+        )
 
     def _tell(self, reason: str) -> None:
         self._events.append(

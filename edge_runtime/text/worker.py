@@ -84,11 +84,11 @@ def _serve(engine: TextSource, incoming: BinaryIO, out: TextIO) -> None:
         payload = incoming.read(length)
         if len(payload) < length:
             return
-        found = _take(engine, kind, payload)
+        transcript = _take(engine, kind, payload)
         answer = _usage()
-        if found is not None:
-            answer["final"] = found.final
-            answer["words"] = [(w.text, w.start, w.end, w.confidence) for w in found.words]
+        if transcript is not None:
+            answer["final"] = transcript.final
+            answer["words"] = [(w.text, w.start, w.end, w.confidence) for w in transcript.words]
         _say(out, answer)
 
 

@@ -180,8 +180,10 @@ def words_of(
     words = []
     for group, begin, next_begin in zip(groups, edges, edges[1:], strict=False):
         word = "".join(tokens[i] for i in group).strip(_MARKS).lower()
-        known = [log_probs[i] for i in group] if len(log_probs) == len(tokens) else []
-        confidence = math.exp(min(0.0, sum(known) / len(known))) if known else None
+        probabilities = [log_probs[i] for i in group] if len(log_probs) == len(tokens) else []
+        confidence = (
+            math.exp(min(0.0, sum(probabilities) / len(probabilities))) if probabilities else None
+        )
         if word:
             words.append(Word(word, begin, max(begin, next_begin), confidence))
     return tuple(words)

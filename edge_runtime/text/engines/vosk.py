@@ -84,10 +84,10 @@ def parse(result: str, start: float) -> list[Word]:
 
     Without a language model's lattice there are no word times; the text then stands at `start`.
     """
-    found = json.loads(result)
-    items = found.get("result", found.get("partial_result"))
+    answer = json.loads(result)
+    items = answer.get("result", answer.get("partial_result"))
     if items is None:
-        text = found.get("text", found.get("partial", ""))
+        text = answer.get("text", answer.get("partial", ""))
         return [Word(word, start, start) for word in text.split()]
     return [
         Word(item["word"].lower(), start + item["start"], start + item["end"], item.get("conf"))
