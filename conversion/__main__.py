@@ -119,7 +119,7 @@ def _parity(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from conversion.errors import ConversionError
-    from conversion.parity import FAKE_QUANT, FORMS, INT8, ONNX, TORCH, WINDOW, parity
+    from conversion.parity import COMPARED, FAKE_QUANT, INT8, ONNX, TORCH, WINDOW, parity
     from edge_runtime.bundle import load_bundle
     from edge_runtime.terminal import Tables
     from training.corpora.manifest import load as load_manifest
@@ -151,7 +151,7 @@ def _parity(arguments: argparse.Namespace) -> int:
         )
     console.print(table)
     for form in result.scores:
-        print(f"{form}: {FORMS[form]}")
+        print(f"{form}: {COMPARED[form]}")
     if WINDOW in result.scores:
         console.print(
             f"whole window against streaming: same label on "

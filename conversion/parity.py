@@ -35,7 +35,7 @@ Float32 = npt.NDArray[np.float32]
 
 FLOAT, FAKE_QUANT, INT8, WINDOW = "float", "fake-quant", "int8 device", "int8 whole window"
 TORCH, ONNX = "unrounded torch", "unrounded ONNX Runtime"
-FORMS = {
+COMPARED = {
     FLOAT: training.run.FORMS["float"],
     TORCH: "the quantization-aware weights, not rounded, in PyTorch",
     ONNX: "the quantization-aware weights, not rounded, in ONNX Runtime",
@@ -52,8 +52,8 @@ class Parity:
     """Scores of every form of one model on the same clips."""
 
     scores: dict[str, Float32]
-    """Form, of `FORMS`, to probabilities (n, classes); NaN for an utterance that a window does not
-    hold. No window where the bundle has none, no float where the run has no such weights."""
+    """Form, of `COMPARED`, to probabilities (n, classes); NaN for an utterance that a window does
+    not hold. No window where the bundle has none, no float where the run has no such weights."""
     truth: npt.NDArray[np.int64]
     labels: list[str]
     speakers: list[str | None] | None = None
@@ -106,7 +106,7 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
     window = WholeWindow(bundle) if WHOLE in bundle.manifest.graphs else None
     reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
     absent = {FLOAT: FLOAT not in models, WINDOW: window is None}
-    rows: dict[str, list[Any]] = {form: [] for form in FORMS if not absent.get(form)}
+    rows: dict[str, list[Any]] = {form: [] for form in COMPARED if not absent.get(form)}
     for utterance in track(utterances, "comparing", console=Console(stderr=True), transient=True):
         samples = read_file(utterance.audio, utterance.start, utterance.end)
         for form, stream in streams.items():

@@ -36,11 +36,11 @@ from conversion.whole.ops import (
     FLAG,
     UNIT,
     Float64,
+    Grid,
     Operations,
     Statistic,
-    Steps,
+    grid_of,
     quantizers,
-    steps_of,
     weights_of,
 )
 from edge_runtime.branches import text_context
@@ -50,10 +50,10 @@ from training.network.config import STATISTICS, SWEM
 from training.network.fakequant import ActivationQuantizer
 from training.network.model import MscnnSpu
 
-_GAIN: Steps = grid_to(3)  # what repetitions leave empty: a third is filled at least
+_GAIN: Grid = grid_to(3)  # what repetitions leave empty: a third is filled at least
 _SPREAD = 4.0  # standard deviations of a statistic over the corpus that its range spans
-_KEYS: Steps = (1 / INT8_MAX, 0)  # 0 to 1 with 0 at step 0: the second factor of a product
-_TANH: Steps = (1 / 128, 0)  # what every runtime demands
+_KEYS: Grid = (1 / INT8_MAX, 0)  # 0 to 1 with 0 at step 0: the second factor of a product
+_TANH: Grid = (1 / 128, 0)  # what every runtime demands
 _SATURATED = 3.2  # where int8 tanh is 1
 # The root of 0 to 1 is a sum of tanh(gain x), to 0.023 everywhere and 0.005 root mean square: fewer
 # are much worse, and more no better, for the tables have 127 steps.
@@ -72,7 +72,7 @@ class _Whole(Operations):
     def __init__(self, model: MscnnSpu) -> None:
         super().__init__()
         self.model, self.config = model, model.config
-        self.head_steps = steps_of(model.head.input)
+        self.head_grid = grid_of(model.head.input)
         mean, std = (x.detach().double().numpy() for x in model.pooled_statistics())
         self.places: dict[str, slice] = {}
         begin = 0
@@ -99,7 +99,7 @@ class _Whole(Operations):
             counted = self.writer.input("words_counted", shapes["words_counted"], *FLAG)
             gain = self.writer.input("words_gain", shapes["words_gain"], *_GAIN)
             read = self.any(counted) if parts.audio else None
-            rows = self.writer.input("rows", shapes["rows"], *steps_of(self.model.text_input))
+            rows = self.writer.input("rows", shapes["rows"], *grid_of(self.model.text_input))
             keys, reach = self._text_maps(rows)
             maps = self.masked(self.side_by_side(keys), counted)
             self._pool("text", maps, reach, gain, read)
@@ -108,7 +108,7 @@ class _Whole(Operations):
             if parts.swem:
                 self._swem(rows, counted, gain, read)
         if parts.speaker:
-            speaker = self.writer.input("speaker", shapes["speaker"], *self.head_steps)
+            speaker = self.writer.input("speaker", shapes["speaker"], *self.head_grid)
             here = self.places["speaker"]
             self.standard["speaker"] = speaker, np.arange(here.start, here.stop)
         return self.writer.finish([self._head()])
@@ -117,7 +117,7 @@ class _Whole(Operations):
         """Maps (1, 1, T, S C), 0 to 1 of their reach; the reach (S, C)."""
         writer, config, audio = self.writer, self.config, self.model.audio
         shape = inputs(config)["frames"]
-        steps = steps_of(self.model.audio_input)
+        steps = grid_of(self.model.audio_input)
         frames = writer.input("frames", shape, *steps)
         reach = self._reach("audio", [q.range()[1] for q in quantizers(audio)])
         deep = [cast(ActivationQuantizer, q) for q in audio.hidden]
@@ -128,7 +128,7 @@ class _Whole(Operations):
             # The delegate makes a padding part of the convolution if nothing else reads it.
             context = config.audio_context - (max(config.audio_kernels) - kernel) // 2
             image = frames if same else self.padded(frames, context)
-            out, divisor = (steps_of(deep[0]), None) if deep else (UNIT, reach[index])
+            out, divisor = (grid_of(deep[0]), None) if deep else (UNIT, reach[index])
             maps.append(
                 self.conv(image, [conv], out, divisor, stride=config.audio_stride, same=same)
             )
@@ -138,7 +138,7 @@ class _Whole(Operations):
             joined = self.conv(
                 joined,
                 list(cast(nn.ModuleList, layer)),
-                UNIT if last else steps_of(deep[depth + 1]),
+                UNIT if last else grid_of(deep[depth + 1]),
                 reach.reshape(-1) if last else None,
                 dilation=config.audio_dilations[depth],
             )
@@ -237,7 +237,7 @@ class _Whole(Operations):
         """
         attention, filters = self.model.attention, self.config.filters
         scales = len(self.config.audio_kernels)
-        scale, zero = steps_of(attention.queries)
+        scale, zero = grid_of(attention.queries)
         steps = scale * float(reach.max()), zero
         unit = attention.scale * np.tile(reach, scales)
         parts = [self.scaled(x, x.unit * unit, None, steps) for x in statistics.values()]
@@ -280,10 +280,10 @@ class _Whole(Operations):
         ]
         mask = writer.input("words_mask", (1, 1, tokens), -MASKED_SCORE / INTERVALS, INT8_MAX)
         every = self.join(scores, (1, total, tokens), 1)
-        shape, weight_steps = (1, total, tokens), steps_of(attention.weights)
+        shape, weight_grid = (1, total, tokens), grid_of(attention.weights)
         every = writer.operation("ADD", [every, mask], shape, *wide, "AddOptions")
         weights = writer.operation(
-            "SOFTMAX", [every], shape, *weight_steps, "SoftmaxOptions", beta=1.0
+            "SOFTMAX", [every], shape, *weight_grid, "SoftmaxOptions", beta=1.0
         )
         mean, std = (
             x["attention"].reshape(len(keys), -1, len(STATISTICS), filters)
@@ -294,7 +294,7 @@ class _Whole(Operations):
             writer.operation(
                 "BATCH_MATMUL",
                 [
-                    self.slice(weights, [0, i * count, 0], (1, count, tokens), weight_steps),
+                    self.slice(weights, [0, i * count, 0], (1, count, tokens), weight_grid),
                     values,
                 ],
                 (1, count, filters),
@@ -350,7 +350,7 @@ class _Whole(Operations):
                     statistic,
                     statistic.unit / std.reshape(-1),
                     -(mean / std).reshape(-1),
-                    self.head_steps,
+                    self.head_grid,
                 )
                 for statistic, mean, std, _ in parts
             ]
@@ -358,7 +358,7 @@ class _Whole(Operations):
         flags = [flag for flag in present if flag is not None]
         if flags:
             every = functools.reduce(lambda a, b: self.times(a, b, FLAG), flags)
-            standard = self.times(standard, every, self.head_steps)
+            standard = self.times(standard, every, self.head_grid)
         places = np.concatenate([places.reshape(-1) for *_, places in parts])
         columns = self.places[branch].start + places
         self.standard[branch] = self.reshape(standard, (1, columns.size)), columns
@@ -422,7 +422,7 @@ class _Whole(Operations):
                 self.bias(layer.bias.detach().double().numpy()[rows], in_scale * scales),
             ],
             (1, len(rows)),
-            *steps_of(quantizers(self.model.head)[index]),
+            *grid_of(quantizers(self.model.head)[index]),
             options="FullyConnectedOptions",
             name="logits" if last else "",
             fusedActivationFunction=int(not last),  # 1 is RELU

@@ -18,11 +18,11 @@ from edge_runtime.int8 import INT8_MAX, INTERVALS, grid, grid_to
 from training.network.fakequant import ActivationQuantizer
 
 Float64 = npt.NDArray[np.float64]
-Steps = tuple[float, int]
+Grid = tuple[float, int]  # scale and zero point
 
-UNIT: Steps = grid_to(1)  # 0 to 1
-FLAG: Steps = (1 / INT8_MAX, 0)  # 0 or 1, both exact
-LESS: Steps = (1 / INTERVALS, INT8_MAX)  # -1 or 0, both exact
+UNIT: Grid = grid_to(1)  # 0 to 1
+FLAG: Grid = (1 / INT8_MAX, 0)  # 0 or 1, both exact
+LESS: Grid = (1 / INTERVALS, INT8_MAX)  # -1 or 0, both exact
 _SAME, _VALID = 0, 1  # the format's numbers of its ways to pad
 _CHUNK = 25  # steps summed at first: the delegate unrolls depthwise kernels of up to 25
 _CHUNK_SPREAD = 4.0  # how far the mean of a chunk may exceed that of an utterance
@@ -59,7 +59,7 @@ class Operations:
         )
 
     def depthwise(
-        self, tensor: int, factor: Float64, taps: Float64, offset: Float64 | None, out: Steps
+        self, tensor: int, factor: Float64, taps: Float64, offset: Float64 | None, out: Grid
     ) -> int:
         """Sums of as many steps as `taps`, times those, times `factor` (C,), plus `offset` (C,)."""
         _, _, length, channels = self.writer.shape(tensor)
@@ -89,12 +89,12 @@ class Operations:
             dilationHFactor=1,
         )
 
-    def affine(self, tensor: int, factor: Float64, offset: Float64 | None, out: Steps) -> int:
+    def affine(self, tensor: int, factor: Float64, offset: Float64 | None, out: Grid) -> int:
         """X * factor + offset, per channel."""
         return self.depthwise(tensor, factor, np.ones(1), offset, out)
 
     def scaled(
-        self, statistic: Statistic, factor: Float64, offset: Float64 | None, out: Steps
+        self, statistic: Statistic, factor: Float64, offset: Float64 | None, out: Grid
     ) -> int:
         """A statistic, without its unit, times `factor` (C,), plus `offset` (C,)."""
         return self.depthwise(statistic.tensor, factor, statistic.taps, offset, out)
@@ -124,7 +124,7 @@ class Operations:
         self,
         image: int,
         layers: list[nn.Module],
-        out: Steps,
+        out: Grid,
         divisor: Float64 | None,
         stride: int = 1,
         dilation: int = 1,
@@ -173,7 +173,7 @@ class Operations:
             "ADD", [maps, less], self.writer.shape(maps), *UNIT, "AddOptions"
         )
 
-    def times(self, one: int, other: int, out: Steps) -> int:
+    def times(self, one: int, other: int, out: Grid) -> int:
         shape = self.writer.shape(one)
         return self.writer.operation("MUL", [one, other], shape, *out, options="MulOptions")
 
@@ -234,14 +234,14 @@ class Operations:
         steps = self.writer.steps(image)
         return self.slice(image, [0, 0, begin, 0], (1, 1, length, channels), steps)
 
-    def slice(self, tensor: int, begin: list[int], shape: tuple[int, ...], steps: Steps) -> int:
+    def slice(self, tensor: int, begin: list[int], shape: tuple[int, ...], steps: Grid) -> int:
         parts = [self.writer.constant(np.array(part, np.int32)) for part in (begin, shape)]
         return self.writer.operation(
             "SLICE", [tensor, *parts], shape, *steps, options="SliceOptions"
         )
 
 
-def steps_of(quantizer: nn.Module) -> Steps:
+def grid_of(quantizer: nn.Module) -> Grid:
     """Scale and zero point of a learned range."""
     return grid(*cast(ActivationQuantizer, quantizer).range())
 
