@@ -59,9 +59,15 @@ WORKSTATION = {
     # webrtcvad-wheels, the same module), and for typing, which Python has.
     "speaker": ["librosa>=0.10", "scipy>=1.12,<2"],
     # onnx2tf pins onnx and others; whatever it chooses is what it was tested with.
-    "convert": ["onnx2tf>=2.6.9", "ai-edge-quantizer>=0.5.1", "onnxruntime>=1.20"],
+    "convert": [
+        "onnx2tf>=2.6.9",
+        "ai-edge-quantizer>=0.5.1",
+        "onnxruntime>=1.20",
+        "jinja2>=3.1",  # the model card
+    ],
     "bench": [
         *BENCH_DEVICE,
+        "jinja2>=3.1",  # the HTML report
         "python_speech_features>=0.6",
         "scikit-learn>=1.5",
         "scipy>=1.12",
@@ -76,6 +82,7 @@ WORKSTATION = {
         "espeakng-loader>=0.2.4",  # speaks the demo scene
         "msgspec>=0.19",  # JSON schemas of the documentation
         "jsonschema>=4",
+        "pyyaml>=6",  # reads the model card's front matter
         "wheel",
         "build",
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -32,7 +33,9 @@ __all__ = [
     "differences",
     "files_under",
     "incomplete",
+    "kind_of",
     "label_map",
+    "languages_of",
     "load_corpora",
     "named_clips",
     "read_text",
@@ -173,6 +176,20 @@ def corpus_names() -> list[str]:
     return list(_loaders())
 
 
+def kind_of(name: str) -> str:
+    """The corpus of NAME or NAME@LABEL, without the label."""
+    return name.partition("@")[0]
+
+
+def languages_of(name: str) -> tuple[str, ...]:
+    """What is spoken or written in the corpus NAME or NAME@LABEL, as ISO 639-1 codes.
+
+    Empty for a manifest, and for a name of no corpus here.
+    """
+    loader = _loaders().get(kind_of(name))
+    return getattr(sys.modules[loader.__module__], "LANGUAGES", ()) if loader else ()
+
+
 def load_corpora(arguments: Iterable[str], ordinary: bool = False) -> dict[str, Found]:
     """Corpora of `NAME[@LABEL]=PATH` arguments, by NAME or NAME@LABEL.
 
@@ -296,7 +313,7 @@ def _without_copies(corpora: Mapping[str, Found]) -> dict[str, Found]:
 
 def _both_official(one: Utterance, other: Utterance) -> bool:
     """Whether a corpus has the clip twice under names of its own: RAVDESS, ASED."""
-    kind = one.corpus.partition("@")[0]
+    kind = kind_of(one.corpus)
     return one.corpus == other.corpus and kind != "manifest" and one.audio.stem != other.audio.stem
 
 
@@ -317,7 +334,7 @@ def differences(corpus: str, found: Found) -> list[str]:
     expected = found.expected
     per_class = Counter[str]()
     unknown = set()
-    for own, label in label_map(corpus.partition("@")[0]).items() if expected.labels else ():
+    for own, label in label_map(kind_of(corpus)).items() if expected.labels else ():
         per_class[label] += expected.labels.get(own, 0)
         if own not in expected.labels:
             unknown.add(label)

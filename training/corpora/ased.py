@@ -23,6 +23,7 @@ CITATION = (
     "Retta et al. 2022, A New Amharic Speech Emotion Dataset and Classification Benchmark, "
     "doi 10.1145/3529759"
 )
+LANGUAGES = ("am",)
 LAYOUT = "folders 01Neutral/ to 05Angry/ with files such as a5-03-01-02-50.wav"
 EXPECTED = Expected(
     "the corpus's description: 2,474 clips of 65 speakers",

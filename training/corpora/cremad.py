@@ -14,6 +14,7 @@ from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "Open Database License 1.0"
 CITATION = "Cao et al. 2014, CREMA-D, doi 10.1109/TAFFC.2014.2336244"
+LANGUAGES = ("en",)
 LAYOUT = "an AudioWAV/ folder with files such as 1001_DFA_ANG_XX.wav"
 EXPECTED = Expected(
     "the corpus's description: 7,442 clips of 91 actors",

@@ -13,6 +13,7 @@ from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "free to use"
 CITATION = "Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech"
+LANGUAGES = ("de",)
 LAYOUT = "a wav/ folder with files such as 03a01Fa.wav"
 EXPECTED = Expected(
     "the published database of 535 clips",

@@ -19,6 +19,7 @@ from training.corpora import ClipName, Found, named_clips
 
 LICENCE = "CC BY-NC-SA 4.0"
 CITATION = "Banga et al. 2019, Indian EmoSpeech Command Dataset, arXiv 1910.13801"
+LANGUAGES = ("en", "hi")
 LAYOUT = "a folder a place with files such as bacho-safe-angry-1562907046662-HASH.wav"
 ANYBODY = "d14a028c2a3a2bc9476102bb288234c415a2b01f828ea62ac5b3e42f"
 """The user of recordings whose user is not known."""

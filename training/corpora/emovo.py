@@ -16,6 +16,7 @@ from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "free for research"
 CITATION = "Costantini et al. 2014, EMOVO Corpus: an Italian Emotional Speech Database, LREC"
+LANGUAGES = ("it",)
 LAYOUT = "folders f1/ to f3/ and m1/ to m3/ with files such as rab-f1-b1.wav"
 EXPECTED = Expected(
     "the corpus's description: 14 sentences by 6 actors in 7 states",

@@ -19,6 +19,7 @@ from training.corpora import ClipName, Expected, Found, named_clips, read_text
 
 LICENCE = "ESD licence form (research only)"
 CITATION = "Zhou et al. 2021, ESD, doi 10.1109/ICASSP39728.2021.9413391"
+LANGUAGES = ("en", "zh")
 LAYOUT = "folders 0001/ to 0020/ with Angry/, Happy/, ... and files such as 0011_000351.wav"
 EXPECTED = Expected(
     "the corpus's description: 350 sentences by 20 speakers in 5 emotions",

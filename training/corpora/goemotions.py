@@ -19,6 +19,7 @@ from training.errors import TrainingError
 
 LICENCE = "Apache-2.0"
 CITATION = "Demszky et al. 2020, GoEmotions, arXiv 2005.00547"
+LANGUAGES = ("en",)
 LAYOUT = "labels.txt and train.tsv, dev.tsv, test.tsv"
 EXPECTED = Expected(
     "README of google-research/goemotions",

@@ -28,6 +28,7 @@ from training.errors import TrainingError
 
 LICENCE = "IEMOCAP release form (research only, not to be passed on)"
 CITATION = "Busso et al. 2008, IEMOCAP, doi 10.1007/s10579-008-9076-6"
+LANGUAGES = ("en",)
 LAYOUT = "Session1 to Session5, each with dialog/EmoEvaluation and sentences/wav"
 EXPECTED = Expected(
     "the corpus's 10,039 summary lines, counted the same by every study of its 5,531 turns",

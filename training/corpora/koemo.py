@@ -21,6 +21,7 @@ CITATION = (
     "emotiontts_open_db, Ministry of Trade, Industry & Energy (MOTIE, Korea), Industrial "
     "Technology Innovation Program No. 10080667"
 )
+LANGUAGES = ("ko",)
 LAYOUT = "a folder a speaker, such as ema/, with files such as wav/ema00001.wav"
 HUNDREDS = ("1-100", "101-200", "201-300", "301-400")
 WHOLE = Expected(

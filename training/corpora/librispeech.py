@@ -18,6 +18,7 @@ from training.errors import TrainingError
 
 LICENCE = "CC BY 4.0"
 CITATION = "Panayotov et al. 2015, LibriSpeech, doi 10.1109/ICASSP.2015.7178964"
+LANGUAGES = ("en",)
 LAYOUT = "folders SPEAKER/CHAPTER/ with files such as 19-198-0000.flac"
 # Utterances of each part, as published.
 PARTS = {

@@ -27,6 +27,7 @@ from training.errors import TrainingError
 
 LICENCE = "GPL-3.0"
 CITATION = "Poria et al. 2019, MELD, arXiv 1810.02508"
+LANGUAGES = ("en",)
 LAYOUT = "train_sent_emo.csv, dev_sent_emo.csv, test_sent_emo.csv, and clips in train_splits/, ..."
 EXPECTED = Expected(
     "statistics and distribution tables of declare-lab/MELD, its three splits together",

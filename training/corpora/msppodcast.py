@@ -22,6 +22,7 @@ from training.errors import TrainingError
 
 LICENCE = "MSP-Podcast licence of the University of Texas at Dallas"
 CITATION = "Lotfian & Busso 2019, MSP-Podcast, doi 10.1109/TAFFC.2017.2736999"
+LANGUAGES = ("en",)
 LAYOUT = "Labels/labels_consensus.csv (or .json) and Audios/ with MSP-PODCAST_*.wav"
 _LABELS = tuple(f"labels_con{c}ensus.{form}" for form in ("csv", "json") for c in "sc")
 _COLUMNS = ("FileName", "EmoClass", "SpkrID", "Split_Set")

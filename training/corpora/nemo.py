@@ -18,6 +18,7 @@ from training.errors import TrainingError
 
 LICENCE = "CC BY-NC-SA 4.0"
 CITATION = "Christop 2024, nEMO: Dataset of Emotional Speech in Polish, arXiv 2404.06292"
+LANGUAGES = ("pl",)
 LAYOUT = "data.tsv and a samples/ folder with files such as EB0_anger_1.wav"
 EXPECTED = Expected(
     "the corpus's description: 4,481 clips of 9 actors",

@@ -12,6 +12,7 @@ from training.corpora import ClipName, Expected, Found, named_clips
 
 LICENCE = "CC BY-NC-SA 4.0"
 CITATION = "Livingstone & Russo 2018, doi 10.1371/journal.pone.0196391"
+LANGUAGES = ("en",)
 LAYOUT = "Actor_NN/ folders with files such as 03-01-06-01-02-01-12.wav"
 STATEMENTS = {"01": "kids are talking by the door", "02": "dogs are sitting by the door"}
 EXPECTED = Expected(

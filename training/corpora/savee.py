@@ -17,6 +17,7 @@ from training.corpora import ClipName, Expected, Found, named_clips
 LICENCE = "free for research, on registration with the University of Surrey"
 CITATION = "Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition, IGI Global"
 SPEAKERS = ("DC", "JE", "JK", "KL")
+LANGUAGES = ("en",)
 LAYOUT = f"folders {', '.join(SPEAKERS)} with files such as a01.wav, or files such as DC_a01.wav"
 EXPECTED = Expected(
     "the corpus's description: 15 clips of each of 6 emotions and 30 neutral by each of 4 men",

@@ -18,6 +18,7 @@ LICENCE = "CC BY-NC-ND 4.0"
 CITATION = (
     "Pichora-Fuller & Dupuis 2020, Toronto emotional speech set (TESS), doi 10.5683/SP2/E8H2MF"
 )
+LANGUAGES = ("en",)
 LAYOUT = "folders such as OAF_angry/ and YAF_sad/ with files such as OAF_back_angry.wav"
 EXPECTED = Expected(
     "the corpus's description: 200 words by 2 actresses in 7 emotions",

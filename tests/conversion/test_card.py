@@ -1,0 +1,176 @@
+"""The model card: front matter that hubs read, and every fact and warning in its text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+
+from conversion.card import model_card
+from edge_runtime.bundle import Bundle
+from edge_runtime.manifest import Calibration, Manifest
+from training.corpora import corpus_names, languages_of
+
+
+def front(card: str) -> dict[str, Any]:
+    """The YAML before the text, by somebody else's reader."""
+    opening, matter, text = card.split("---\n", 2)
+    assert not opening
+    assert text.startswith("\n# ")
+    found = yaml.safe_load(matter)
+    assert isinstance(found, dict)
+    return found
+
+
+def of_corpora(manifest: Manifest, corpora: dict[str, tuple[str, str]]) -> Manifest:
+    """The manifest of a model of these corpora alone: licence and citation of each."""
+    described = {
+        name: {"clips": 1, "speakers": None, "hours": 0.5, "licence": terms, "citation": source}
+        for name, (terms, source) in corpora.items()
+    }
+    return replace(manifest, training={"corpora": described})
+
+
+def test_a_hub_reads_what_the_model_is_and_learned_from(bundle: Bundle) -> None:
+    found = front(model_card(bundle.manifest))
+    assert found["license"] == "other"  # several: the text has them
+    assert found["license_name"]
+    assert found["language"] == ["de", "en"]
+    assert found["pipeline_tag"] == "audio-classification"
+    assert {"speech-emotion-recognition", "int8", "tflite"} <= {*found["tags"]}
+    assert found["datasets"] == ["ravdess", "emodb", "meld", "goemotions"]
+    assert found["metrics"] == ["recall", "accuracy"]
+
+
+def test_a_hub_reads_the_figures_of_the_form_that_ships(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    (index,) = front(model_card(manifest))["model-index"]
+    assert index["name"] == manifest.name
+    expected = [
+        (corpus, modality, forms["int8"])
+        for corpus, modalities in manifest.metrics["corpora"].items()
+        for modality, forms in modalities.items()
+    ]
+    assert len(index["results"]) == len(expected) > 0
+    for result, (corpus, modality, values) in zip(index["results"], expected, strict=True):
+        kind = "text" if modality == "text" else "audio"
+        assert result["task"]["type"] == f"{kind}-classification"
+        assert result["dataset"] == {"type": corpus, "name": corpus}
+        assert [m["value"] for m in result["metrics"]] == [values["ua"], values["wa"]]
+        spoken = corpus in ("emodb", "ravdess") and modality != "audio"
+        for metric in result["metrics"]:
+            assert f"from {modality}" in metric["name"]
+            assert ("nobody spoke them" in metric["name"]) == spoken
+
+
+@pytest.mark.parametrize(
+    ("terms", "expected"),
+    [
+        (("CC BY-NC-SA 4.0",), "cc-by-nc-sa-4.0"),
+        (("GPL-3.0", "GPL-3.0"), "gpl-3.0"),
+        (("GPL-3.0", "Apache-2.0"), "other"),
+        (("GPL-3.0", ""), "other"),
+        (("free to use",), "other"),
+        ((), "other"),
+    ],
+)
+def test_one_licence_has_its_name(bundle: Bundle, terms: tuple[str, ...], expected: str) -> None:
+    corpora = {f"c{number}": (text, "") for number, text in enumerate(terms)}
+    found = front(model_card(of_corpora(bundle.manifest, corpora)))
+    assert found["license"] == expected
+    assert ("license_name" in found) == (expected == "other")
+
+
+def test_a_corpus_of_one_s_own_is_no_dataset_and_any_name_is_yaml(bundle: Bundle) -> None:
+    manifest = replace(
+        of_corpora(bundle.manifest, {"emodb@2": ("x", "y"), "manifest": ("", "")}),
+        name='a: "b" #c\u00e9',
+        metrics={},
+    )
+    card = model_card(manifest)
+    found = front(card)
+    assert found["datasets"] == ["emodb"]
+    assert found["language"] == ["de"]
+    assert "model-index" not in found  # nothing was measured
+    assert "Not measured: this run held no clip out." in card
+    assert "| manifest | 1 | unknown | 0.50 | see its owner | - |" in card
+    assert "binds: **unknown: the run names no corpus**" in card
+
+
+def test_a_name_cannot_break_the_front_matter(bundle: Bundle) -> None:
+    name = 'a: "b" #c\n---\n\u00e9'
+    (index,) = front(model_card(replace(bundle.manifest, name=name)))["model-index"]
+    assert index["name"] == name
+
+
+def test_float_graphs_are_not_called_int8(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    graphs = {
+        role: replace(
+            graph,
+            file=f"{role}.onnx",
+            inputs=tuple(replace(t, dtype="float32") for t in graph.inputs),
+        )
+        for role, graph in manifest.graphs.items()
+    }
+    card = model_card(replace(manifest, graphs=graphs))
+    assert {"float", "onnx"} <= {*front(card)["tags"]}
+    assert "full int8" not in card
+    measured = manifest.metrics["corpora"]["emodb"]["audio"]["float"]
+    assert front(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == measured["ua"]
+
+
+def test_the_text_has_every_figure_and_warning(bundle: Bundle) -> None:
+    training = {**bundle.manifest.training, "start": {"epochs": 7}}
+    manifest = replace(
+        bundle.manifest,
+        training=training,
+        calibration={"audio": Calibration(0.7441, 0.0), "text": Calibration(0.75, 0.41)},
+        metrics={**bundle.manifest.metrics, "calibration_error": {"audio": 0.0}},
+    )
+    card = model_card(manifest)
+    text = " ".join(card.split())
+    for corpus, described in training["corpora"].items():
+        assert f"| {corpus} | {described['clips']} | {described['speakers']} |" in card
+        assert described["licence"] in card
+        assert described["citation"] in card
+    assert "| meld | 8245 | 249 | text only |" in card
+    figures = manifest.metrics["corpora"]
+    rows = sum(len(forms) for found in figures.values() for forms in found.values())
+    assert sum(
+        line.startswith(tuple(f"| {c} | " for c in figures)) for line in card.splitlines()
+    ) == rows + len(training["corpora"])
+    assert "| emodb | audio | int8 | 266 | 87.0 [81.8, 90.2] | 87.5 | 87.2 |" in card
+    assert "| emodb | audio+text * | int8 | 266 | 94.1" in card
+    assert "| meld | text | int8 | 897 | 54.0 [50.4, 57.7] | - | 60.8 |" in card
+    assert f"\\* rests on {training['pairing']}." in card
+    assert "| audio | 0.744 | 0.00 | 0.0 % |" in card
+    assert "| text | 0.750 | 0.41 | not measured |" in card
+    assert manifest.metrics["protocol"] in card
+    for told in (
+        f"**{training['licence']}**",
+        "int8: the quantization-aware weights in the converted bundle",
+        "In brackets, the 95 % interval of UA",
+        "where a wrong verdict does no harm",
+        "Do not use it to judge, select or monitor people",
+        "prohibited by the AI Act (Article 5)",
+        "Utterances under half a second",
+        "expect less",
+        "audio kernels 5, 7, 9, 11, text kernels 2, 3, 4, 5 of 64 filters each, an audio map every "
+        "30 ms. Settings: teacher False,",
+        "The audio branch was trained alone and kept: teacher True,",
+        "Training went on from a run with: epochs 7.",
+    ):
+        assert told in text, told
+    for tool, version in manifest.versions.items():
+        assert f"{tool} {version}" in card
+
+
+def test_every_corpus_says_its_languages() -> None:
+    for name in corpus_names():
+        assert all(len(code) == 2 for code in languages_of(name))
+        assert bool(languages_of(name)) == (name != "manifest"), name
+    assert languages_of("esd@mine") == ("en", "zh")
+    assert languages_of("elsewhere") == ()
