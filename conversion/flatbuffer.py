@@ -1,4 +1,4 @@
-"""TFLite files by the format's own schema: written operation by operation, or amended."""
+"""TFLite files written operation by operation, or amended; LiteRT's tools read and pack them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FILE_IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
 _PRODUCER = "edge-emotion"
 
@@ -92,16 +91,14 @@ class GraphWriter:
 
     def finish(self, outputs: list[int]) -> bytes:
         """The file with these outputs."""
-        import flatbuffers
+        from ai_edge_litert.tools.flatbuffer_utils import convert_object_to_bytearray
 
         self._graph.outputs = outputs
         model = self._schema.ModelT()
         model.version, model.description = _SCHEMA_VERSION, _PRODUCER
         model.subgraphs, model.buffers = [self._graph], self._buffers
         model.operatorCodes = [self._code(name) for name in self._codes]
-        builder = flatbuffers.Builder(1 << 20)
-        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return bytes(convert_object_to_bytearray(model))
 
     def _code(self, name: str) -> Any:
         code = self._schema.OperatorCodeT()
@@ -138,16 +135,16 @@ def fuse_relus(content: bytes) -> bytes:
 
     The XNNPACK delegate does not take an int8 RELU by itself: it would split the graph in three.
     """
-    import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model = flatbuffer_utils.read_model_from_bytearray(content)
     graph = model.subgraphs[0]
     dense, relu = (getattr(schema.BuiltinOperator, name) for name in ("FULLY_CONNECTED", "RELU"))
 
     def kind(operator: Any) -> int:
         code = model.operatorCodes[operator.opcodeIndex]
-        return int(max(code.builtinCode, code.deprecatedBuiltinCode))
+        return int(flatbuffer_utils.get_builtin_code_from_operator_code(code))
 
     layers = {int(o.outputs[0]): o for o in graph.operators if kind(o) == dense}
     readers = Counter(int(i) for o in graph.operators for i in o.inputs)
@@ -171,9 +168,7 @@ def fuse_relus(content: bytes) -> bytes:
     for signature in model.signatureDefs or []:
         for entry in (*(signature.inputs or []), *(signature.outputs or [])):
             entry.tensorIndex = place[entry.tensorIndex]
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-    return bytes(builder.Output())
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 # The first version of each operation that takes int8, where that is not 1.

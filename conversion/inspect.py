@@ -10,7 +10,6 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from math import prod
 from time import perf_counter
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from conversion.errors import ConversionError
-from conversion.flatbuffer import FILE_IDENTIFIER
 from conversion.renumber import keep_tensors
 from edge_runtime.bundle import Bundle
 from edge_runtime.graph import Graph
@@ -138,33 +136,27 @@ class _Model:
     def __init__(self, content: bytes) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
-        self._schema = schema
         self._content = content
-        self._graph = self._parse().subgraphs[0]
-        buffers = self._parse().buffers
-        types = _names(schema.TensorType)
+        self._model = self._parse()
+        self._graph = self._model.subgraphs[0]
+        self._codes, types = _names(schema.BuiltinOperator), _names(schema.TensorType)
         self.operators = self._graph.operators
         self.tensors = [
             Tensor(
                 name=(tensor.name or b"").decode("utf-8", "replace"),
                 shape=tuple(map(int, tensor.shape)) if tensor.shape is not None else (),
                 dtype=types[tensor.type],
-                weight_bytes=_length(buffers[tensor.buffer].data),
+                weight_bytes=_length(self._model.buffers[tensor.buffer].data),
             )
             for tensor in self._graph.tensors
         ]
 
-    @cached_property
-    def _codes(self) -> list[str]:
-        names = _names(self._schema.BuiltinOperator)
-        return [
-            names[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            for code in self._parse().operatorCodes
-        ]
-
     def operation_name(self, index: int) -> str:
         """What the format calls operation `index`."""
-        return self._codes[int(self.operators[index].opcodeIndex)]
+        from ai_edge_litert.tools.flatbuffer_utils import get_builtin_code_from_operator_code
+
+        code = self._model.operatorCodes[self.operators[index].opcodeIndex]
+        return self._codes[get_builtin_code_from_operator_code(code)]
 
     def macs(self, index: int) -> int:
         """Multiplications with addition of operation `index`."""
@@ -200,7 +192,7 @@ class _Model:
 
     def alone(self, index: int) -> bytes:
         """A TFLite file of operation `index` alone, its constants with it."""
-        import flatbuffers
+        from ai_edge_litert.tools.flatbuffer_utils import convert_object_to_bytearray
 
         model = self._parse()
         graph = model.subgraphs[0]
@@ -211,9 +203,7 @@ class _Model:
         keep_tensors(graph, {int(i) for i in (*operator.inputs, *operator.outputs) if i >= 0})
         model.subgraphs = [graph]
         model.signatureDefs, model.metadata, model.metadataBuffer = None, None, None
-        builder = flatbuffers.Builder(len(self._content))
-        builder.Finish(model.Pack(builder), FILE_IDENTIFIER)
-        return bytes(builder.Output())
+        return bytes(convert_object_to_bytearray(model))
 
     def _lives(self) -> dict[int, tuple[int, int]]:
         """Step of the first and last use of each activation."""
@@ -228,7 +218,9 @@ class _Model:
 
     def _parse(self) -> Any:
         """The file as objects that may be changed: a new copy each time."""
-        return self._schema.ModelT.InitFromPackedBuf(self._content, 0)
+        from ai_edge_litert.tools.flatbuffer_utils import read_model_from_bytearray
+
+        return read_model_from_bytearray(self._content)
 
 
 def _delegated(content: bytes) -> set[int]:
@@ -237,8 +229,9 @@ def _delegated(content: bytes) -> set[int]:
     A delegate's node stands for everything between its inputs and its outputs.
     """
     from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.schema_py_generated import Model
 
-    if content[4:8] != FILE_IDENTIFIER:
+    if not Model.ModelBufferHasIdentifier(content, 0):
         raise ConversionError("these bytes are no TFLite graph")
     with native_stderr_silenced():
         try:
@@ -281,7 +274,11 @@ def _time(content: bytes) -> float:
 
 
 def _names(enumeration: type) -> dict[int, str]:
-    """The names of an enumeration of the schema, by value."""
+    """The names of an enumeration of the schema, by value.
+
+    Those of `flatbuffer_utils` take the first attribute of that value, which from Python 3.13 on
+    may be `__firstlineno__`: it would call SUM so, and FLOAT64.
+    """
     return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
 
 
