@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from math import log10
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.errors import MissingPackageError
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 FRAME = SAMPLE_RATE // 50  # samples judged at a time, 20 ms
+_LONGEST_OFFSET = 3600.0  # seconds: beyond, it is no estimate of what is heard now
 _SILENCE_DB = -90.0  # energy given to digital silence, dB relative to full scale
 _FULL_SCALE = 32768.0**2 * FRAME  # sum of squares of a frame at full scale
 _SILENT = _FULL_SCALE * 10 ** (_SILENCE_DB / 10)
@@ -49,15 +51,25 @@ class SegmentParams:
     """Inside an utterance longer silences are shortened to this, ms."""
     max_seconds: float = 15.0
     """An utterance longer than this is closed; speech that goes on begins the next one, s."""
+    offset_seconds: float = 1.0
+    """Stretch over which a constant offset (DC) is followed, and taken away, s; 0 leaves it in."""
 
     def __post_init__(self) -> None:
         """ValueError for numbers that cannot be meant."""
-        lengths = (self.lead_ms, self.tail_ms, self.end_ms, self.max_pause_ms, self.floor_rise_db)
+        lengths = (
+            self.lead_ms,
+            self.tail_ms,
+            self.end_ms,
+            self.max_pause_ms,
+            self.floor_rise_db,
+            self.offset_seconds,
+        )
         if not (
             self.aggressiveness in range(4)
             and _frames(self.start_ms) > 0
             and 0 < self.start_share <= 1
             and min(lengths) >= 0
+            and self.offset_seconds <= _LONGEST_OFFSET
             and self.max_seconds > 0
         ):
             raise ValueError(f"these cannot be meant: {self}")
@@ -65,6 +77,47 @@ class SegmentParams:
     def whole(self) -> SegmentParams:
         """The same, but with the stream taken for one utterance: only its edges are trimmed."""
         return replace(self, end_ms=0, max_seconds=float("inf"))
+
+
+class OffsetBlocker:
+    """Takes the constant offset (DC) out of a stream, as cheap microphones have it.
+
+    An offset of half a per cent of full scale is more energy than quiet speech: the noise floor
+    would be lost in it, and every frame's energy. The offset is the mean of the frames so far, and
+    from `seconds` on a running one with that time constant: a high-pass filter far below any voice.
+    Within a frame what is taken away goes in a straight line from the last estimate to the new one,
+    so that there is no step to be heard. Frames are those of the stream, whatever the pieces it
+    comes in, and sums of integers are exact: the result is the same to the bit for every cut.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        """`seconds` of 0 leave a stream as it is."""
+        self._most = round(seconds * SAMPLE_RATE / FRAME)
+        self._ramp = np.arange(1, FRAME + 1) / FRAME
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the offset: what comes next is another recording."""
+        self._frames, self._offset = 0, 0.0
+
+    def feed(self, frames: Int16) -> Int16:
+        """Frames of int16 (k, FRAME) without their offset, the same shape; clipped, not wrapped."""
+        if len(frames) == 0 or self._most < 1:
+            return frames
+        sums = frames.sum(axis=1, dtype=np.int64).tolist()
+        if self._frames == 0:
+            self._offset = sums[0] / FRAME  # nothing is known before: no ramp from zero
+        estimates = [self._offset]
+        for total in sums:
+            self._frames = min(self._frames + 1, self._most)
+            self._offset += (total / FRAME - self._offset) / self._frames
+            estimates.append(self._offset)
+        ends = np.array(estimates)
+        return _without(frames, ends[:-1, None] + np.diff(ends)[:, None] * self._ramp)
+
+    def rest(self, samples: Int16) -> Int16:
+        """The samples of a last, incomplete frame, (n,), less the offset as it was."""
+        return _without(samples, np.float64(self._offset)) if self._most else samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +166,7 @@ class Segmenter:
             ) from None
         self.params = params or SegmentParams()
         self._detector = _webrtcvad
+        self._blocker = OffsetBlocker(self.params.offset_seconds)
         self._position = 0  # samples judged since the stream began
         self._rest: Int16 = np.empty(0, np.int16)
         self._begin_recording()
@@ -127,7 +181,7 @@ class Segmenter:
         # A copy: what is held back must not change when the caller uses its array again.
         signal = np.concatenate([self._rest, samples]) if self._rest.size else samples.copy()
         count = signal.size // FRAME
-        frames = signal[: count * FRAME].reshape(count, FRAME)
+        frames = self._blocker.feed(signal[: count * FRAME].reshape(count, FRAME))
         self._rest = signal[count * FRAME :]
         boundaries: list[Boundary] = []
         for frame, level in zip(frames, _levels(frames), strict=True):
@@ -144,6 +198,7 @@ class Segmenter:
         boundaries: list[Boundary] = []
         rest, self._rest = self._rest, np.empty(0, np.int16)
         self._position += rest.size
+        rest = self._blocker.rest(rest)
         if self._speaking:
             self._pending.append(rest)
             self._close(boundaries)
@@ -170,6 +225,7 @@ class Segmenter:
         return _joined(boundaries)
 
     def _begin_recording(self) -> None:
+        self._blocker.reset()
         self._vad = self._detector.create()
         self._detector.init(self._vad)
         self._detector.set_mode(self._vad, self.params.aggressiveness)
@@ -251,6 +307,12 @@ def speech_of(samples: Int16, params: SegmentParams | None = None) -> Int16:
     boundaries = segmenter.feed(samples) + segmenter.finish()
     pieces = [item.samples for item in boundaries if isinstance(item, Speech)]
     return np.concatenate(pieces) if pieces else samples
+
+
+def _without(samples: Int16, offset: npt.NDArray[np.float64] | np.float64) -> Int16:
+    if np.abs(offset).max() < 0.5:
+        return samples  # which rounding would give back
+    return np.clip(np.rint(samples - offset), -32768, 32767).astype(np.int16)
 
 
 def _frames(milliseconds: int) -> int:

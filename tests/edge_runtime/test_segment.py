@@ -15,6 +15,7 @@ from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.segment import (
     FRAME,
     Boundary,
+    OffsetBlocker,
     Segmenter,
     SegmentParams,
     Speech,
@@ -26,7 +27,8 @@ from edge_runtime.segment import (
 Int16 = npt.NDArray[np.int16]
 Utterance = tuple[float, Int16, float]  # start, samples, end
 
-PARAMS = SegmentParams()
+# Where the samples that come out are compared with those that went in.
+PARAMS = SegmentParams(offset_seconds=0)
 
 
 def utterances(found: list[Boundary]) -> list[Utterance]:
@@ -105,7 +107,7 @@ def test_the_caller_may_use_its_array_again(scene: Int16) -> None:
             for item in segmenter.feed(block)
         ]
     reused = utterances(found + segmenter.finish())
-    kept = cut(scene[: start + 1600])
+    kept = cut(scene[: start + 1600], SegmentParams())
     assert len(reused) == len(kept) > 0
     assert all(np.array_equal(a[1], b[1]) for a, b in zip(reused, kept, strict=True))
 
@@ -180,7 +182,7 @@ def test_any_cut_of_the_samples_gives_the_same_utterances(scene: Int16, cuts: li
     for piece in np.split(samples, sorted(cuts)):
         found += segmenter.feed(piece)
     found += segmenter.finish()
-    expected = cut(samples)
+    expected = cut(samples, SegmentParams())
     assert len(found) >= 3 * len(expected) > 0
     for one, other in zip(utterances(found), expected, strict=True):
         assert one[0] == other[0]
@@ -312,10 +314,46 @@ def test_a_second_finish_finds_nothing(voice: Int16, params: SegmentParams) -> N
     assert segmenter.finish() == []
 
 
+@pytest.mark.parametrize("offset", [164, -655, 3277])  # 0.005, -0.02 and 0.1 of full scale
+def test_a_constant_offset_changes_nothing(recordings: list[Int16], offset: int) -> None:
+    for samples in recordings:
+        moved = np.clip(samples.astype(np.int32) + offset, -32768, 32767).astype(np.int16)
+        if not np.array_equal(moved.astype(np.int32) - offset, samples):
+            continue  # loud enough to be clipped: not the same sound
+        expected, heard = cut(samples, SegmentParams()), cut(moved, SegmentParams())
+        assert [u[0] for u in heard] == [u[0] for u in expected]
+        for one, other in zip(heard, expected, strict=True):
+            assert np.array_equal(one[1], other[1])
+
+
+def test_an_offset_that_is_left_in_hides_quiet_speech(voice: Int16) -> None:
+    """What the blocker is for: without it, the offset of a cheap microphone counts as sound."""
+    quiet = np.concatenate([silence(1), voice // 10, silence(1)]) + np.int16(3277)
+    assert len(cut(quiet, SegmentParams())) == len(cut(quiet - np.int16(3277), PARAMS))
+    assert [u[0] for u in cut(quiet, PARAMS)] != [u[0] for u in cut(quiet, SegmentParams())]
+
+
+def test_what_the_blocker_takes_away_does_not_depend_on_the_cut() -> None:
+    samples = noise(4, -30) + np.int16(300)
+    frames = samples[: samples.size // FRAME * FRAME].reshape(-1, FRAME)
+    whole = OffsetBlocker(1.0).feed(frames)
+    pieces = OffsetBlocker(1.0)
+    cuts = [pieces.feed(piece) for piece in np.split(frames, [1, 2, 50, 51, 120])]
+    assert np.array_equal(np.concatenate(cuts), whole)
+    assert abs(whole[50:].mean()) < 1
+
+
+def test_the_blocker_clips_and_does_not_wrap() -> None:
+    frames = np.full((100, FRAME), -3000, np.int16)
+    frames[99, 5] = 32767
+    assert OffsetBlocker(1.0).feed(frames)[99, 5] == 32767
+
+
 @pytest.mark.parametrize(
     "changes",
     [
         {"aggressiveness": 4},
+        {"offset_seconds": -1.0},
         {"start_ms": 10},
         {"start_share": 0.0},
         {"tail_ms": -20},
