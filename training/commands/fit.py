@@ -258,7 +258,7 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
     if watched and not borrowed:
         clips = watched.clips if isinstance(watched, PairSet) else watched
         heard = isinstance(clips, FeatureSet)
-        features = [variants[0] for variants in clips.variants] if heard else None
+        features = clips.clean if heard else None
         protocol = (
             "official development split" if official else watch_protocol(watched.utterances)
         ) + (f"; {PAIRING}" if words.test else "")

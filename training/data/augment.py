@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.pcm import SAMPLE_RATE, Int16, to_pcm
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16, to_pcm
+from training.data.degrade import DegradeSettings, degrade, generator
+from training.data.surroundings import Surroundings, sources
 
 Float64 = npt.NDArray[np.float64]
+
+NOWHERE = Surroundings()
+
+VERSION = DegradeSettings(clean=0.0)  # the clip itself is among the variants already
 
 
 @dataclass(frozen=True)
@@ -22,9 +30,25 @@ class Augmentation:
     """Random equalization, reverberation and coloured noise."""
     seed: int = 0
     """Distinguishes variants of the same kind."""
+    surroundings: Surroundings = NOWHERE
+    """Where a device stands that hears the clip (`training.data.degrade`); then nothing of the
+    above is done to it."""
+
+    def identity(self) -> dict[str, Any]:
+        """What fixes the varied clip, beside the clip, as JSON can hold it."""
+        settings = asdict(VERSION) if self.surroundings else None
+        return {**asdict(self), "surroundings": self.surroundings.digest, "degrade": settings}
 
 
 CLEAN = Augmentation()
+
+
+def versions(surroundings: Surroundings, count: int) -> tuple[Augmentation, ...]:
+    """A clip as it is, then `count` times as some device might hear it in `surroundings`."""
+    heard = (Augmentation(seed=n, surroundings=surroundings) for n in range(1, count + 1))
+    return (CLEAN, *heard)
+
+
 SPEEDS = (0.85, 0.9, 0.95, 1.05, 1.1, 1.15)
 TRAINING = (
     CLEAN,
@@ -36,8 +60,14 @@ TRAINING = (
 _SPEED_SHARE, _DEGRADE_SHARE = 0.7, 0.3  # of the clips that training draws
 
 
-def share(augmentation: Augmentation) -> float:
-    """How often training draws this one of `TRAINING`; the shares sum to 1."""
+def shares(augmentations: Sequence[Augmentation]) -> list[float]:
+    """How often training draws each: alike, but for `TRAINING`; the shares sum to 1."""
+    if tuple(augmentations) != TRAINING:
+        return [1 / len(augmentations)] * len(augmentations)
+    return [_share(augmentation) for augmentation in augmentations]
+
+
+def _share(augmentation: Augmentation) -> float:
     speed = _SPEED_SHARE / len(SPEEDS) if augmentation.speed != 1.0 else 1.0 - _SPEED_SHARE
     return speed * (_DEGRADE_SHARE if augmentation.degrade else 1.0 - _DEGRADE_SHARE)
 
@@ -46,6 +76,11 @@ def augment(samples: Int16, augmentation: Augmentation, seed: int) -> Int16:
     """The varied clip, int16 (m,); `seed` is the clip's own."""
     if augmentation == CLEAN:
         return samples
+    if augmentation.surroundings:
+        signal = np.float32(1 / FULL_SCALE) * samples
+        rng = generator(augmentation.seed, f"{seed:08x}", 0)
+        heard = degrade(signal, rng, sources(augmentation.surroundings), VERSION)
+        return to_pcm(heard)[0]
     rng = np.random.default_rng([seed, augmentation.seed, round(1000 * augmentation.speed)])
     signal = samples / 32768.0
     if augmentation.speed != 1.0:

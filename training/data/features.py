@@ -23,13 +23,15 @@ from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, mfcc
 from edge_runtime.pcm import Float32
 from edge_runtime.segment import SegmentParams, speech_of
 from training.corpora import Utterance
-from training.data.augment import CLEAN, Augmentation, augment, share
+from training.data.augment import CLEAN, Augmentation, augment, shares
 from training.data.cache import cache_folder, parallel, read_cache, write_cache
 from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
 _CACHE_VERSION = 1  # raise when the code below, mfcc.py or segment.py changes what it computes
+
+Features = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 _SILENT_PEAK = 8  # int16 steps: below this a clip is called silent
 
@@ -50,14 +52,20 @@ class FeatureSet:
 
     utterances: list[Utterance]
     """Those that could be read, in the order given."""
-    variants: list[list[Float32]]
-    """Per utterance, one float32 (frames, features) per augmentation; the first is clean."""
+    variants: list[list[Features]]
+    """Per utterance, one (frames, features) per augmentation. The first, clean, is float32; the
+    others are float16, for they are many: off by a thousandth, where int8 is by a hundredth."""
     skipped: list[tuple[Utterance, str]]
     """Those that could not, and why."""
     shares: list[float] = field(default_factory=lambda: [1.0])
     """How often training draws each variant."""
     states: list[list[npt.NDArray[np.int8]]] | None = None
     """The teacher's states of every variant, (frames, 256) each; None without a teacher."""
+
+    @property
+    def clean(self) -> list[Float32]:
+        """The first variant of each utterance, float32 (frames, features)."""
+        return [np.asarray(variants[0], np.float32) for variants in self.variants]
 
 
 def extract(
@@ -90,7 +98,7 @@ def extract(
             f"{corpora}: no audio, {counted(len(utterances), 'utterance')} of text only"
         )
     tasks = [(u, settings, tuple(augmentations), folder) for u in utterances]
-    result = FeatureSet([], [], [], [share(a) for a in augmentations])
+    result = FeatureSet([], [], [], shares(augmentations))
     text_only = Counter(u.corpus for u in utterances if u.path is None)
     for corpus, count in sorted(text_only.items()):
         log.warning("%s: skipped %s without sound", corpus, counted(count, "utterance"))
@@ -138,12 +146,12 @@ class ClipDataset(Dataset[tuple[Tensor, int, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         variants = self._variants[index]
         pick = int(torch.multinomial(self._shares, 1)) if self._training else 0
-        return torch.from_numpy(variants[pick]), self._labels[index], self._corpora[index]
+        return torch.from_numpy(variants[pick]).float(), self._labels[index], self._corpora[index]
 
 
 def _extract_one(
     task: tuple[Utterance, FeatureSettings, tuple[Augmentation, ...], Path],
-) -> list[Float32] | str:
+) -> list[Features] | str:
     """The variants of one clip, or why it is skipped."""
     utterance, settings, augmentations, folder = task
     if utterance.path is None:
@@ -154,7 +162,7 @@ def _extract_one(
         paths = [folder / _key(content, utterance, settings, a) for a in augmentations]
         known = [read_cache(path) for path in paths]
         if all(k is not None for k in known):
-            return [k for k in known if k is not None]
+            return _held([k for k in known if k is not None])
         samples = source.read()
     except (AudioError, OSError) as error:
         return str(error)
@@ -171,7 +179,12 @@ def _extract_one(
         features = mfcc(speech, settings.mfcc)
         write_cache(path, features)
         result.append(features)
-    return result
+    return _held(result)
+
+
+def _held(variants: Sequence[Float32]) -> list[Features]:
+    """The variants of a clip as memory holds them."""
+    return [variants[0], *(variant.astype(np.float16) for variant in variants[1:])]
 
 
 def _key(
@@ -185,7 +198,7 @@ def _key(
             utterance.start,
             utterance.end,
             asdict(settings),
-            asdict(augmentation),
+            augmentation.identity(),
         ],
         sort_keys=True,
     )

@@ -161,7 +161,7 @@ def _teach_one(task: _Task) -> list[Int8]:
             utterance.end,
             asdict(settings.segment),
             settings.trim,
-            [asdict(a) for a in augmentations],
+            [a.identity() for a in augmentations],
         ],
         sort_keys=True,
     )

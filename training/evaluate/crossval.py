@@ -193,8 +193,7 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
             bundle = convert(task.folder, task.folder / "bundle")
         clean = None
         if run.config.parts.audio:
-            known = extract(test, task.training.features, workers=1, progress=False)
-            clean = [variants[0] for variants in known.variants]
+            clean = extract(test, task.training.features, workers=1, progress=False).clean
         result = judge(run, bundle, test, clean, task.training.speakers)
         with at_once(done) as new:
             np.savez(new, **result)  # type: ignore[arg-type]

@@ -75,17 +75,21 @@ def _labelled(examples: Examples) -> list[Utterance]:
 
 
 def _dataset(
-    data: FitData, examples: Examples, training: FitSettings | None
+    data: FitData, examples: Examples, training: FitSettings | None, varied: bool | None = None
 ) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
-    """A dataset of `examples`, and what makes its batches; augmented with `training`."""
-    dataset, collate_fn = _modalities_dataset(data, examples, training)
+    """A dataset of `examples`, and what makes its batches; augmented with `training`.
+
+    `varied` clips are any of their variants, by default where training hears them.
+    """
+    varied = training is not None if varied is None else varied
+    dataset, collate_fn = _modalities_dataset(data, examples, training, varied)
     if data.speakers is not None:
         return with_speakers(dataset, collate_fn, data.speakers.of(examples.utterances))
     return dataset, collate_fn
 
 
 def _modalities_dataset(
-    data: FitData, examples: Examples, training: FitSettings | None
+    data: FitData, examples: Examples, training: FitSettings | None, varied: bool
 ) -> tuple[Dataset[Any], Callable[[Any], Batch]]:
     """What `_dataset` makes of sound and words."""
     if isinstance(examples, TextSet):
@@ -97,7 +101,6 @@ def _modalities_dataset(
         collate_fn = partial(collate_taught, crop=(training.min_frames, training.max_frames))
         return TaughtDataset(examples, data.labels, data.corpora), collate_fn
     crop = (training.min_frames, training.max_frames) if training else None
-    varied = training is not None
     if isinstance(examples, PairSet):
         pairs = PairDataset(examples, data.labels, data.corpora, varied)
         return pairs, partial(collate_pairs, crop=crop, read=_text_collate(data, training))

@@ -16,9 +16,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
-from training.data.augment import CLEAN, TRAINING, Augmentation
+from training.data.augment import CLEAN, TRAINING, Augmentation, versions
 from training.data.features import FeatureSet, FeatureSettings, feature_statistics
 from training.data.pairs import PairSet, collate_pairs
+from training.data.surroundings import surroundings
 from training.data.teacher import StateProbe
 from training.data.tokens import (
     TextSet,
@@ -57,7 +58,8 @@ def fit(
     _begin_with(model, data, settings)
     data.branches.freeze(model)
     examples = len(data.train.utterances)
-    clean, clean_collate = _dataset(data, data.train, None)
+    # Other augmentations are no device's: what is pooled is measured on whole clips without them.
+    clean, clean_collate = _dataset(data, data.train, None, varied=settings.surrounded)
     # Texts without marks are no distortion: the device's statistics and ranges are for both.
     if isinstance(data.train, TextSet):
         clean_collate = _text_collate(data, settings)
@@ -161,7 +163,13 @@ def steps_of(data: FitData, settings: FitSettings) -> Steps:
 
 
 def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
-    """The variants of a training clip, the clean one first."""
+    """The variants of a training clip, the clean one first.
+
+    Raises TrainingError for folders of `settings` that cannot be used.
+    """
+    if settings.surrounded:
+        around = surroundings(settings.noises, settings.rooms, settings.babble)
+        return versions(around, settings.versions)
     return TRAINING if settings.augment else (CLEAN,)
 
 
@@ -172,7 +180,7 @@ def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
         clips = data.train.clips if isinstance(data.train, PairSet) else data.train
         if not isinstance(clips, FeatureSet):
             raise TrainingError(f"variant {model.config.variant} needs audio")
-        mean, std = feature_statistics([variants[0] for variants in clips.variants])
+        mean, std = feature_statistics(clips.clean)
         model.feature_mean.copy_(torch.from_numpy(mean))
         model.feature_std.copy_(torch.from_numpy(std))
     if parts.speaker and data.speakers is None:
