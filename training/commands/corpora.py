@@ -32,7 +32,7 @@ def print_corpora(corpora: Sequence[str]) -> int:
     columns = ("corpus", "utterances", "text only", "hours", "speakers", "classes", "left out")
     table = Table(*columns, "unreadable")
     notes = []
-    for name, found in load_corpora(corpora, ordinary=True).items():
+    for name, found in load_corpora(corpora, ordinary="").items():
         utterances = [*found.utterances, *found.ordinary]
         seconds, unreadable, text_only = 0.0, 0, 0
         for utterance in utterances:

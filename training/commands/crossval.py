@@ -39,6 +39,12 @@ class CrossvalRecipe(Settings):
         "audio",
         "Model: audio, text, audio+text or audio+text+att; then +swem, +speaker or both.",
     )
+    ordinary: str = setting(
+        "",
+        "Class that ordinary speech trains as and is judged by, such as neutral for LibriSpeech; "
+        "without it such a corpus is refused.",
+        metavar="CLASS",
+    )
     pair: bool = setting(
         False,
         "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
@@ -97,7 +103,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     out, settings = recipe.out, recipe.schedule
     accelerator_of(settings.device)  # refuses before any work
     folds = recipe.folds.cut(FOLDS)
-    found = load_corpora(corpora)
+    found = load_corpora(corpora, recipe.ordinary or None)
     warn_incomplete(found)
     utterances = [u for f in found.values() for u in f.utterances]
     config = config_of(recipe.model, recipe.variant, check_classes(utterances))

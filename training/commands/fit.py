@@ -58,6 +58,12 @@ class FitRecipe(Settings):
         "figures from there.",
         metavar="RUN",
     )
+    ordinary: str = setting(
+        "",
+        "Class that ordinary speech trains as and is judged by, such as neutral for LibriSpeech; "
+        "without it such a corpus is refused.",
+        metavar="CLASS",
+    )
     pair: bool = setting(
         False,
         "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
@@ -126,7 +132,7 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
     out, settings = recipe.out, recipe.schedule
     accelerator_of(settings.device)  # refuses before any work
     _refuse_finished(out, recipe.resume)
-    found = load_corpora(corpora)
+    found = load_corpora(corpora, recipe.ordinary or None)
     warn_incomplete(found)
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)

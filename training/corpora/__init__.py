@@ -190,7 +190,7 @@ def languages_of(name: str) -> tuple[str, ...]:
     return getattr(sys.modules[loader.__module__], "LANGUAGES", ()) if loader else ()
 
 
-def load_corpora(arguments: Iterable[str], ordinary: bool = False) -> dict[str, Found]:
+def load_corpora(arguments: Iterable[str], ordinary: str | None = None) -> dict[str, Found]:
     """Corpora of `NAME[@LABEL]=PATH` arguments, by NAME or NAME@LABEL.
 
     A second corpus of a kind that has no label is called NAME@2, a third NAME@3. Clips that hold
@@ -198,8 +198,8 @@ def load_corpora(arguments: Iterable[str], ordinary: bool = False) -> dict[str, 
 
     Raises TrainingError for an argument of another form, an unknown name, a name given twice, a
     folder that is missing, empty or not that corpus, or one of which no clip has a wanted label;
-    unless `ordinary` asks for such speech, also for a corpus of nothing else, which trains no
-    class.
+    or ordinary speech where `ordinary` is None. Its value is the class that such speech has, or ""
+    for none: then it stays apart, in `Found.ordinary`.
     """
     result: dict[str, Found] = {}
     for argument in arguments:
@@ -207,16 +207,19 @@ def load_corpora(arguments: Iterable[str], ordinary: bool = False) -> dict[str, 
         if not path.exists():
             raise TrainingError(f"{name}: there is no {path}")
         found = _loaders()[kind](path)
-        if found.ordinary and not ordinary:
+        if found.ordinary and ordinary is None:
             raise TrainingError(
                 f"{name} is ordinary speech without labels of emotion: it trains and judges no "
-                "class; leave it out here"
+                "class; leave it out here, or where there is --ordinary, name one: neutral"
             )
         if not found.utterances and not found.ordinary:
             raise TrainingError(f"{name}: no clip under {path} has a label of labels.toml")
         if name != kind:
             named = [replace(utterance, corpus=name) for utterance in found.utterances]
             found = replace(found, utterances=named)
+        if ordinary:
+            labelled = [replace(u, corpus=name, label=ordinary) for u in found.ordinary]
+            found = replace(found, utterances=[*found.utterances, *labelled], ordinary=[])
         result[name] = found
     if not result:
         raise TrainingError("name at least one corpus, such as ravdess=DIR")

@@ -314,7 +314,7 @@ MISSING = {
 
 
 def load(name: str, root: Path) -> Found:
-    return load_corpora([f"{name}={root}"], ordinary=True)[name]
+    return load_corpora([f"{name}={root}"], ordinary="")[name]
 
 
 def by_name(found: Found) -> dict[str, Utterance]:
@@ -526,6 +526,16 @@ def test_ordinary_speech_is_listed_and_trains_nothing(
         assert error.count("\n") == 1
         assert "librispeech is ordinary speech without labels of emotion" in error
         assert not (tmp_path / "run").exists()
+
+
+def test_ordinary_speech_has_the_class_that_is_asked_for(tmp_path: Path) -> None:
+    librispeech(tmp_path / "read")
+    found = load_corpora([f"librispeech@mine={tmp_path / 'read'}"], ordinary="neutral")
+    part = found["librispeech@mine"]
+    assert {u.label for u in part.utterances} == {"neutral"}
+    assert {u.corpus for u in part.utterances} == {"librispeech@mine"}
+    assert len(part.utterances) == 3
+    assert not part.ordinary  # nothing is there twice
 
 
 def test_msp_podcast_labels_in_either_form_and_spelling(tmp_path: Path) -> None:

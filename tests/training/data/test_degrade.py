@@ -193,7 +193,7 @@ def test_settings_that_cannot_be_are_refused(values: dict[str, object], message:
 
 @pytest.mark.corpora
 def test_the_shared_sources_are_read_and_small(corpora: Path) -> None:
-    ordinary = load_corpora([f"librispeech={corpora / 'librispeech'}"], ordinary=True)
+    ordinary = load_corpora([f"librispeech={corpora / 'librispeech'}"], ordinary="")
     voices = ordinary["librispeech"].ordinary
     sources = load_sources([corpora / "noise"], [corpora / "rooms"], [*voices, *voices])
     assert (len(sources.noises), len(sources.rooms), len(sources.voices)) == (187, 31, 131)
