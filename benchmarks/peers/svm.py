@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
@@ -108,9 +108,14 @@ def judge(
     return Judged(accuracy, fold_ua, max(sizes))
 
 
+def classifier() -> Pipeline:
+    """What judges features (values,): standardized, RBF SVM of scikit-learn's defaults."""
+    return make_pipeline(StandardScaler(), SVC(kernel="rbf", class_weight="balanced"))
+
+
 def _fit_fold(task: tuple[Float32, Indices, Float32]) -> tuple[Indices, int]:
     """Classes predicted for the test side, and the bytes of the classifier."""
     train, truth, test = task
-    model = make_pipeline(StandardScaler(), SVC(kernel="rbf", class_weight="balanced"))
+    model = classifier()
     model.fit(train, truth)
     return np.asarray(model.predict(test)), len(pickle.dumps(model))

@@ -31,10 +31,12 @@ def parallel(
     workers: int | None,
     title: str,
     progress: bool = True,
+    chunk: int = 4,
 ) -> Iterator[Outcome]:
     """`function` of each of `tasks`, in their order, behind a progress bar with `title`.
 
-    `workers` are processes; None for one per core; 1 stays in this process.
+    `workers` are processes; None for one per core; 1 stays in this process. Each takes `chunk`
+    tasks at a time.
     """
     with contextlib.ExitStack() as stack:
         outcomes: Iterator[Outcome]
@@ -43,7 +45,7 @@ def parallel(
         else:
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context)
-            outcomes = stack.enter_context(pool).map(function, tasks, chunksize=4)
+            outcomes = stack.enter_context(pool).map(function, tasks, chunksize=chunk)
         yield from track(
             outcomes,
             title,

@@ -1,0 +1,183 @@
+"""`python -m benchmarks robustness`: corpora by conditions, ordinary speech, and no speech."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.output import add_bundle, add_json, write_json
+from edge_runtime.console import OK, counted
+from edge_runtime.settings import Limits, number
+
+if TYPE_CHECKING:
+    from benchmarks.robust_peers import Row
+    from benchmarks.robustness import Robustness
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "robustness", help="corpora by conditions: rooms, noises, lines, microphones, levels"
+    )
+    add_bundle(command)
+    add_json(command)
+    command.add_argument(
+        "corpora",
+        nargs="+",
+        metavar="NAME=PATH",
+        help="labelled speech, and ordinary speech such as librispeech=DIR; the figures are honest "
+        "where none of it trained the bundle",
+    )
+    for name, what in (
+        ("noises", "folders of noises"),
+        ("rooms", "folders of impulse responses of rooms"),
+        ("babble", "folders of ordinary speech, of which people talking behind are made"),
+    ):
+        command.add_argument(
+            f"--{name}",
+            default="",
+            metavar="DIR,...",
+            help=f"{what}, apart by commas; best such as did not train",
+        )
+    command.add_argument(
+        "--clips",
+        type=number(int, Limits(minimum=4)),
+        default=100,
+        metavar="N",
+        help="most clips of a corpus, evenly over classes and speakers (default: 100)",
+    )
+    command.add_argument(
+        "--jobs",
+        type=number(int, Limits(minimum=1)),
+        metavar="N",
+        help="processes (default: cores)",
+    )
+    command.add_argument(
+        "--peers",
+        nargs="+",
+        default=[],
+        metavar="NAME=PATH",
+        help="also openSMILE's feature sets with an SVM that is trained on these: the corpora that "
+        "the bundle trained on. A third of a second a clip and condition",
+    )
+    command.add_argument("--plot", type=Path, metavar="PNG", help="draw UA as a heat map")
+    command.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from benchmarks.errors import BenchmarkError
+    from benchmarks.robustness import evenly, robustness
+    from edge_runtime.bundle import load_bundle
+    from training.corpora import load_corpora
+    from training.data.surroundings import surroundings
+
+    if arguments.plot:
+        from benchmarks.heatmap import plot  # what it needs is missed before any work
+    if arguments.peers:
+        from benchmarks.peers import opensmile_sets
+        from benchmarks.robust_peers import judge_peer
+    around = surroundings(arguments.noises, arguments.rooms, arguments.babble)
+    found = load_corpora(arguments.corpora, ordinary="")
+    spoken = {
+        name: evenly([u for u in part.utterances if u.path], arguments.clips)
+        for name, part in found.items()
+    }
+    labelled = {name: part for name, part in spoken.items() if part}
+    if not labelled:
+        raise BenchmarkError("name a corpus with audio and labels, such as ravdess=DIR")
+    plain = evenly([u for part in found.values() for u in part.ordinary], arguments.clips)
+    result = robustness(arguments.bundle, labelled, plain, around, arguments.jobs)
+    manifest = load_bundle(arguments.bundle).manifest
+    name = manifest.name
+    rivals = {}
+    if arguments.peers:
+        lessons = [u for f in load_corpora(arguments.peers).values() for u in f.utterances]
+        for peer in opensmile_sets.peers():
+            rivals[peer.name] = judge_peer(
+                peer, lessons, labelled, around, list(manifest.labels), arguments.jobs
+            )
+    _print(result, name)
+    _print_peers(result, rivals)
+    if arguments.plot:
+        plot(result, f"UA of bundle {name}, sound alone, int8 on the device's path", arguments.plot)
+    figures = {"bundle": name, "clips": arguments.clips, **result.to_dict()}
+    figures["peers"] = {
+        who: {c: {k: m.to_dict() for k, m in row.items()} for c, row in rows.items()}
+        for who, rows in rivals.items()
+    }
+    write_json(arguments.json, figures)
+    return OK
+
+
+def _print(result: Robustness, bundle: str) -> None:
+    from rich.table import Table
+
+    from edge_runtime.terminal import Tables
+    from training.evaluate.metrics import INTERVAL
+
+    corpora = list(result.cells)
+    columns = [f"{corpus}\nUA [95 %]" for corpus in corpora]
+    table = Table("condition", *columns, *(["ordinary\ncalm %"] if result.ordinary else []))
+    conditions = list(result.cells[corpora[0]])
+    for name in conditions:
+        cells = [result.cells[corpus][name].metrics.ua_text() for corpus in corpora]
+        calm = [f"{100 * result.calm(name):.0f}"] if result.ordinary else []
+        table.add_row(name, *cells, *calm)
+    table.add_section()
+    for what, value in (("mean UA", "ua"), ("ECE, clean", "ece"), ("unsure, clean", "unsure")):
+        table.add_row(what, *(f"{_summary(result, corpus, value):.1f}" for corpus in corpora))
+    Tables(30 + 22 * len(corpora) + 10).print(table)
+    counts = ", ".join(
+        f"{corpus} {result.cells[corpus]['clean'].metrics.n} clips" for corpus in corpora
+    )
+    print(f"bundle {bundle}, sound alone, through the device's path; {counts}")
+    if result.skipped:
+        print(f"{result.skipped} clips skipped: unreadable, or of a class the bundle does not have")
+    if result.ordinary:
+        print("ordinary, calm: share of the final verdicts that are neutral or unsure")
+    print(_of_no_speech(result.nonspeech))
+    print(INTERVAL)
+
+
+def _print_peers(result: Robustness, rivals: dict[str, Row]) -> None:
+    """Clean, and the mean over all conditions, of peers beside ours."""
+    from rich.table import Table
+
+    from edge_runtime.terminal import Tables
+
+    if not rivals:
+        return
+    corpora = list(result.cells)
+    ours = {c: {k: v.metrics for k, v in row.items()} for c, row in result.cells.items()}
+    table = Table("UA %: clean, mean over conditions", *corpora)
+    for who, rows in {"ours": ours, **rivals}.items():
+        table.add_row(
+            who,
+            *(
+                f"{100 * rows[c]['clean'].ua:.1f}, "
+                f"{100 * sum(m.ua for m in rows[c].values()) / len(rows[c]):.1f}"
+                for c in corpora
+            ),
+        )
+    Tables(40 + 14 * len(corpora)).print(table)
+
+
+def _of_no_speech(sounds: dict[str, list[str]]) -> str:
+    """How many sounds were taken for speech, and for what, in one sentence."""
+    labels = Counter(label for verdicts in sounds.values() for label in verdicts)
+    told = ", ".join(f"{label} {count}" for label, count in labels.most_common())
+    heard = sum(bool(verdicts) for verdicts in sounds.values())
+    return f"no speech: of {counted(len(sounds), 'sound')} {heard} taken for speech" + (
+        f" ({told})" if told else ""
+    )
+
+
+def _summary(result: Robustness, corpus: str, value: str) -> float:
+    """Per cent: UA over all conditions, or ECE or share of unsure of clean clips."""
+    row = result.cells[corpus]
+    if value == "ua":
+        return 100 * sum(cell.metrics.ua for cell in row.values()) / len(row)
+    clean = row["clean"]
+    return 100 * (clean.calibration_error if value == "ece" else clean.unsure)

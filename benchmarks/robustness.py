@@ -1,0 +1,218 @@
+"""How a bundle fares where it will stand: corpora by conditions, ordinary speech, no speech.
+
+Everything goes through the device's own path: end-pointing, features, int8 graphs. Clips of
+labelled corpora are taken for one utterance each, as `accuracy` takes them; ordinary speech and
+what is no speech are cut as a live stream is, so that nothing heard is a right answer, too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.conditions import CONDITIONS, heard, possible
+from benchmarks.errors import BenchmarkError
+from benchmarks.nonspeech import sounds
+from edge_runtime import EmotionStream, load_bundle
+from edge_runtime.audio.file import read_file
+from edge_runtime.bundle import Bundle
+from edge_runtime.errors import AudioError
+from edge_runtime.events import UNSURE, EmotionEvent
+from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.stream import classify
+from training.corpora import Utterance
+from training.data.cache import parallel
+from training.data.surroundings import Surroundings, sources
+from training.evaluate.metrics import Metrics, calibration_error, measure
+
+NEUTRAL = "neutral"
+_SILENCE = np.zeros(SAMPLE_RATE, np.int16)  # behind a clip, so that its utterance ends
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One corpus under one condition."""
+
+    metrics: Metrics
+    calibration_error: float
+    """Expected calibration error of the verdicts' scores, 0 to 1."""
+    unsure: float
+    """Share of the verdicts that are "unsure", 0 to 1."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of `accuracy`, and what is said above."""
+        return {
+            **self.metrics.to_dict(),
+            "calibration_error": round(self.calibration_error, 4),
+            "unsure": round(self.unsure, 4),
+        }
+
+
+@dataclass
+class Robustness:
+    """All figures of one bundle."""
+
+    cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    """Corpus to condition to figures."""
+    ordinary: dict[str, Counter[str]] = field(default_factory=dict)
+    """Condition to labels of the final verdicts on ordinary speech."""
+    nonspeech: dict[str, list[str]] = field(default_factory=dict)
+    """What was played, to the labels of the final verdicts on it; none is best."""
+    skipped: int = 0
+    """Clips that cannot be read, or whose label the bundle does not know."""
+
+    def calm(self, condition: str) -> float:
+        """Share of the verdicts on ordinary speech that are neutral or unsure, 0 to 1."""
+        labels = self.ordinary[condition]
+        return (labels[NEUTRAL] + labels[UNSURE]) / max(1, labels.total())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of the command."""
+        return {
+            "corpora": {
+                corpus: {name: cell.to_dict() for name, cell in row.items()}
+                for corpus, row in self.cells.items()
+            },
+            "ordinary": {
+                name: {"neutral_or_unsure": round(self.calm(name), 4), "labels": dict(labels)}
+                for name, labels in self.ordinary.items()
+            },
+            "nonspeech": self.nonspeech,
+            "skipped": self.skipped,
+        }
+
+
+def robustness(
+    bundle: str,
+    labelled: dict[str, list[Utterance]],
+    ordinary: Sequence[Utterance],
+    around: Surroundings,
+    jobs: int | None = None,
+) -> Robustness:
+    """Judge corpora under every condition that `around` allows.
+
+    Parameters
+    ----------
+    bundle : folder, .zip, or default.
+    labelled : utterances by corpus.
+    ordinary : speech without emotion, cut as a live stream.
+    around : noises, rooms and voices, best such as did not train.
+    jobs : processes at a time, by default one a core.
+
+    Raises BenchmarkError for a bundle that hears nothing, and where no clip could be judged.
+    """
+    labels = list(load_bundle(bundle).manifest.labels)
+    if "audio" not in load_bundle(bundle).manifest.modalities:
+        raise BenchmarkError(f"bundle {bundle} hears nothing: there is no robustness to measure")
+    names = [condition.name for condition in possible(sources(around))]
+    tasks = [
+        _Task(bundle, around, name, [u for u in part if u.label in labels], False)
+        for part in labelled.values()
+        for name in names
+    ]
+    tasks += [_Task(bundle, around, name, list(ordinary), True) for name in names if ordinary]
+    verdicts = list(parallel(_judge, tasks, jobs, "judging conditions", chunk=1))
+    result = Robustness()
+    for number, (corpus, part) in enumerate(labelled.items()):
+        mine = [u for u in part if u.label in labels]
+        result.skipped += len(part) - len(mine)
+        row = verdicts[number * len(names) : (number + 1) * len(names)]
+        result.skipped += sum(verdict is None for verdict in row[0])
+        result.cells[corpus] = {
+            name: _cell(corpus, mine, verdict, labels)
+            for name, verdict in zip(names, row, strict=True)
+        }
+    for name, verdict in zip(names, verdicts[len(labelled) * len(names) :], strict=False):
+        result.ordinary[name] = Counter(label for clip in verdict for label in clip or [])
+    result.nonspeech = _nonspeech(load_bundle(bundle), around)
+    return result
+
+
+@dataclass(frozen=True)
+class _Task:
+    bundle: str
+    around: Surroundings
+    condition: str
+    utterances: list[Utterance]
+    live: bool
+
+
+_Verdict = list[Any] | None
+
+
+def _judge(task: _Task) -> list[_Verdict]:
+    """Of each clip its scores and label, or live the labels of its verdicts; None if unreadable."""
+    bundle, recordings = load_bundle(task.bundle), sources(task.around)
+    condition = next(c for c in CONDITIONS if c.name == task.condition)
+    whole = bundle.manifest.segment.whole()
+    verdicts: list[_Verdict] = []
+    with EmotionStream(
+        bundle, segment=None if task.live else whole, partial_seconds=0, live=False
+    ) as stream:
+        for utterance in task.utterances:
+            try:
+                samples = read_file(utterance.audio, utterance.start, utterance.end)
+            except AudioError:
+                verdicts.append(None)
+                continue
+            if task.live:
+                samples = np.concatenate([samples, _SILENCE])
+            changed = heard(samples, condition, utterance.audio.name, recordings)
+            if task.live:
+                verdicts.append(list(_labels(stream, changed)))
+            elif changed.size:
+                verdict = classify(stream, changed)
+                verdicts.append(
+                    [[verdict.scores[k] for k in bundle.manifest.labels], verdict.label]
+                )
+            else:
+                verdicts.append(None)
+    return verdicts
+
+
+def _labels(stream: EmotionStream, samples: Int16) -> list[str]:
+    events = stream.feed(samples) + stream.finish()
+    return [e.label for e in events if isinstance(e, EmotionEvent) and e.final]
+
+
+def _cell(
+    corpus: str, utterances: Sequence[Utterance], verdicts: Sequence[_Verdict], labels: list[str]
+) -> Cell:
+    judged = [(u, v) for u, v in zip(utterances, verdicts, strict=True) if v is not None]
+    if not judged:
+        raise BenchmarkError(f"{corpus}: no clip could be judged")
+    scores: npt.NDArray[np.float64] = np.array([v[0] for _, v in judged])
+    truth = np.array([labels.index(u.label) for u, _ in judged])
+    speakers = [u.speaker for u, _ in judged]
+    return Cell(
+        measure(truth, scores.argmax(axis=1), labels, speakers),
+        calibration_error(scores, truth),
+        float(np.mean([v[1] == UNSURE for _, v in judged])),
+    )
+
+
+def _nonspeech(bundle: Bundle, around: Surroundings) -> dict[str, list[str]]:
+    recordings = sources(around)
+    played = sounds() | {f"noise {n}": x for n, x in enumerate(recordings.noises, 1)}
+    with EmotionStream(bundle, partial_seconds=0, live=False) as stream:
+        return {
+            name: _labels(stream, np.asarray(np.clip(32767 * x, -32768, 32767), np.int16))
+            for name, x in played.items()
+        }
+
+
+def evenly(utterances: Sequence[Utterance], most: int) -> list[Utterance]:
+    """At most so many utterances, evenly over classes and speakers, the same every time."""
+    if len(utterances) <= most:
+        return list(utterances)
+    ordered = sorted(
+        range(len(utterances)),
+        key=lambda i: (utterances[i].label, str(utterances[i].speaker), str(utterances[i].path)),
+    )
+    places = np.linspace(0, len(ordered) - 1, most).round().astype(int)
+    return [utterances[ordered[place]] for place in places]
