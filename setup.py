@@ -49,6 +49,7 @@ WORKSTATION = {
         "pyarrow>=18",  # their word list is a Parquet file
         "scikit-learn>=1.5",  # the bag-of-words teacher
         "kaldiio>=2.18",  # Kaldi's archives of x-vectors
+        "jiwer>=4",  # word errors
         "scipy>=1.15",  # filters and convolution of waveform augmentation
         *DEVICE["files"],
         "soundfile>=0.13",  # from here on it can set the bit rate of MP3 and Opus
@@ -68,6 +69,7 @@ WORKSTATION = {
     "bench": [
         *BENCH_DEVICE,
         "jinja2>=3.1",  # the HTML report
+        "jiwer>=4",  # word errors of the engines
         "python_speech_features>=0.6",
         "scikit-learn>=1.5",
         "scipy>=1.12",

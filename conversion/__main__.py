@@ -92,7 +92,7 @@ def _build(arguments: argparse.Namespace) -> int:
     from conversion.bundle import build
     from conversion.targets import target_named
     from edge_runtime.bundle import load_bundle
-    from training.evaluate.advice import int8_losses, miscalibrated
+    from training.evaluate.advice import int8_losses, miscalibrated, uncalibrated
     from training.run import load
 
     target = target_named(arguments.target)
@@ -107,10 +107,15 @@ def _build(arguments: argparse.Namespace) -> int:
         arguments.keywords,
         arguments.whole,
     )
-    size = load_bundle(arguments.out).file_bytes()
+    bundle = load_bundle(arguments.out)
+    size = bundle.file_bytes()
     tensors = "all tensors integer" if arguments.form == "int8" else "float32 ONNX"
     print(f"{arguments.out}: {target.name} bundle, {size / 1e6:.2f} MB, {tensors}")
-    for warning in (*int8_losses(run.metrics), *miscalibrated(run.calibration, run.metrics)):
+    for warning in (
+        *int8_losses(run.metrics),
+        *miscalibrated(run.calibration, run.metrics),
+        *uncalibrated(run.calibration, bundle.manifest.modalities),
+    ):
         logging.warning("warning: %s", warning)
     return OK
 

@@ -52,6 +52,8 @@ from training.words.embeddings import table_in_range
 
 FORMS = ("int8", "float")
 WHOLE_BYTES = 6_000_000  # what a device shall read at most
+# Logits as they are, and never "unsure": what is not known is not made up.
+_UNCALIBRATED = Calibration(1.0, 0.0)
 _TOOLS = ("torch", "onnx", "onnx2tf", "ai-edge-quantizer", "ai-edge-litert", "numpy")
 
 
@@ -70,6 +72,7 @@ def build(
     the quantization-aware weights unrounded: for other runtimes, and to compare with. `keywords`
     is a list of phrases for the device to spot. `whole` adds the whole model as one graph over a
     window of fixed length; by default where the int8 bundle stays within `WHOLE_BYTES` with it.
+    Where `run` has no calibration of what a verdict rests on, the bundle never says "unsure".
     The new bundle is made beside `out` and takes its place when a device's code has loaded and run
     it; until then, and where it fails, `out` stays as it is.
     Raises ConversionError when a step fails or its numbers leave the bounds, or when `out` holds
@@ -210,8 +213,7 @@ def _manifest(
             **{tool: importlib.metadata.version(tool) for tool in _TOOLS},
         },
     )
-    fallback = Calibration(1.0, 0.0)
-    calibration = {m: run.calibration.get(m, fallback) for m in manifest.modalities}
+    calibration = {m: run.calibration.get(m, _UNCALIBRATED) for m in manifest.modalities}
     return replace(manifest, calibration=calibration)
 
 

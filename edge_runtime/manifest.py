@@ -71,9 +71,9 @@ class Calibration:
     """How logits become trustworthy probabilities."""
 
     temperature: float
-    """Logits are divided by this before the softmax (Guo et al. 2017)."""
+    """Logits are divided by this before the softmax (Guo et al. 2017); finite, above 0."""
     threshold: float
-    """Below this confidence the label is "unsure"."""
+    """Below this confidence, 0 to 1, the label is "unsure"; 0 never says so."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,22 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
     for modality in manifest.modalities:
         if modality not in manifest.calibration:
             raise BundleError(f"bundle {path}: {MANIFEST} lacks the calibration of {modality!r}")
-        if not manifest.calibration[modality].temperature > 0:
-            raise BundleError(f"bundle {path}: the calibration temperature must be positive")
+    _check_calibration(manifest, path)
+
+
+def _check_calibration(manifest: Manifest, path: Path) -> None:
+    """Refuse what would make no probabilities of logits, or is no confidence."""
+    for modality, chosen in manifest.calibration.items():
+        if not 0 < chosen.temperature < inf:
+            raise BundleError(
+                f"bundle {path}: the calibration temperature of {modality!r} is "
+                f"{chosen.temperature}; it must be finite and positive"
+            )
+        if not 0 <= chosen.threshold <= 1:
+            raise BundleError(
+                f"bundle {path}: the calibration threshold of {modality!r} is {chosen.threshold}; "
+                "a confidence is from 0 to 1"
+            )
 
 
 def _expected_of_audio(manifest: Manifest) -> list[tuple[str, Any, Any]]:

@@ -357,6 +357,25 @@ def test_a_bundle_that_does_not_run_leaves_the_one_that_was_there(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "toy"]
 
 
+@pytest.mark.parametrize("calibration", [{}, {"audio": Calibration(1.4, 0.3)}])
+def test_a_build_without_calibration_says_that_it_is_never_unsure(
+    calibration: dict[str, Calibration],
+    run: Run,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    replace(run, calibration=calibration).save(tmp_path / "run")
+    assert main(["build", str(tmp_path / "run"), "--out", str(tmp_path / "toy")]) == 0
+    lines = [r.getMessage() for r in caplog.records if "calibration" in r.getMessage()]
+    if calibration:
+        assert lines == []
+        return
+    (line,) = lines
+    assert line.startswith("warning: the run has no calibration of audio: ")
+    assert 'never says "unsure"' in line
+    assert "training crossval" in line
+
+
 def test_a_build_where_the_user_stands_is_refused(
     run_folder: Path,
     tmp_path: Path,

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ import pytest
 from edge_runtime import EdgeError, EmotionStream, load_bundle
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
-from edge_runtime.manifest import manifest_to_json
+from edge_runtime.manifest import Calibration, manifest_to_json
+from edge_runtime.manifest_check import _check_shapes
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Int16 = npt.NDArray[np.int16]
@@ -98,7 +100,31 @@ DAMAGES: list[tuple[str, Damage, tuple[str, ...]]] = [
     ("short statistics", edit(audio__feature_mean=[0.0] * 95), ("feature_mean", "(95,)", "(96,)")),
     ("zero deviation", edit(audio__feature_std=[0.0] * 96), ("feature_std must be positive",)),
     ("NaN statistics", edit(audio__feature_mean=[float("nan")] * 96), ("feature_mean", "NaN")),
-    ("no temperature", edit(calibration__audio__temperature=0), ("temperature must be positive",)),
+    (
+        "no temperature",
+        edit(calibration__audio__temperature=0),
+        ("temperature of 'audio' is 0.0", "positive"),
+    ),
+    (
+        "negative temperature",
+        edit(calibration__audio__temperature=-1.5),
+        ("temperature of 'audio' is -1.5", "positive"),
+    ),
+    (
+        "endless temperature",
+        edit(calibration__audio__temperature=float("inf")),
+        ("temperature", "Infinity"),
+    ),
+    (
+        "threshold above 1",
+        edit(calibration__audio__threshold=1.5),
+        ("threshold of 'audio' is 1.5", "from 0 to 1"),
+    ),
+    (
+        "threshold below 0",
+        edit(calibration__audio__threshold=-0.1),
+        ("threshold of 'audio' is -0.1", "from 0 to 1"),
+    ),
     ("another rate", edit(mfcc__sample_rate=44_100), ("sample_rate 44100", "16000")),
     ("impossible MFCC", edit(mfcc__hop=0), ("mfcc", "do not fit together")),
     ("impossible VAD", edit(segment__aggressiveness=9), ("segment", "cannot be meant")),
@@ -162,6 +188,22 @@ def test_a_damaged_bundle_is_refused_in_one_line_that_says_what_is_wrong(
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_the_ends_of_a_confidence_are_thresholds(bundle_copy: Path, threshold: float) -> None:
+    edit(calibration__audio__threshold=threshold)(bundle_copy)
+    assert load_bundle(bundle_copy).manifest.calibration["audio"].threshold == threshold
+
+
+@pytest.mark.parametrize("temperature", [float("nan"), float("inf"), 0.0])
+def test_a_temperature_that_makes_no_probabilities_is_refused_whoever_made_the_manifest(
+    bundle: Bundle, temperature: float
+) -> None:
+    calibration = {**bundle.manifest.calibration, "audio": Calibration(temperature, 0.0)}
+    manifest = replace(bundle.manifest, calibration=calibration)
+    with pytest.raises(BundleError, match="temperature of 'audio'"):
+        _check_shapes(manifest, Path("mine"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 from edge_runtime.console import counted
 from edge_runtime.manifest import Calibration
-from training.evaluate.advice import int8_losses, miscalibrated
+from training.evaluate.advice import int8_losses, miscalibrated, uncalibrated
 
 
 def metrics(before: float, after: float) -> dict[str, Any]:
@@ -37,6 +37,15 @@ def test_a_confidence_that_means_little_is_a_warning() -> None:
     assert 'threshold of 0.00 never says "unsure"' in line
     assert "crossval" in line
     assert miscalibrated(calibration, {}) == []
+
+
+def test_what_was_never_calibrated_is_one_warning_with_its_remedy() -> None:
+    (line,) = uncalibrated({"audio": Calibration(1.2, 0.3)}, ("audio", "text", "audio+text"))
+    assert "no calibration of text, audio+text: " in line
+    assert 'never says "unsure"' in line
+    assert "crossval" in line
+    assert "\n" not in line
+    assert uncalibrated({"audio": Calibration(1.0, 0.0)}, ("audio",)) == []
 
 
 def test_one_is_not_many() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_runtime.console import counted
@@ -10,6 +10,7 @@ from edge_runtime.manifest import Calibration
 
 _LOSS = 0.02  # of UA, from float to int8: more is not rounding, something is wrong
 _CALIBRATION_ERROR = 0.10  # a confidence of 80 % that means less than 70 %
+_CALIBRATE = "python -m training crossval, then fit --crossval"
 
 
 def int8_losses(metrics: Mapping[str, Any]) -> list[str]:
@@ -45,6 +46,17 @@ def miscalibrated(calibration: Mapping[str, Calibration], metrics: Mapping[str, 
         found.append(
             f"{modality}: the confidence is off by {100 * error:.1f} % (calibration error; over "
             f"{100 * _CALIBRATION_ERROR:.0f} % it means little){never}; calibrate on more "
-            "speakers: python -m training crossval, then fit --crossval"
+            f"speakers: {_CALIBRATE}"
         )
     return found
+
+
+def uncalibrated(calibration: Mapping[str, Calibration], modalities: Sequence[str]) -> list[str]:
+    """One sentence if any of `modalities`, what a bundle can judge by, was never calibrated."""
+    lacking = [modality for modality in modalities if modality not in calibration]
+    if not lacking:
+        return []
+    return [
+        f"the run has no calibration of {', '.join(lacking)}: there the bundle never says "
+        f'"unsure"; to calibrate: {_CALIBRATE}'
+    ]

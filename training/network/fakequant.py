@@ -13,7 +13,7 @@ from enum import Enum
 import torch
 from torch import Tensor, nn
 
-INT8_MIN, INT8_MAX = -128, 127
+from edge_runtime.int8 import INT8_MAX, INT8_MIN, INTERVALS
 
 
 class Phase(Enum):
@@ -71,7 +71,7 @@ class ActivationQuantizer(nn.Module):
         elif self.nonnegative:
             low = torch.zeros_like(low)
         low = torch.clamp_max(low, 0.0)
-        scale = (torch.maximum(high, torch.zeros_like(high)) - low).clamp_min(1e-6) / 255
+        scale = (torch.maximum(high, torch.zeros_like(high)) - low).clamp_min(1e-6) / INTERVALS
         zero_point = INT8_MIN - (low / scale).detach().round()
         q = torch.clamp(x / scale + zero_point, INT8_MIN, INT8_MAX)
         quantized: Tensor = (_round(q) - zero_point) * scale

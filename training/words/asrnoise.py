@@ -1,11 +1,10 @@
 """Words as a recognizer would have returned them: training on text that an engine has corrupted.
 
 What an engine confuses is measured on speech whose words are known, as
-`training.speech.transcribe` writes it: reference and heard words are aligned by edit distance
-(Levenshtein 1966), as for the word error
-rate. A word that was measured often is corrupted as it was there; the rates of others are those of
-all words, drawn towards them by `_PRIOR`, and what they are taken for is a word that was heard in
-another's place or, more often, any word of the vocabulary.
+`training.speech.transcribe` writes it: jiwer aligns reference and heard words by edit distance, as
+for the word error rate. A word that was measured often is corrupted as it was there; the rates of
+others are those of all words, drawn towards them by `_PRIOR`, and what they are taken for is a word
+that was heard in another's place or, more often, any word of the vocabulary.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
+import jiwer
 import torch
 from torch import Tensor
 
@@ -41,6 +40,8 @@ class Confusions:
     """How often each word was not heard."""
     added: Counter[str] = field(default_factory=Counter)
     """Words heard where there was none."""
+    error_rate: float = 0.0
+    """Word error rate; it can be above 1."""
 
     @property
     def words(self) -> int:
@@ -52,54 +53,28 @@ class Confusions:
         """Words that were heard as others."""
         return sum(heard.total() for heard in self.taken_for.values())
 
-    @property
-    def error_rate(self) -> float:
-        """Word error rate; it can be above 1."""
-        errors = self.substitutions + self.lost.total() + self.added.total()
-        return errors / max(1, self.words)
-
-    def add(self, reference: Sequence[str], heard: Sequence[str]) -> None:
-        """Count one text."""
-        for said, found in align(reference, heard):
-            if said is None:
-                self.added[str(found)] += 1
-            elif found is None:
-                self.lost[said] += 1
-            elif said == found:
-                self.right[said] += 1
-            else:
-                self.taken_for[said][found] += 1
-
-
-def align(reference: Sequence[str], heard: Sequence[str]) -> list[tuple[str | None, str | None]]:
-    """Pairs of a word said and a word heard, with the fewest errors; None stands for no word."""
-    rows, columns = len(reference), len(heard)
-    cost = np.zeros((rows + 1, columns + 1), np.int64)
-    cost[:, 0], cost[0] = np.arange(rows + 1), np.arange(columns + 1)
-    for i in range(1, rows + 1):
-        for j in range(1, columns + 1):
-            differs = reference[i - 1] != heard[j - 1]
-            cost[i, j] = min(cost[i - 1, j - 1] + differs, cost[i - 1, j] + 1, cost[i, j - 1] + 1)
-    pairs: list[tuple[str | None, str | None]] = []
-    i, j = rows, columns
-    while i or j:
-        if i and j and cost[i, j] == cost[i - 1, j - 1] + (reference[i - 1] != heard[j - 1]):
-            i, j = i - 1, j - 1
-            pairs.append((reference[i], heard[j]))
-        elif i and cost[i, j] == cost[i - 1, j] + 1:
-            i -= 1
-            pairs.append((reference[i], None))
-        else:
-            j -= 1
-            pairs.append((None, heard[j]))
-    return pairs[::-1]
-
 
 def confusions(pairs: Iterable[tuple[str, str]]) -> Confusions:
-    """Count over (reference, heard) texts."""
-    result = Confusions()
-    for reference, heard in pairs:
-        result.add(words(reference), words(heard))
+    """Count over (reference, heard) texts, aligned with the fewest errors."""
+    texts = [(" ".join(words(reference)), " ".join(words(heard))) for reference, heard in pairs]
+    if not texts:
+        return Confusions()
+    aligned = jiwer.process_words([said for said, _ in texts], [heard for _, heard in texts])
+    result = Confusions(error_rate=float(aligned.wer))
+    for reference, heard, parts in zip(
+        aligned.references, aligned.hypotheses, aligned.alignments, strict=True
+    ):
+        for part in parts:
+            said = reference[part.ref_start_idx : part.ref_end_idx]
+            found = heard[part.hyp_start_idx : part.hyp_end_idx]
+            if part.type == "equal":
+                result.right.update(said)
+            elif part.type == "substitute":
+                for one, other in zip(said, found, strict=True):
+                    result.taken_for[one][other] += 1
+            else:  # a part of one side alone: words lost, or words added
+                result.lost.update(said)
+                result.added.update(found)
     return result
 
 

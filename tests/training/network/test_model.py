@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from edge_runtime.int8 import dequantize, grid, quantize
 from edge_runtime.model.spu import RunningStatistics
 from training.network.config import ModelConfig
 from training.network.cost import cost
@@ -133,6 +134,23 @@ def test_an_activation_range_is_learned_and_keeps_zero_exact() -> None:
     (out**2).sum().backward()
     assert float(quantizer.low.grad) != 0.0
     assert float(quantizer.high.grad) != 0.0
+
+
+@pytest.mark.parametrize(("low", "high"), [(-3.0, 2.0), (-0.1, 5.0), (0.0, 4.0)])
+def test_training_rounds_activations_to_the_steps_of_the_device(low: float, high: float) -> None:
+    scale, zero_point = grid(low, high)
+    steps = np.arange(-400, 400)  # some beyond both ends
+    # Away from the middle of two steps, where the last bit of a float decides.
+    off = np.random.default_rng(0).uniform(-0.4, 0.4, steps.size)
+    data = np.asarray((steps + off) * scale, np.float32)
+    quantizer = ActivationQuantizer()
+    quantizer.phase = Phase.INT8
+    with torch.no_grad():
+        quantizer.low.fill_(low)
+        quantizer.high.fill_(high)
+        found = quantizer(torch.from_numpy(data)).numpy()
+    expected = dequantize(quantize(data, scale, zero_point), scale, zero_point)
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # a step is over 0.015
 
 
 def test_the_float_phase_changes_nothing_and_int8_stays_close(model: MscnnSpu) -> None:
