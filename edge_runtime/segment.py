@@ -134,6 +134,8 @@ class Speech:
 
     samples: Int16
     """int16, shape (n,)."""
+    start: int = 0
+    """Sample of the stream at which it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +202,13 @@ class Segmenter:
         self._position += rest.size
         rest = self._blocker.rest(rest)
         if self._speaking:
-            self._pending.append(rest)
+            self._pending.append(Speech(rest, self._position - rest.size))
             self._close(boundaries)
         elif not self.params.end_ms and (self._before or rest.size):
             # Asked to take the stream for one utterance in which no voice was found: all of it.
             heard = np.concatenate([*self._before, rest])
             boundaries.append(SpeechStart((self._position - heard.size) / SAMPLE_RATE))
-            boundaries.append(Speech(heard))
+            boundaries.append(Speech(heard, self._position - heard.size))
             boundaries.append(SpeechEnd(self._position / SAMPLE_RATE))
         self._begin_recording()
         return _joined(boundaries)
@@ -241,15 +243,15 @@ class Segmenter:
         # Taking the whole stream for one utterance, nothing may be forgotten before a voice is
         # found; 15 s bound the memory of a file that has none.
         self._before: deque[Int16] = deque(maxlen=keep if params.end_ms else _frames(15_000))
-        self._pending: list[Int16] = []
+        self._pending: list[Speech] = []
         self._length = 0
 
     def _judge(self, frame: Int16, voiced: bool, boundaries: list[Boundary]) -> None:
         if not self._speaking:
             self._listen(frame, voiced, boundaries)
         elif voiced:
-            boundaries += [Speech(held) for held in self._pending]
-            boundaries.append(Speech(frame))
+            boundaries += self._pending
+            boundaries.append(Speech(frame, self._position - FRAME))
             self._length += (len(self._pending) + 1) * FRAME
             self._pending = []
             self._voiced = self._position
@@ -257,7 +259,7 @@ class Segmenter:
                 # What goes on being said is heard again within `start_ms`, nothing of it lost.
                 self._close(boundaries)
         else:
-            self._pending.append(frame)
+            self._pending.append(Speech(frame, self._position - FRAME))
             silent = len(self._pending)
             if self.params.end_ms and silent >= _frames(self.params.end_ms):
                 self._close(boundaries)
@@ -280,12 +282,13 @@ class Segmenter:
         self._voiced = self._position  # end of the last voiced frame
         self._length = len(frames) * FRAME
         boundaries.append(SpeechStart((self._position - self._length) / SAMPLE_RATE))
-        boundaries += [Speech(frame) for frame in frames]
+        first = self._position - self._length
+        boundaries += [Speech(frame, first + n * FRAME) for n, frame in enumerate(frames)]
 
     def _close(self, boundaries: list[Boundary]) -> None:
         tail = self._pending[: _frames(self.params.tail_ms)]
-        boundaries += [Speech(frame) for frame in tail]
-        kept = sum(frame.size for frame in tail)
+        boundaries += tail
+        kept = sum(held.samples.size for held in tail)
         boundaries.append(SpeechEnd((self._voiced + kept) / SAMPLE_RATE))
         self._speaking = False
         self._begin_listening()
@@ -303,10 +306,15 @@ def speech_of(samples: Int16, params: SegmentParams | None = None) -> Int16:
 
     int16 (n,) in, int16 (m,) out; a clip without any voice comes back whole (its last 15 s).
     """
+    pieces = [piece.samples for piece in pieces_of(samples, params)]
+    return np.concatenate(pieces) if pieces else samples
+
+
+def pieces_of(samples: Int16, params: SegmentParams | None = None) -> list[Speech]:
+    """What `speech_of` joins, each with its place in `samples`; none of a clip of no samples."""
     segmenter = Segmenter((params or SegmentParams()).whole())
     boundaries = segmenter.feed(samples) + segmenter.finish()
-    pieces = [item.samples for item in boundaries if isinstance(item, Speech)]
-    return np.concatenate(pieces) if pieces else samples
+    return [item for item in boundaries if isinstance(item, Speech)]
 
 
 def _without(samples: Int16, offset: npt.NDArray[np.float64] | np.float64) -> Int16:
@@ -331,17 +339,24 @@ def _levels(frames: Int16) -> list[float]:
 
 
 def _joined(boundaries: list[Boundary]) -> list[Boundary]:
-    """Neighbouring stretches of speech as one array."""
+    """Stretches of speech that follow each other without a gap as one."""
     result: list[Boundary] = []
-    run: list[Int16] = []
+    run: list[Speech] = []
     for item in boundaries:
         if isinstance(item, Speech):
-            run.append(item.samples)
+            if run and item.start != run[-1].start + run[-1].samples.size:
+                result.append(_run(run))
+                run = []
+            run.append(item)
             continue
         if run:
-            result.append(Speech(np.concatenate(run)))
+            result.append(_run(run))
             run = []
         result.append(item)
     if run:
-        result.append(Speech(np.concatenate(run)))
+        result.append(_run(run))
     return result
+
+
+def _run(pieces: list[Speech]) -> Speech:
+    return Speech(np.concatenate([piece.samples for piece in pieces]), pieces[0].start)
