@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 def plot(result: Robustness, title: str, path: Path) -> None:
     """Draw UA of each corpus (rows) under each condition (columns) into a PNG. Raises OSError."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     corpora = list(result.cells)
@@ -24,7 +23,6 @@ def plot(result: Robustness, title: str, path: Path) -> None:
         [[100 * result.cells[c][name].metrics.ua for name in conditions] for c in corpora]
     )
     figure = Figure(figsize=(2.5 + 0.75 * len(conditions), 2.2 + 0.5 * len(corpora)))
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(ua, vmin=25, vmax=100, cmap="viridis", aspect="auto")
     axes.set_xticks(range(len(conditions)), conditions, rotation=40, ha="right")

@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     recipe = from_arguments(TableRecipe, arguments)
     table = make_table(arguments.corpora, recipe)
-    console = Tables(100)
+    console = Tables()
     for part in table.tables():
         console.print(part)
     for line in table.explanation():

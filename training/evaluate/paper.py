@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
+import rich.box
 import rich.table
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from training.evaluate.metrics import INTERVAL
 from training.evaluate.report import COLORS, INK
@@ -90,6 +91,21 @@ class Row:
             self.who,
             "-" if self.utterances is None else f"{self.utterances:,}",
             *(self._cell(form, measure) for form in forms for measure in MEASURES),
+            *self.cost(),
+        ]
+
+    def accuracy(self, form: str) -> list[str]:
+        """Who, utterances, WA, UA and its interval in one form."""
+        return [
+            self.who,
+            "-" if self.utterances is None else f"{self.utterances:,}",
+            *(_percent(self.figures[form][measure]) for measure in ("wa", "ua")),
+            self._interval(form) or "-",
+        ]
+
+    def cost(self) -> list[str]:
+        """Parameters, values of the word table, millions of multiply-accumulates."""
+        return [
             "-" if self.parameters is None else f"{self.parameters:,}",
             f"{self.embedding_parameters:,}" if self.embedding_parameters else "-",
             "-" if self.macs is None else f"{self.macs / 1e6:,.1f}",
@@ -99,9 +115,12 @@ class Row:
         values = self.figures.get(form, {}).get(measure)
         if not values:
             return "-"
-        ends = self.ua_interval.get(form) if measure == "ua" else None
-        interval = f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
-        return _percent(values) + interval
+        interval = self._interval(form) if measure == "ua" else ""
+        return f"{_percent(values)} {interval}".rstrip()
+
+    def _interval(self, form: str) -> str:
+        ends = self.ua_interval.get(form)
+        return f"[{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else ""
 
 
 @dataclass
@@ -159,16 +178,23 @@ class PaperTable:
         ]
 
     def tables(self) -> list[rich.table.Table]:
-        """One for the terminal for each corpus; a line parts what is ours from the rest."""
-        found = []
+        """For the terminal, in 80 columns: accuracy by corpus and form, then what ours cost.
+
+        A line parts what is ours from the rest.
+        """
+        tables = []
         for corpus, rows in self.corpora.items():
-            table = rich.table.Table(title=corpus, title_justify="left")
-            for index, column in enumerate(self.columns()):
-                table.add_column(column, justify="right" if index else "left", no_wrap=True)
-            for row, following in zip(rows, [*rows[1:], rows[-1]], strict=True):
-                table.add_row(*row.cells(self.forms), end_section=row.source != following.source)
-            found.append(table)
-        return found
+            for form in self.forms:
+                table = _narrow(f"{corpus}, {form}", "variant", "n", "WA %", "UA %", "UA, 95 %")
+                judged = [row for row in rows if form in row.figures]
+                for row, following in zip(judged, [*judged[1:], *judged[-1:]], strict=True):
+                    table.add_row(*row.accuracy(form), end_section=row.source != following.source)
+                tables.append(table)
+        costs = _narrow("cost", "variant", "parameters", "word table", "MMAC")
+        for row in next(iter(self.corpora.values()), []):
+            if row.parameters is not None:
+                costs.add_row(row.who, *row.cost())
+        return [*tables, costs]
 
     def write(self, out: Path) -> None:
         """`table.json`, `table.md` and `table.png` in `out`."""
@@ -179,18 +205,21 @@ class PaperTable:
             plot(self, new / f"{TABLE}.png")
 
 
+def _narrow(title: str, *columns: str) -> rich.table.Table:
+    """A table without lines between its columns, the first of them words, the others numbers."""
+    table = rich.table.Table(
+        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, pad_edge=False
+    )
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", no_wrap=True)
+    return table
+
+
 def plot(table: PaperTable, path: Path) -> None:
     """WA and UA of every row as dots, with deviations over seeds, as PNG; a row a corpus."""
     heights = [1.3 + 0.3 * len(rows) for rows in table.corpora.values()]
-    figure, axes = plt.subplots(
-        len(heights),
-        2,
-        figsize=(11, sum(heights) + 0.5),
-        height_ratios=heights,
-        squeeze=False,
-        sharey="row",
-        layout="constrained",
-    )
+    figure = Figure(figsize=(11, sum(heights) + 0.5), layout="constrained")
+    axes = figure.subplots(len(heights), 2, height_ratios=heights, squeeze=False, sharey="row")
     for line, (corpus, rows) in zip(axes, table.corpora.items(), strict=True):
         for axis, measure in zip(line, MEASURES, strict=True):
             _draw(axis, rows, measure, table.forms)
@@ -198,7 +227,6 @@ def plot(table: PaperTable, path: Path) -> None:
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower right", ncols=3, frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def _draw(axis: Axes, rows: Sequence[Row], measure: str, forms: Sequence[str]) -> None:

@@ -1,4 +1,7 @@
-"""Pictures and tables of a training run."""
+"""Pictures and tables of a training run.
+
+Pictures are drawn on a `Figure` alone: no window system is asked for, and no state is shared.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from sklearn.metrics import ConfusionMatrixDisplay
 
 from training.evaluate.metrics import INTERVAL, Metrics, ua_text
 from training.run import LOG_FOLDER
@@ -24,28 +25,18 @@ COLORS = ("#3b6ea8", "#d1495b", "#5f9e6e", "#8d6a9f")
 
 def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
     """Confusion matrices side by side as PNG: rows are true classes, cells show share and count."""
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.4 * len(panels) + 0.4, 4.6), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(4.4 * len(panels) + 0.4, 4.6), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (title, metrics) in zip(axes[0], panels, strict=True):
         counts = np.array(metrics.confusion)
         totals = counts.sum(axis=1, keepdims=True)
         shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row in range(len(counts)):
-            for column in range(len(counts)):
-                share = shares[row, column]
-                axis.text(
-                    column,
-                    row,
-                    f"{100 * share:.0f} %\n{counts[row, column]}",
-                    ha="center",
-                    va="center",
-                    fontsize=10,
-                    color="white" if share > 0.5 else INK,
-                )
-        axis.set_xticks(range(len(counts)), metrics.labels)
-        axis.set_yticks(range(len(counts)), metrics.labels, rotation=90, va="center")
+        display = ConfusionMatrixDisplay(shares, display_labels=metrics.labels).plot(
+            ax=axis, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1}
+        )
+        for place, text in np.ndenumerate(display.text_):
+            text.set_text(f"{100 * shares[place]:.0f} %\n{counts[place]}")
+        axis.tick_params(axis="y", labelrotation=90)
         axis.set_xlabel("predicted")
         axis.set_ylabel("true")
         axis.spines[:].set_visible(False)
@@ -56,12 +47,12 @@ def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
             color=INK,
         )
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
     """Learning curves of one or more runs as PNG; a line marks where quantization begins."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    figure = Figure(figsize=(10, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2)
     for axis, name, title in (
         (axes[0], "loss", "cross-entropy"),
         (axes[1], "ua", "unweighted accuracy"),
@@ -97,7 +88,6 @@ def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
         axis.grid(axis="y", alpha=0.25)
     axes[0].legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:

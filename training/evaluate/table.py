@@ -14,8 +14,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
+from edge_runtime.console import counted
+from training.corpora import Utterance
+from training.data.features import FeatureSettings
+from training.data.folds import Cut
+from training.data.speaker import SpeakerVectors
+from training.errors import TrainingError
+from training.evaluate.crossval import Training, crossval, write_summary
+from training.evaluate.metrics import Metrics
 from training.evaluate.paper import (
     FLOAT,
     INT8,
@@ -27,18 +33,6 @@ from training.evaluate.paper import (
     Row,
     _published,
 )
-
-matplotlib.use("Agg")
-
-
-from edge_runtime.console import counted
-from training.corpora import Utterance
-from training.data.features import FeatureSettings
-from training.data.folds import Cut
-from training.data.speaker import SpeakerVectors
-from training.errors import TrainingError
-from training.evaluate.crossval import Training, crossval, write_summary
-from training.evaluate.metrics import Metrics
 from training.evaluate.settings import TableSettings
 from training.fit.prepare import word_plan
 from training.fit.settings import FitSettings

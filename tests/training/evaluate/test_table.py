@@ -213,9 +213,14 @@ def test_five_sessions_in_float_and_int8(
     assert row["parameters"] == convolutions + width * 4 + 4 + 4 * 4 + 4
     assert row["embedding_parameters"] % 50 == 0
     assert row["macs"] > convolutions * 128
+    lines = printed.splitlines()
     for form in (FLOAT, INT8):
+        assert f"iemocap, {form}" in printed
         for measure_name in ("WA", "UA"):
-            assert f"{form} {measure_name} %" in printed
+            assert f"{form} {measure_name} %" in (out / "table.md").read_text(encoding="utf-8")
+    tables = [line for line in lines if name in line or "parameters" in line or "WA %" in line]
+    assert len(tables) >= 6  # two of accuracy, one of cost, each with a head and a row
+    assert max(map(len, tables)) <= 80
     assert "5 speaker-independent folds, each a recording session" in printed
     assert "openSMILE is left out" in printed
     for fold in range(1, 6):
@@ -328,6 +333,14 @@ def test_seeds_give_mean_and_standard_deviation_everywhere(tmp_path: Path) -> No
     assert f"| {' | '.join(cells)} |" in table.markdown()
     assert table.markdown().count("audio") == 3
     single = replace(row, figures={FLOAT: {"wa": [0.8], "ua": [0.7]}}, parameters=None)
+    assert [part.title for part in table.tables()] == [
+        "x, float",
+        "x, int8",
+        "y, float",
+        "y, int8",
+        "cost",
+    ]
+    assert [part.row_count for part in table.tables()] == [1, 1, 2, 2, 1]
     assert single.cells(table.forms)[2:7] == ["80.0", "70.0", "-", "-", "-"]
     table.write(tmp_path)
     assert (tmp_path / "table.png").stat().st_size > 5000
