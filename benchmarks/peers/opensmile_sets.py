@@ -7,9 +7,7 @@ free for research and private use only.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -20,12 +18,19 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.svm import FeaturePeer
-from edge_runtime.audio.file import READER_VERSION, read_file
+from edge_runtime.audio.file import read_file
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from training.corpora import Utterance
-from training.data.cache import cache_folder, parallel, read_cache, write_cache
-from training.data.features import opened_cache
+from training.data.cache import (
+    cache_folder,
+    cache_key,
+    content_of,
+    opened_cache,
+    parallel,
+    read_cache,
+    write_cache,
+)
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +98,8 @@ def _extract_one(task: tuple[Utterance, str, str, Path]) -> Float32 | str:
     if utterance.path is None:
         return "text only"
     try:
-        content = hashlib.sha256(utterance.path.read_bytes()).hexdigest()
-        part = [utterance.start, utterance.end]
-        identity = json.dumps(
-            [_CACHE_VERSION, READER_VERSION, _PACKAGE, version, feature_set, content, part]
-        )
-        path = folder / (hashlib.sha256(identity.encode()).hexdigest() + ".npy")
+        made_from = [content_of(utterance.path), utterance.start, utterance.end]
+        path = folder / cache_key(_CACHE_VERSION, _PACKAGE, version, feature_set, *made_from)
         vector = read_cache(path)
         if vector is None:
             samples = read_file(utterance.path, utterance.start, utterance.end)

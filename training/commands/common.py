@@ -121,7 +121,7 @@ PRESETS = {
         "modality_dropout": 0.0,
         "embedding_lr": 1.0,
         "ema": 0.0,
-        "teacher": False,
+        "teacher": "",
     },
 }
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.signal
 
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16, to_pcm
-from training.data.degrade import DegradeSettings, degrade, generator
+from training.data.degrade import DegradeSettings, Timing, degrade, generator, timing
 from training.data.surroundings import Surroundings, sources
 
 Float64 = npt.NDArray[np.float64]
@@ -78,7 +79,7 @@ def augment(samples: Int16, augmentation: Augmentation, seed: int) -> Int16:
         return samples
     if augmentation.surroundings:
         signal = np.float32(1 / FULL_SCALE) * samples
-        rng = generator(augmentation.seed, f"{seed:08x}", 0)
+        rng = _generator(augmentation, seed)
         heard = degrade(signal, rng, sources(augmentation.surroundings), VERSION)
         return to_pcm(heard)[0]
     rng = np.random.default_rng([seed, augmentation.seed, round(1000 * augmentation.speed)])
@@ -92,13 +93,24 @@ def augment(samples: Int16, augmentation: Augmentation, seed: int) -> Int16:
     return to_pcm(signal)[0]
 
 
+def timing_of(samples: int, augmentation: Augmentation, seed: int) -> Timing:
+    """What `augment` does to the time of a clip of so many samples."""
+    if augmentation.surroundings:
+        return timing(samples, _generator(augmentation, seed), VERSION)
+    return Timing(speed=augmentation.speed)
+
+
+def _generator(augmentation: Augmentation, seed: int) -> np.random.Generator:
+    return generator(augmentation.seed, f"{seed:08x}", 0)
+
+
 def _equalize(signal: Float64, rng: np.random.Generator) -> Float64:
     """A smooth random frequency response, 4 dB standard deviation at 7 octave-spaced points."""
     if rng.random() > 0.6:
         return signal
     points = np.array([50.0, 200.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0])
     gains = rng.normal(0.0, 4.0, len(points))
-    size = _fft_size(signal.size + 1024)
+    size = 1 << int(np.ceil(np.log2(signal.size + 1024)))  # a power of two: zeros behind the clip
     hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     response = 10 ** (np.interp(np.log(hz + 30), np.log(points), gains) / 20)
     return np.fft.irfft(np.fft.rfft(signal, size) * response, size)[: signal.size]
@@ -113,10 +125,7 @@ def _reverberate(signal: Float64, rng: np.random.Generator) -> Float64:
     response[:40] = 0
     response *= rng.uniform(0.1, 0.5) / np.sqrt((response**2).sum())
     response[0] = 1
-    size = _fft_size(signal.size + length)
-    return np.fft.irfft(np.fft.rfft(signal, size) * np.fft.rfft(response, size), size)[
-        : signal.size
-    ]
+    return np.asarray(scipy.signal.fftconvolve(signal, response)[: signal.size])
 
 
 def _noise(signal: Float64, rng: np.random.Generator) -> Float64:
@@ -130,7 +139,3 @@ def _noise(signal: Float64, rng: np.random.Generator) -> Float64:
     ratio = 10 ** (-rng.uniform(10, 40) / 20)
     gain = float(np.sqrt(loud / max((noise**2).mean(), 1e-20))) * ratio
     return np.asarray(signal + gain * noise)
-
-
-def _fft_size(samples: int) -> int:
-    return 1 << int(np.ceil(np.log2(samples)))

@@ -30,7 +30,7 @@ class Batch:
     modalities: Tensor | None = None
     """Bool (B, 3), false where the model shall ignore one of its `MODALITIES`; None: nowhere."""
     states: Tensor | None = None
-    """The teacher's states at every frame, (B, T, 256); a target, not an input."""
+    """The teachers' states at every frame, (B, T, width), in int8 steps; a target, not an input."""
     targets: Tensor | None = None
     """Probabilities (B, classes) to learn in place of the labels."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 import multiprocessing
 import os
@@ -16,6 +18,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
+from edge_runtime.audio.file import READER_VERSION
 from edge_runtime.pcm import Float32
 
 log = logging.getLogger(__name__)
@@ -60,6 +63,29 @@ def cache_folder(kind: str = "features") -> Path:
     """Where `kind` is cached: $XDG_CACHE_HOME/edge-emotion/KIND, else under ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "edge-emotion" / kind
+
+
+def opened_cache(folder: Path) -> Path:
+    """`folder`, made where it can be; a home that cannot be written to costs time, not the run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("nothing is cached: cannot make %s: %s", folder, error.strerror)
+    return folder
+
+
+def content_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal. Raises OSError."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def cache_key(*made_from: Any) -> str:
+    """Name of the file of a cache that holds what was made from these, which JSON can hold.
+
+    How a clip is read (`READER_VERSION`) is always among them.
+    """
+    identity = json.dumps([READER_VERSION, *made_from], sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest() + ".npy"
 
 
 def read_cache(path: Path) -> Float32 | None:

@@ -111,6 +111,14 @@ class Sources:
         return sum(s.nbytes for part in (self.noises, self.rooms, self.voices) for s in part)
 
 
+@dataclass(frozen=True)
+class Timing:
+    """Where the samples of a varied clip come from: number n from `start` + n x `speed`."""
+
+    start: int = 0
+    speed: float = 1.0
+
+
 _NOISES = ("noise", "babble")
 _CARRIERS = ("telephone", "mp3", "opus", "wide_band")
 
@@ -166,17 +174,36 @@ def degrade(
     return np.clip(heard, -1, 1)
 
 
+def timing(samples: int, rng: np.random.Generator, settings: DegradeSettings) -> Timing:
+    """What `degrade` does to time, given a generator in the same state: see `Timing`."""
+    first, own, *_ = rng.spawn(6)
+    if samples == 0 or first.random() < settings.clean:
+        return Timing()
+    return _draw_timing(samples, own, settings)[0]
+
+
+def _draw_timing(
+    samples: int, rng: np.random.Generator, settings: DegradeSettings
+) -> tuple[Timing, bool]:
+    """When a clip of so many samples begins, how fast it goes, and whether its pitch moves."""
+    phase, speed, pitch = rng.random(3)
+    start, factor = 0, 1.0
+    if phase < settings.phase:
+        start = min(int(rng.integers(round(GRID_SECONDS * SAMPLE_RATE))), samples - 1)
+    if speed < settings.speed:
+        factor = rng.uniform(*settings.speed_factor)
+    return Timing(start, factor), pitch < settings.pitch
+
+
 def _speak(
     samples: Float32, rng: np.random.Generator, sources: Sources, settings: DegradeSettings
 ) -> Float32:
     """Another phase, speed and pitch."""
-    phase, speed, pitch = rng.random(3)
-    if phase < settings.phase:
-        start = int(rng.integers(round(GRID_SECONDS * SAMPLE_RATE)))
-        samples = samples[min(start, samples.size - 1) :]
-    if speed < settings.speed:
-        samples = channel.change_speed(samples, rng.uniform(*settings.speed_factor))
-    if pitch < settings.pitch:
+    drawn, pitched = _draw_timing(samples.size, rng, settings)
+    samples = samples[drawn.start :]
+    if drawn.speed != 1.0:
+        samples = channel.change_speed(samples, drawn.speed)
+    if pitched:
         samples = channel.shift_pitch(samples, rng.uniform(*settings.pitch_semitones))
     return samples
 

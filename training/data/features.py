@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -16,22 +14,33 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from edge_runtime.audio.file import READER_VERSION, FileSource
+from edge_runtime.audio.file import FileSource
 from edge_runtime.console import counted
 from edge_runtime.errors import AudioError
 from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, mfcc
 from edge_runtime.pcm import Float32
-from edge_runtime.segment import SegmentParams, speech_of
+from edge_runtime.segment import SegmentParams, Speech, pieces_of
 from training.corpora import Utterance
-from training.data.augment import CLEAN, Augmentation, augment, shares
-from training.data.cache import cache_folder, parallel, read_cache, write_cache
+from training.data.augment import CLEAN, Augmentation, augment, shares, timing_of
+from training.data.cache import (
+    cache_folder,
+    cache_key,
+    content_of,
+    opened_cache,
+    parallel,
+    read_cache,
+    write_cache,
+)
+from training.data.degrade import Timing
 from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
-_CACHE_VERSION = 1  # raise when the code below, mfcc.py or segment.py changes what it computes
+_CACHE_VERSION = 2  # raise when the code below, mfcc.py or segment.py changes what it computes
 
 Features = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+
+Places = npt.NDArray[np.int32]
 
 _SILENT_PEAK = 8  # int16 steps: below this a clip is called silent
 
@@ -59,8 +68,11 @@ class FeatureSet:
     """Those that could not, and why."""
     shares: list[float] = field(default_factory=lambda: [1.0])
     """How often training draws each variant."""
-    states: list[list[npt.NDArray[np.int8]]] | None = None
-    """The teacher's states of every variant, (frames, 256) each; None without a teacher."""
+    places: list[list[Places]] = field(default_factory=list)
+    """Per variant, the sample of the recording as it is that each frame is centred at: int32
+    (frames,). Where training needs to know what of the clip a frame of a variant is."""
+    states: list[npt.NDArray[np.int8]] | None = None
+    """The teachers' states of each recording as it is; None without a teacher."""
 
     @property
     def clean(self) -> list[Float32]:
@@ -110,7 +122,8 @@ def extract(
             result.skipped.append((utterance, outcome))
         else:
             result.utterances.append(utterance)
-            result.variants.append(outcome)
+            result.variants.append([features for features, _ in outcome])
+            result.places.append([places for _, places in outcome])
     return result
 
 
@@ -151,15 +164,19 @@ class ClipDataset(Dataset[tuple[Tensor, int, int]]):
 
 def _extract_one(
     task: tuple[Utterance, FeatureSettings, tuple[Augmentation, ...], Path],
-) -> list[Features] | str:
+) -> list[tuple[Features, Places]] | str:
     """The variants of one clip, or why it is skipped."""
     utterance, settings, augmentations, folder = task
     if utterance.path is None:
         return "text only"
     try:
         source = FileSource(utterance.path, utterance.start, utterance.end)
-        content = hashlib.sha256(utterance.path.read_bytes()).hexdigest()
-        paths = [folder / _key(content, utterance, settings, a) for a in augmentations]
+        content = content_of(utterance.path)
+        made_from = [content, utterance.start, utterance.end, asdict(settings)]
+        paths = [
+            folder / cache_key(_CACHE_VERSION, *made_from, augmentation.identity())
+            for augmentation in augmentations
+        ]
         known = [read_cache(path) for path in paths]
         if all(k is not None for k in known):
             return _held([k for k in known if k is not None])
@@ -175,40 +192,39 @@ def _extract_one(
     result = []
     for path, augmentation in zip(paths, augmentations, strict=True):
         varied = augment(samples, augmentation, seed)
-        speech = speech_of(varied, settings.segment) if settings.trim else varied
-        features = mfcc(speech, settings.mfcc)
-        write_cache(path, features)
-        result.append(features)
+        pieces = pieces_of(varied, settings.segment) if settings.trim else []
+        pieces = pieces or [Speech(varied)]
+        features = mfcc(np.concatenate([piece.samples for piece in pieces]), settings.mfcc)
+        places = _places(
+            pieces, timing_of(samples.size, augmentation, seed), len(features), settings.mfcc
+        )
+        joined = np.column_stack([features, places.astype(np.float32)])
+        write_cache(path, joined)
+        result.append(joined)
     return _held(result)
 
 
-def _held(variants: Sequence[Float32]) -> list[Features]:
-    """The variants of a clip as memory holds them."""
-    return [variants[0], *(variant.astype(np.float16) for variant in variants[1:])]
+def _places(pieces: Sequence[Speech], timing: Timing, frames: int, params: MfccParams) -> Places:
+    """Sample of the recording that each frame of its varied speech is centred at."""
+    centres = np.arange(frames) * params.hop + params.window // 2
+    ends = np.cumsum([piece.samples.size for piece in pieces])
+    # Before the first sample of each piece that many were left out.
+    gaps = np.array([piece.start for piece in pieces]) - np.concatenate([[0], ends[:-1]])
+    piece = np.minimum(np.searchsorted(ends, centres, side="right"), len(pieces) - 1)
+    places = timing.start + (centres + gaps[piece]) * timing.speed
+    return np.asarray(np.rint(places), np.int32)
 
 
-def _key(
-    content: str, utterance: Utterance, settings: FeatureSettings, augmentation: Augmentation
-) -> str:
-    identity = json.dumps(
-        [
-            _CACHE_VERSION,
-            READER_VERSION,
-            content,
-            utterance.start,
-            utterance.end,
-            asdict(settings),
-            augmentation.identity(),
-        ],
-        sort_keys=True,
-    )
-    return hashlib.sha256(identity.encode()).hexdigest() + ".npy"
+def _held(variants: Sequence[Float32]) -> list[tuple[Features, Places]]:
+    """The variants of a clip as memory holds them; places are the last column of what is cached.
 
-
-def opened_cache(folder: Path) -> Path:
-    """`folder`, made where it can be; a home that cannot be written to costs time, not the run."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        log.warning("nothing is cached: cannot make %s: %s", folder, error.strerror)
-    return folder
+    A float32 holds them exactly, up to 17 minutes.
+    """
+    return [
+        (
+            # A copy, not a view of more.
+            variant[:, :-1].copy() if index == 0 else variant[:, :-1].astype(np.float16),
+            variant[:, -1].astype(np.int32),
+        )
+        for index, variant in enumerate(variants)
+    ]

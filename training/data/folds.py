@@ -39,26 +39,28 @@ def speaker_folds(utterances: Sequence[Utterance], count: int) -> list[Fold]:
     Where speakers are not known, clips are dealt out by class (`described` says so); those cut from
     one file stay together, as do texts of the same words.
 
-    Raises TrainingError when a corpus has fewer speakers, or clips, than folds, or a fold's
-    training side lacks a class.
+    A corpus of fewer speakers, or clips, than folds beside one of enough is judged in as many
+    folds as it has speakers (`unjudged` says so).
+
+    Raises TrainingError when every corpus has fewer, or a fold's training side lacks a class.
     """
     if count < 2:
         raise TrainingError(f"{count} folds: at least 2 are needed")
     part_of: dict[Hashable, int] = {}
-    for corpus in sorted({u.corpus for u in utterances}):
+    corpora, few = sorted({u.corpus for u in utterances}), []
+    for corpus in corpora:
         here = [u for u in utterances if u.corpus == corpus]
         speakers, clips = _speakers(here), _unknown(here)
         if len(speakers) + len(clips) < count:
             things = "clips" if clips else "speakers"
-            raise TrainingError(
-                f"{corpus} has {len(speakers) + len(clips)} {things}, too few for {count} folds; "
-                "use --folds"
-            )
+            few.append(f"{corpus} has {len(speakers) + len(clips)} {things}, too few")
         # Who speaks in an earlier corpus, too, has a part.
         new = [speaker for speaker in speakers if speaker not in part_of]
         for part, members in enumerate(np.array_split(np.array(new, object), count)):
             part_of.update(dict.fromkeys(members, part))
         part_of.update((clip, number % count) for number, clip in enumerate(clips))
+    if len(few) == len(corpora):
+        raise TrainingError(f"{'; '.join(few)} for {count} folds; use --folds")
     folds = _cut([part_of[_unit(u)] for u in utterances], count)
     what = "speakers" if speakers_of(utterances) is not None else "clips"
     _check_folds(utterances, folds, f"{what}; use fewer --folds or more data")
@@ -122,10 +124,12 @@ def corpus_folds(utterances: Sequence[Utterance]) -> list[Fold]:
 def unjudged(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> list[str]:
     """Where a figure cannot be over every class, one sentence each.
 
-    That is a corpus without a class that others have, and a fold whose clips of a corpus lack one
-    that the corpus has.
+    That is a corpus without a class that others have, a fold that has none of a corpus, and a fold
+    whose clips of a corpus lack a class that the corpus has.
     """
     labels = {u.label for u in utterances}
+    tested_corpora = [{utterances[i].corpus for i in fold.test} for fold in folds]
+    by_speaker = any(len(names) > 1 for names in tested_corpora)  # not by corpus or session
     result = []
     for corpus in sorted({u.corpus for u in utterances}):
         own = {u.label for u in utterances if u.corpus == corpus}
@@ -134,6 +138,9 @@ def unjudged(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> list[str
                 f"{corpus} has no {', '.join(sorted(labels - own))}: its figures are over "
                 f"{', '.join(sorted(own))} alone"
             )
+        judging = sum(corpus in names for names in tested_corpora)
+        if by_speaker and judging < len(folds):
+            result.append(f"{corpus} is judged in {judging} of the {len(folds)} folds")
         for number, fold in enumerate(folds, 1):
             tested = [utterances[i].label for i in fold.test if utterances[i].corpus == corpus]
             if tested and own - set(tested):

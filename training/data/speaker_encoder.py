@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import multiprocessing
 import warnings
 from collections.abc import Sequence
@@ -15,13 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_runtime.audio.file import READER_VERSION, read_file
+from edge_runtime.audio.file import read_file
 from edge_runtime.console import counted
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import Float32, Int16
 from training.corpora import Clip, Utterance
-from training.data.cache import cache_folder, parallel, read_cache, write_cache
-from training.data.features import opened_cache
+from training.data.cache import (
+    cache_folder,
+    cache_key,
+    content_of,
+    opened_cache,
+    parallel,
+    read_cache,
+    write_cache,
+)
 from training.data.speaker import SpeakerVectors, log, speaker_key
 from training.data.speaker_files import RESEMBLYZER, read_speakers
 from training.errors import TrainingError
@@ -107,10 +112,8 @@ def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # there is a process a core
     try:
-        content = hashlib.sha256(utterance.audio.read_bytes()).hexdigest()
-        part = [utterance.start, utterance.end]
-        identity = json.dumps([_CACHE_VERSION, READER_VERSION, RESEMBLYZER, version, content, part])
-        path = folder / (hashlib.sha256(identity.encode()).hexdigest() + ".npy")
+        made_from = [content_of(utterance.audio), utterance.start, utterance.end]
+        path = folder / cache_key(_CACHE_VERSION, RESEMBLYZER, version, *made_from)
         known = read_cache(path)
         if known is None:
             samples = read_file(utterance.audio, utterance.start, utterance.end)

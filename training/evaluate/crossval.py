@@ -93,7 +93,7 @@ def crossval(
     settings, words = training.settings, training.words
     known = extract(utterances, training.features, augmentations(settings))
     if settings.teacher:
-        teach(known, training.features, augmentations(settings))
+        teach(known, settings.teacher)
     usable = known.utterances
     del known  # the folds read their own; of a large corpus this is gigabytes
     plan = cut_folds(usable, folds)

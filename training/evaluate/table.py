@@ -185,7 +185,7 @@ def _run_variant(protocol: Protocol, name: str, seed: int, out: Path, int8: bool
         seed=protocol.settings.seed + seed,
         # What is for sound only would be computed in vain.
         augment=protocol.settings.augment and audio,
-        teacher=protocol.settings.teacher and audio,
+        teacher=protocol.settings.teacher if audio else "",
     )
     usable, words = word_plan(protocol.utterances, config, protocol.words, protocol.pair and text)
     folder = out / name / f"seed{settings.seed}"

@@ -61,10 +61,24 @@ class FitData:
         self.corpora = sorted({u.corpus for s in sets for u in s.utterances})
 
 
-def class_weights(utterances: Sequence[Utterance], labels: Sequence[str]) -> Tensor:
-    """Weight of each class in the loss, (classes,): inverse to its frequency, 1 on average."""
-    counts = torch.tensor([sum(u.label == label for u in utterances) for label in labels])
-    return len(utterances) / (len(labels) * counts.clamp_min(1).float())
+def loss_weights(
+    utterances: Sequence[Utterance],
+    labels: Sequence[str],
+    corpora: Sequence[str],
+    settings: FitSettings,
+) -> Tensor:
+    """Weight of an example in the loss by its corpus and class, (corpora, classes); 1 on average.
+
+    With `balance` all classes count the same; `corpus_balance` says how alike corpora count.
+    """
+    counts = torch.zeros(len(corpora), len(labels))
+    for utterance in utterances:
+        counts[corpora.index(utterance.corpus), labels.index(utterance.label)] += 1
+    rare = counts.sum(dim=1).clamp_min(1) ** -settings.corpus_balance
+    weights = rare[:, None].expand_as(counts)
+    if settings.balance:
+        weights = weights / (weights * counts).sum(dim=0).clamp_min(1e-9)
+    return weights * (len(utterances) / (weights * counts).sum())
 
 
 def _labelled(examples: Examples) -> list[Utterance]:
@@ -98,7 +112,12 @@ def _modalities_dataset(
             return soft, partial(collate_soft, read=_text_collate(data, training))
         return TextDataset(examples, data.labels, data.corpora), _text_collate(data, training)
     if training and training.teacher and isinstance(examples, FeatureSet):
-        collate_fn = partial(collate_taught, crop=(training.min_frames, training.max_frames))
+        assert examples.states is not None
+        collate_fn = partial(
+            collate_taught,
+            width=examples.states[0].shape[1],
+            crop=(training.min_frames, training.max_frames),
+        )
         return TaughtDataset(examples, data.labels, data.corpora), collate_fn
     crop = (training.min_frames, training.max_frames) if training else None
     if isinstance(examples, PairSet):

@@ -25,7 +25,7 @@ from training.data.tokens import (
     TextSet,
 )
 from training.errors import TrainingError
-from training.fit.examples import FitData, _dataset, _labelled, _text_collate, class_weights
+from training.fit.examples import FitData, _dataset, _labelled, _text_collate, loss_weights
 from training.fit.module import EmotionModule
 from training.fit.schedule import BATCH, EvenBatches, Steps
 from training.fit.settings import FitSettings
@@ -68,9 +68,7 @@ def fit(
     module = EmotionModule(
         model,
         settings,
-        class_weights(_labelled(data.train), data.labels)
-        if settings.balance
-        else torch.ones(len(data.labels)),
+        loss_weights(_labelled(data.train), data.labels, data.corpora, settings),
         DataLoader(clean, batch_sampler=EvenBatches(examples, BATCH), collate_fn=clean_collate),
         data.branches,
         _probe(data, config) if settings.teacher else None,
@@ -205,7 +203,7 @@ def _probe(data: FitData, config: ModelConfig) -> StateProbe:
     if not isinstance(data.train, FeatureSet) or data.train.states is None:
         raise TrainingError(f"--teacher needs audio alone; variant {config.variant} has words")
     width = len(config.audio_kernels) * config.filters
-    return StateProbe(width, [variants[0] for variants in data.train.states])
+    return StateProbe(width, data.train.states)
 
 
 class _Report(lightning.Callback):

@@ -31,13 +31,13 @@ FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 class EmotionModule(lightning.LightningModule):
     """MSCNN-SPU with its losses, augmentation, schedule and weight average."""
 
-    class_weights: Tensor
+    loss_weights: Tensor
 
     def __init__(
         self,
         model: MscnnSpu,
         settings: FitSettings,
-        class_weights: Tensor,
+        loss_weights: Tensor,
         clean_clips: Iterable[Batch],
         branches: Branches | None = None,
         probe: StateProbe | None = None,
@@ -49,7 +49,7 @@ class EmotionModule(lightning.LightningModule):
         self.clean_clips = clean_clips
         self.settings = settings
         self.average = _averaged(model, settings.ema)
-        self.register_buffer("class_weights", class_weights)
+        self.register_buffer("loss_weights", loss_weights)  # (corpora, classes)
         classes = len(model.config.labels)
         self.train_ua = MulticlassAccuracy(classes, average="macro")
         self.watch_ua = MulticlassAccuracy(classes, average="macro")
@@ -101,14 +101,11 @@ class EmotionModule(lightning.LightningModule):
             partner = torch.randperm(len(batch.labels))
         standard = self.model.standardize.standardize(pooled, present)
         logits = self.model.head(mix * standard + (1 - mix) * standard[partner])
-        loss = partial(
-            torch.nn.functional.cross_entropy,
-            logits,
-            weight=self.class_weights,
-            label_smoothing=self.settings.label_smoothing,
-        )
+        loss = partial(weighted_cross_entropy, logits, smoothing=self.settings.label_smoothing)
         target = batch.labels if batch.targets is None else batch.targets
-        total = mix * loss(target) + (1 - mix) * loss(target[partner])
+        weights = self.loss_weights[batch.corpora]
+        total = mix * loss(target, weights)
+        total = total + (1 - mix) * loss(target[partner], weights[partner])
         total = total + self.settings.teacher_weight * taught
         self.train_ua(logits.detach(), batch.labels)
         size = len(batch.labels)
@@ -281,6 +278,26 @@ class EmotionModule(lightning.LightningModule):
                 for order in range(3):
                     x[index, :, order * cepstra + begin : order * cepstra + begin + width] = 0
         return x * std + mean
+
+
+def weighted_cross_entropy(
+    logits: Tensor, target: Tensor, weights: Tensor, smoothing: float
+) -> Tensor:
+    """PyTorch's cross-entropy with class weights, but that each example has its own: a scalar.
+
+    Logits and weights (B, classes); `target` are labels (B,), over whose weights the mean is
+    taken, or probabilities (B, classes), over which it is plain. `smoothing` is spread over all
+    classes (Szegedy et al. 2016).
+    """
+    classes = logits.shape[1]
+    if target.dim() == 1:
+        probabilities = torch.nn.functional.one_hot(target, classes).to(logits.dtype)
+        total = (weights * probabilities).sum()
+    else:
+        probabilities, total = target, torch.tensor(float(len(target)))
+    probabilities = (1 - smoothing) * probabilities + smoothing / classes
+    loss: Tensor = -(weights * probabilities * logits.log_softmax(dim=1)).sum() / total
+    return loss
 
 
 def _averaged(model: MscnnSpu, decay: float) -> AveragedModel:

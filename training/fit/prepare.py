@@ -142,7 +142,7 @@ def prepare(
         clips = extract(train, features, augmentations(settings), workers=workers, progress=show)
         examples = clips
         if settings.teacher:
-            teach(clips, features, augmentations(settings), workers=workers, progress=show)
+            teach(clips, settings.teacher, workers=workers, progress=show)
         others = extract(watched, features, workers=workers, progress=show) if watched else None
         watch = others
         if config.parts.text:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edge_runtime.errors import SettingError
 from edge_runtime.settings import Settings, setting
+from training.data.teachers import names_of
 from training.limits import SEEDS
 
 
@@ -13,9 +14,10 @@ from training.limits import SEEDS
 class FitSettings(Settings):
     """How a model is trained."""
 
-    teacher: bool = setting(
-        False,
-        "Let a speaker encoder (pip install --no-deps Resemblyzer) teach the audio maps.",
+    teacher: str = setting(
+        "",
+        "Frozen encoders that teach the audio maps, apart by commas: resemblyzer, whisper.",
+        metavar="NAMES",
     )
     teacher_epochs: int = setting(
         50,
@@ -65,6 +67,13 @@ class FitSettings(Settings):
     )
     max_frames: int = setting(220, "Longest training crop, frames of 10 ms.", minimum=1)
     balance: bool = setting(True, "Weigh each class by its rarity.")
+    corpus_balance: float = setting(
+        0.0,
+        "How alike corpora count: 0 by their clips, 1 all the same, 0.5 by the root of their "
+        "clips.",
+        minimum=0,
+        maximum=1,
+    )
     label_smoothing: float = setting(
         0.1,
         "Probability mass spread over the other classes.",
@@ -168,6 +177,7 @@ class FitSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        names_of(self.teacher)
         if self.min_frames > self.max_frames:
             raise SettingError(
                 f"min_frames {self.min_frames} is above max_frames {self.max_frames}: crops have a "

@@ -15,9 +15,11 @@ from training.data import channel
 from training.data.degrade import (
     DegradeSettings,
     Sources,
+    Timing,
     degrade,
     generator,
     load_sources,
+    timing,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -142,6 +144,24 @@ def test_a_phase_is_any_within_the_frames_of_a_device(sources: Sources) -> None:
     assert 0 <= min(starts) < 20
     assert 460 < max(starts) < 480
     assert np.mean(starts) == pytest.approx(240, abs=25)  # deviation of the mean: 7
+
+
+def test_timing_says_where_the_samples_come_from(sources: Sources) -> None:
+    ramp = np.linspace(-0.9, 0.9, 32_000, dtype=np.float32)
+    settings = replace(OFF, phase=1.0, speed=0.5)
+    speeds = set()
+    for n in range(40):
+        heard = degrade(ramp, generator(0, str(n), 0), sources, settings)
+        drawn = timing(ramp.size, generator(0, str(n), 0), settings)
+        speeds.add(drawn.speed)
+        places = drawn.start + np.arange(heard.size) * drawn.speed
+        expected = -0.9 + 1.8 * places / (ramp.size - 1)
+        inner = slice(1000, -1000)  # away from the resampler's edges
+        np.testing.assert_allclose(heard[inner], expected[inner], atol=2e-4)
+    assert 1.0 in speeds
+    assert len(speeds) > 10
+    always = replace(settings, clean=1.0)
+    assert timing(ramp.size, generator(0, "x", 0), always) == Timing()
 
 
 def test_a_stage_that_is_turned_on_leaves_the_others_as_they_were(

@@ -49,6 +49,13 @@ def test_no_speaker_is_on_both_sides_and_every_clip_is_tested_once() -> None:
     assert sorted(i for fold in folds for i in fold.test) == list(range(len(data)))
 
 
+def test_a_corpus_of_few_speakers_beside_others_is_judged_in_as_many_folds() -> None:
+    data = utterances(7) + utterances(3, "y")
+    folds = speaker_folds(data, 5)
+    assert sorted(i for fold in folds for i in fold.test) == list(range(len(data)))
+    assert unjudged(data, folds) == ["y is judged in 3 of the 5 folds"]
+
+
 @pytest.mark.corpora
 def test_folds_of_the_shared_corpora_are_array_split_of_the_sorted_speakers(corpora: Path) -> None:
     found = load_corpora([f"ravdess={corpora / 'ravdess'}", f"emodb={corpora / 'emodb'}"])

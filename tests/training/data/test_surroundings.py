@@ -94,7 +94,7 @@ def test_versions_take_half_the_memory_of_a_clip_and_lose_nothing_that_int8_keep
     assert [variant.dtype for variant in heard] == [np.float16, np.float16]
     for one, other in zip(found.variants[0], again.variants[0], strict=True):
         assert np.array_equal(one, other)
-    stored = [np.load(path) for path in (tmp_path / "cache").glob("*.npy")]
+    stored = [np.load(path)[:, :-1] for path in (tmp_path / "cache").glob("*.npy")]
     for variant in heard:
         exact = min(
             stored, key=lambda s: np.inf if s.shape != variant.shape else np.abs(s - variant).max()

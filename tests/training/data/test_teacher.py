@@ -1,8 +1,10 @@
-"""The speaker encoder as teacher: Resemblyzer is the oracle, a small model the pupil."""
+"""Frozen encoders as teachers: the packages themselves are the oracle, a small model the pupil."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +12,21 @@ import pytest
 import torch
 
 from edge_runtime.audio.file import read_file
+from edge_runtime.errors import SettingError
 from edge_runtime.mfcc import mfcc
 from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.segment import SegmentParams
 from training.corpora import Utterance
 from training.data.augment import CLEAN, Augmentation
 from training.data.features import FeatureSet, FeatureSettings, extract
 from training.data.teacher import (
-    STATES,
     StateProbe,
     TaughtDataset,
     collate_taught,
-    states_of,
+    states_at,
     teach,
-    weights,
 )
+from training.data.teachers import TEACHERS, names_of, resemblyzer, teachers_of, whisper
 from training.errors import TrainingError
 from training.evaluate.predict import predict
 from training.fit.examples import FitData
@@ -39,12 +42,14 @@ CLIPS = [
     for n, (label, (start, end)) in enumerate(zip("ababab", CUTS, strict=True))
 ]
 AUGMENTATIONS = (CLEAN, Augmentation(1.1))
+NAMES = "resemblyzer,whisper"
+WIDTH = resemblyzer.WIDTH + whisper.WIDTH
 
 
 @pytest.fixture(autouse=True)
 def _installed() -> None:
     try:
-        weights()
+        teachers_of(NAMES)
     except TrainingError as error:
         pytest.skip(str(error))
 
@@ -54,15 +59,14 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         features = extract(CLIPS, FeatureSettings(), AUGMENTATIONS, workers=1, progress=False)
-        teach(features, FeatureSettings(), AUGMENTATIONS, workers=1, progress=False)
+        teach(features, NAMES, workers=1, progress=False)
         first = features.states
         # Again, from the cache.
-        teach(features, FeatureSettings(), AUGMENTATIONS, workers=1, progress=False)
+        teach(features, NAMES, workers=1, progress=False)
     assert first is not None
     assert features.states is not None
     for computed, kept in zip(first, features.states, strict=True):
-        for one, other in zip(computed, kept, strict=True):
-            np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(computed, kept)
     return features
 
 
@@ -75,25 +79,92 @@ def test_states_are_those_of_the_encoder() -> None:
     mels = torch.from_numpy(audio.wav_to_mel_spectrogram(levelled.astype(np.float32))[1:])[None]
     with torch.no_grad():
         every_layer = VoiceEncoder("cpu", verbose=False).lstm
-        two = torch.nn.LSTM(40, STATES, 2, batch_first=True)
+        two = torch.nn.LSTM(40, resemblyzer.WIDTH, 2, batch_first=True)
         two.load_state_dict({name: every_layer.state_dict()[name] for name in two.state_dict()})
         expected = two(mels)[0][0].numpy()
-    found = states_of(samples) / 127
-    assert found.shape == (samples.size * 100 // SAMPLE_RATE, STATES)
+    found = resemblyzer.states_of(samples) / 127
+    assert found.shape == (samples.size * 100 // SAMPLE_RATE, resemblyzer.WIDTH)
     np.testing.assert_allclose(found, expected, atol=0.5 / 127 + 1e-3)
 
 
-def test_each_variant_has_a_state_for_each_frame(taught: FeatureSet) -> None:
+def test_whispers_states_are_what_its_last_block_is_given() -> None:
+    """The whole graph on the package's own features, and the part that is cut out of it."""
+    import onnx
+    import onnxruntime
+
+    own = importlib.util.spec_from_file_location(
+        "own", whisper.weights().parents[1] / "_whisper_features.py"
+    )
+    assert own is not None
+    assert own.loader is not None
+    module = importlib.util.module_from_spec(own)
+    own.loader.exec_module(module)
+    samples = read_file(SCENE, 5.0, 8.8)
+    signal = (samples / 32768.0).astype(np.float32)
+    features = module.compute_whisper_log_mel_features(signal)
+    model = onnx.load(whisper.weights())
+    name = "layer_norm_6"  # the same before it is rounded
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+    )
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (expected,) = session.run([name], {"input_features": features[None]})
+    found = whisper.states_of(samples)
+    assert found.shape == (samples.size * 100 // SAMPLE_RATE, whisper.WIDTH)
+    even = found[1::2]  # rows 1, 3, ... are centred where its states 1, 2, ... are
+    truth = expected[0, 1 : 1 + len(even)]
+    step = (truth * (even - even.mean())).sum() / ((even - even.mean()) ** 2).sum()
+    offset = np.median(truth - step * even)
+    assert np.abs(truth - step * even - offset).max() < 1.1 * step
+    np.testing.assert_array_equal(found[2], found[1])
+
+
+def test_long_clips_are_heard_in_pieces() -> None:
+    samples = read_file(SCENE)
+    assert samples.size > 8 * SAMPLE_RATE
+    states = whisper.states_of(samples)
+    assert len(states) == samples.size // 160
+    np.testing.assert_array_equal(
+        states[801:820], whisper.states_of(samples[8 * SAMPLE_RATE : 16 * SAMPLE_RATE])[1:20]
+    )
+
+
+def test_states_stand_beside_each_other_a_row_for_10_ms(taught: FeatureSet) -> None:
     assert taught.states is not None
-    for variants, states in zip(taught.variants, taught.states, strict=True):
-        assert [s.shape for s in states] == [(len(v), STATES) for v in variants]
-        assert all(s.dtype == np.int8 for s in states)
+    for clip, states in zip(CLIPS, taught.states, strict=True):
+        assert clip.end is not None
+        assert states.shape == (round(100 * (clip.end - clip.start)), WIDTH)
+        assert states.dtype == np.int8
+
+
+def test_frames_know_their_place_in_the_recording(tmp_path: Path) -> None:
+    """End-pointing cuts at whole frames: the recording's own MFCC at these places are the same."""
+    settings = FeatureSettings(segment=SegmentParams(offset_seconds=0.0))
+    found = extract(CLIPS, settings, AUGMENTATIONS, tmp_path, workers=1, progress=False)
+    for clip, variants, places in zip(CLIPS, found.variants, found.places, strict=True):
+        whole = mfcc(read_file(clip.audio, clip.start, clip.end))
+        rows = (places[0] - 200) // 160
+        assert len(rows) == len(variants[0])
+        inner = slice(6, -6)  # deltas at the edges look beyond what was cut out
+        np.testing.assert_allclose(variants[0][inner], whole[rows[inner]], atol=1e-3)
+        # At another speed, each frame is 1.1 frames after the one before, about where it was.
+        steps = np.diff(places[1])
+        assert np.median(steps) == 176
+        assert abs(int(places[1][0]) - int(places[0][0])) < 0.1 * SAMPLE_RATE
+
+
+def test_the_target_of_a_frame_is_the_clip_as_it_is_at_that_place() -> None:
+    states = np.arange(10, dtype=np.int8)[:, None]
+    places = np.array([0, 160, 239, 241, 1600, 9999], np.int32)
+    assert states_at(states, places)[:, 0].tolist() == [0, 0, 0, 1, 9, 9]
 
 
 def test_features_and_states_stay_together_when_clips_are_cut(taught: FeatureSet) -> None:
     torch.manual_seed(0)
     dataset = TaughtDataset(taught, ["a", "b"], ["scene"])
-    batch = collate_taught([dataset[i] for i in range(len(dataset))], (60, 60))
+    batch = collate_taught([dataset[i] for i in range(len(dataset))], WIDTH, (60, 60))
     assert batch.features is not None
     assert batch.states is not None
     assert batch.features.shape == (6, 60, 96)
@@ -108,22 +179,22 @@ def test_features_and_states_stay_together_when_clips_are_cut(taught: FeatureSet
         ]
         ((pick, start),) = places
         assert taught.states is not None
-        expected = taught.states[index][pick][start : start + 60].astype(np.float32) / 127
-        np.testing.assert_allclose(batch.states[index].numpy(), expected, atol=1e-6)
+        expected = states_at(taught.states[index], taught.places[index][pick])[start : start + 60]
+        np.testing.assert_array_equal(batch.states[index].numpy(), expected)
 
 
 def test_the_probe_is_judged_on_valid_steps_alone() -> None:
     torch.manual_seed(0)
-    states = np.random.default_rng(0).integers(-100, 100, (500, STATES)).astype(np.int8)
+    states = np.random.default_rng(0).integers(-100, 100, (500, 256)).astype(np.int8)
     probe = StateProbe(8, [states])
     torch.nn.init.zeros_(probe.linear.weight)
     torch.nn.init.zeros_(probe.linear.bias)
     maps = [torch.rand(1, 500, 4), torch.rand(1, 500, 4)]
-    target = torch.from_numpy(states / np.float32(127))[None]
+    target = torch.from_numpy(states.astype(np.float32))[None]
     mask = torch.ones(1, 500, dtype=torch.bool)
     # It predicts the mean: the error is the variance, which is 1 once standardized.
     assert float(probe(maps, mask, target).detach()) == pytest.approx(1.0, abs=0.01)
-    target[0, 250:] = 50.0
+    target[0, 250:] = 9000.0
     mask[0, 250:] = False
     assert float(probe(maps, mask, target).detach()) == pytest.approx(1.0, abs=0.1)
 
@@ -133,7 +204,7 @@ def test_a_taught_model_trains_quantized_and_leaves_the_teacher_behind(
 ) -> None:
     config = ModelConfig(labels=("a", "b"), filters=8, audio_stride=4, audio_dilations=(2,))
     settings = FitSettings(
-        teacher=True,
+        teacher="resemblyzer",
         teacher_epochs=6,
         epochs=2,
         qat_epochs=1,
@@ -141,6 +212,9 @@ def test_a_taught_model_trains_quantized_and_leaves_the_teacher_behind(
         min_frames=60,
         max_frames=90,
     )
+    assert taught.states is not None
+    # Six clips tell little of what Whisper hears; of a voice, enough to be learned.
+    taught = replace(taught, states=[s[:, : resemblyzer.WIDTH] for s in taught.states])
     module = fit(FitData(taught, None, ["a", "b"]), config, settings, tmp_path)
     (log,) = tmp_path.glob("log/version_*/metrics.csv")
     rows = np.genfromtxt(log, delimiter=",", names=True)
@@ -164,9 +238,22 @@ def test_without_the_encoder_one_line_says_what_to_install(
 
     monkeypatch.setattr(importlib.metadata, "distribution", absent)
     with pytest.raises(TrainingError, match=r"Resemblyzer; pip install librosa"):
-        weights()
+        teachers_of("resemblyzer")
+    with pytest.raises(TrainingError, match=r"pipecat-ai; pip install librosa onnx"):
+        teachers_of("whisper")
 
 
-def test_states_cover_a_clip_shorter_than_a_frame() -> None:
-    assert states_of(np.zeros(100, np.int16)).shape == (1, STATES)
+def test_a_name_that_is_none_is_one_line() -> None:
+    assert names_of("") == ()
+    assert names_of(" whisper , resemblyzer") == ("whisper", "resemblyzer")
+    for wrong in ("wav2vec", "whisper,", "whisper,whisper"):
+        with pytest.raises(SettingError, match="teacher"):
+            FitSettings(teacher=wrong)
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_states_cover_a_clip_shorter_than_a_frame(name: str) -> None:
+    (teacher,) = teachers_of(name)
+    assert teacher.states(np.zeros(100, np.int16)).shape == (1, teacher.width)
+    assert teacher.states(np.zeros(0, np.int16)).shape == (1, teacher.width)
     assert len(mfcc(np.zeros(100, np.int16))) == 1

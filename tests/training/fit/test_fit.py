@@ -16,8 +16,9 @@ from training.__main__ import main
 from training.corpora import Utterance
 from training.data.features import FeatureSet, FeatureSettings
 from training.evaluate.predict import predict
-from training.fit.examples import FitData, class_weights
+from training.fit.examples import FitData, loss_weights
 from training.fit.fit import fit, run_of
+from training.fit.module import weighted_cross_entropy
 from training.fit.settings import FitSettings
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase
@@ -202,9 +203,46 @@ def test_a_bundle_whose_confidence_or_int8_form_is_poor_is_built_with_a_warning(
 
 def test_rare_classes_weigh_more() -> None:
     data = [Utterance(Path("x"), label, "s", "c") for label in ["a"] * 30 + ["b"] * 10]
-    weights = class_weights(data, ["a", "b"])
-    assert float(weights[1] / weights[0]) == pytest.approx(3.0)
+    weights = loss_weights(data, ["a", "b"], ["c"], FitSettings())
+    assert weights.shape == (1, 2)
+    assert float(weights[0, 1] / weights[0, 0]) == pytest.approx(3.0)
     assert float((weights * torch.tensor([30, 10])).sum()) == pytest.approx(40.0)
+    plain = loss_weights(data, ["a", "b"], ["c"], FitSettings(balance=False))
+    np.testing.assert_allclose(plain, 1.0)
+
+
+def test_small_corpora_weigh_more_as_asked_and_classes_stay_balanced() -> None:
+    counts = {("large", "a"): 90, ("large", "b"): 10, ("small", "a"): 4}
+    data = [
+        Utterance(Path("x"), label, "s", corpus)
+        for (corpus, label), count in counts.items()
+        for _ in range(count)
+    ]
+    table = torch.tensor([[90.0, 10.0], [4.0, 0.0]])
+    for balance in (0.0, 0.5, 1.0):
+        settings = FitSettings(corpus_balance=balance)
+        weights = loss_weights(data, ["a", "b"], ["large", "small"], settings)
+        assert float(weights[1, 0] / weights[0, 0]) == pytest.approx((100 / 4) ** balance)
+        by_class = (weights * table).sum(dim=0)
+        np.testing.assert_allclose(by_class, [52.0, 52.0], rtol=1e-5)
+
+
+def test_the_loss_is_that_of_pytorch_where_all_examples_weigh_alike() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(7, 4), torch.randint(4, (7,))
+    weights, soft = torch.rand(4) + 0.5, torch.rand(7, 4).softmax(dim=1)
+    for target in (labels, soft):
+        expected = torch.nn.functional.cross_entropy(
+            logits, target, weight=weights, label_smoothing=0.1
+        )
+        found = weighted_cross_entropy(logits, target, weights.expand(7, 4), 0.1)
+        torch.testing.assert_close(found, expected)
+    alone = weights.expand(7, 4) * torch.tensor([1.0, *[0.0] * 6])[:, None]
+    found = weighted_cross_entropy(logits, labels, alone, 0.1)
+    expected = torch.nn.functional.cross_entropy(
+        logits[:1], labels[:1], weight=weights, label_smoothing=0.1
+    )
+    torch.testing.assert_close(found, expected)
 
 
 def test_mistakes_of_the_user_are_one_line(
