@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import counted
 from edge_runtime.settings import Settings, setting
+from training.fit.settings import FitSettings
+from training.words.settings import WordSettings
 
 if TYPE_CHECKING:
     from training.corpora import Found, Utterance
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from training.data.speaker import SpeakerVectors
     from training.fit.prepare import WordPlan
     from training.network.config import ModelConfig
-    from training.words.settings import WordSettings
 
 BY = ("speaker", "session", "corpus")
 
@@ -124,6 +125,37 @@ PRESETS = {
         "teacher": "",
     },
 }
+
+
+@dataclass(frozen=True)
+class Recipe(Settings):
+    """What every command that trains needs to know beside its corpora."""
+
+    ordinary: str = setting(
+        "",
+        "Class that ordinary speech trains as and is judged by, such as neutral for LibriSpeech; "
+        "without it such a corpus is refused.",
+        metavar="CLASS",
+    )
+    pair: bool = setting(
+        False,
+        "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
+        "every figure and model card that rests on it says so.",
+    )
+    schedule: FitSettings = field(default_factory=FitSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    words: WordSettings = field(default_factory=WordSettings)
+    speaker_embedding: SpeakerSettings = field(default_factory=SpeakerSettings)
+
+
+@dataclass(frozen=True)
+class VariantRecipe(Recipe):
+    """That, of a command that trains one variant."""
+
+    variant: str = setting(
+        "audio",
+        "Model: audio, text, audio+text or audio+text+att; then +swem, +speaker or both.",
+    )
 
 
 def add_corpora(command: argparse.ArgumentParser) -> None:

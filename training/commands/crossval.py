@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.console import OK
-from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
+from edge_runtime.settings import add_arguments, from_arguments, setting
 from training.commands.common import (
     FoldSettings,
-    ModelSettings,
-    SpeakerSettings,
+    VariantRecipe,
     add_corpora,
     add_preset,
     config_of,
@@ -24,32 +23,15 @@ from training.commands.common import (
 )
 from training.commands.fit import calibration_of
 from training.errors import TrainingError
-from training.fit.settings import FitSettings
-from training.words.settings import WordSettings
 
 FOLDS = 5
 
 
 @dataclass(frozen=True)
-class CrossvalRecipe(Settings):
+class CrossvalRecipe(VariantRecipe):
     """Everything that a cross-validation needs to know beside its corpora."""
 
     out: Path = setting(Path("runs/crossval"), "Folder to write.", metavar="RUN")
-    variant: str = setting(
-        "audio",
-        "Model: audio, text, audio+text or audio+text+att; then +swem, +speaker or both.",
-    )
-    ordinary: str = setting(
-        "",
-        "Class that ordinary speech trains as and is judged by, such as neutral for LibriSpeech; "
-        "without it such a corpus is refused.",
-        metavar="CLASS",
-    )
-    pair: bool = setting(
-        False,
-        "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
-        "every figure that rests on it says so.",
-    )
     audio_runs: Path | None = setting(
         None,
         "Audio + text: start each fold from the audio encoder of the same fold of a finished "
@@ -62,10 +44,6 @@ class CrossvalRecipe(Settings):
         metavar="RUN",
     )
     folds: FoldSettings = field(default_factory=FoldSettings)
-    schedule: FitSettings = field(default_factory=FitSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    words: WordSettings = field(default_factory=WordSettings)
-    speaker_embedding: SpeakerSettings = field(default_factory=SpeakerSettings)
 
 
 def add(commands: Any) -> None:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK, counted
-from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
+from edge_runtime.settings import add_arguments, from_arguments, setting
 from training.commands.common import (
-    ModelSettings,
-    SpeakerSettings,
+    VariantRecipe,
     add_corpora,
     add_preset,
     config_of,
@@ -24,9 +23,8 @@ from training.commands.common import (
     warn_incomplete,
     with_speakers,
 )
-from training.fit.settings import FitSettings
 from training.provenance import provenance
-from training.words.settings import DistilSettings, WordSettings
+from training.words.settings import DistilSettings
 
 if TYPE_CHECKING:
     from training.run import Run
@@ -35,14 +33,10 @@ WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not tr
 
 
 @dataclass(frozen=True)
-class FitRecipe(Settings):
+class FitRecipe(VariantRecipe):
     """Everything that training one model needs to know beside its corpora."""
 
     out: Path = setting(Path("runs/fit"), "Folder to write.", metavar="RUN")
-    variant: str = setting(
-        "audio",
-        "Model: audio, text, audio+text or audio+text+att; then +swem, +speaker or both.",
-    )
     resume: bool = setting(False, "Go on where RUN was interrupted.")
     watch: float = setting(
         0.2,
@@ -58,17 +52,6 @@ class FitRecipe(Settings):
         "figures from there.",
         metavar="RUN",
     )
-    ordinary: str = setting(
-        "",
-        "Class that ordinary speech trains as and is judged by, such as neutral for LibriSpeech; "
-        "without it such a corpus is refused.",
-        metavar="CLASS",
-    )
-    pair: bool = setting(
-        False,
-        "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
-        "every figure and model card that rests on it says so.",
-    )
     audio_run: Path | None = setting(
         None,
         "Start from this run: audio + text keeps its audio encoder as it is; a variant that is the "
@@ -81,10 +64,6 @@ class FitRecipe(Settings):
         "run's own is trained further as a whole.",
         metavar="RUN",
     )
-    schedule: FitSettings = field(default_factory=FitSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    words: WordSettings = field(default_factory=WordSettings)
-    speaker_embedding: SpeakerSettings = field(default_factory=SpeakerSettings)
     distillation: DistilSettings = field(default_factory=DistilSettings)
 
 

@@ -10,40 +10,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK, counted
-from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
+from edge_runtime.settings import add_arguments, from_arguments, setting
 from training.commands.common import (
     FoldSettings,
-    ModelSettings,
-    SpeakerSettings,
+    Recipe,
     add_corpora,
     add_preset,
     config_of,
     speakers_of,
 )
 from training.evaluate.settings import PAPER_FOLDS, TableSettings
-from training.fit.settings import FitSettings
-from training.words.settings import WordSettings
 
 if TYPE_CHECKING:
     from training.evaluate.paper import PaperTable
 
 
 @dataclass(frozen=True)
-class TableRecipe(Settings):
+class TableRecipe(Recipe):
     """Everything that the table needs to know beside its corpora."""
 
     out: Path = setting(Path("runs/table"), "Folder to write.", metavar="RUN")
-    pair: bool = setting(
-        False,
-        "Put to each clip a text of the same class from the text-only corpora, drawn at random; "
-        "every figure that rests on it says so.",
-    )
     table: TableSettings = field(default_factory=TableSettings)
     folds: FoldSettings = field(default_factory=FoldSettings)
-    schedule: FitSettings = field(default_factory=FitSettings)
-    model: ModelSettings = field(default_factory=ModelSettings)
-    words: WordSettings = field(default_factory=WordSettings)
-    speaker_embedding: SpeakerSettings = field(default_factory=SpeakerSettings)
 
 
 def add(commands: Any) -> None:
@@ -89,7 +77,7 @@ def make_table(corpora: Sequence[str], recipe: TableRecipe) -> PaperTable:
     accelerator_of(recipe.schedule.device)  # refuses before any work
     words, speaker = recipe.words, recipe.speaker_embedding
     folds = recipe.folds.cut(PAPER_FOLDS)
-    found = load_corpora(corpora)
+    found = load_corpora(corpora, recipe.ordinary or None)
     utterances = [u for f in found.values() for u in f.utterances]
     if words.text == "asr":
         utterances = with_transcripts(utterances, words.transcripts)
