@@ -8,7 +8,7 @@ whatever is trained or measured that way says so (`PAIRING`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ PAIRING = (
     "class-conditional pairing: the words of a clip were drawn at random from texts of the same "
     "class; nobody spoke them"
 )
+NEUTRAL = "neutral"
+"""Class of the texts that tell nothing."""
 Item = tuple[tuple[Tensor, int, int], Tensor]
 
 
@@ -38,6 +40,10 @@ class PairSet:
     """Rows of the embedding table of every text; empty where a clip has no words."""
     choices: list[npt.NDArray[np.int64]]
     """Per clip, indices into `tokens`: one is drawn each time the clip is seen."""
+    neutral: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    """Indices of texts that go with any clip, whatever its class."""
+    neutral_share: float = 0.0
+    """How often one of those is drawn."""
 
     @property
     def utterances(self) -> list[Utterance]:
@@ -55,13 +61,21 @@ def with_own_words(clips: FeatureSet, tokens: list[Ids]) -> PairSet:
     return PairSet(clips, tokens, [np.array([index]) for index in range(len(tokens))])
 
 
-def with_drawn_words(clips: FeatureSet, pool: Sequence[Utterance], tokens: list[Ids]) -> PairSet:
-    """Each clip with any text of its class, `tokens` in the order of `pool`.
+def with_drawn_words(
+    clips: FeatureSet, pool: Sequence[Utterance], tokens: list[Ids], neutral_share: float = 0.0
+) -> PairSet:
+    """Each clip with any text of its class, or, so often, with any that is `NEUTRAL`.
 
+    Most of what people say tells nothing of how they say it: a model that has only heard words that
+    tell the class trusts words that tell nothing. `tokens` are in the order of `pool`.
     Raises TrainingError when a class has no text.
     """
-    of_class = _by_class(pool, {u.label for u in clips.utterances})
-    return PairSet(clips, tokens, [of_class[u.label] for u in clips.utterances])
+    labels = {u.label for u in clips.utterances}
+    of_class = _by_class(pool, labels | ({NEUTRAL} if neutral_share else set()))
+    choices = [of_class[u.label] for u in clips.utterances]
+    if not neutral_share:
+        return PairSet(clips, tokens, choices)
+    return PairSet(clips, tokens, choices, of_class[NEUTRAL], neutral_share)
 
 
 def draw_words(
@@ -87,12 +101,15 @@ class PairDataset(Dataset[Item]):
     ) -> None:
         self._clips = ClipDataset(pairs.clips, labels, corpora, training)
         self._tokens, self._choices = pairs.tokens, pairs.choices
+        self._neutral, self._neutral_share = pairs.neutral, pairs.neutral_share
 
     def __len__(self) -> int:
         return len(self._clips)
 
     def __getitem__(self, index: int) -> Item:
         choices = self._choices[index]
+        if self._neutral_share and float(torch.rand(())) < self._neutral_share:
+            choices = self._neutral
         pick = int(torch.randint(len(choices), ()))
         return self._clips[index], torch.from_numpy(self._tokens[choices[pick]])
 

@@ -147,7 +147,9 @@ def prepare(
         watch = others
         if config.parts.text:
             if words.train:
-                examples = with_drawn_words(clips, texts, encode(texts, tokenizer))
+                examples = with_drawn_words(
+                    clips, texts, encode(texts, tokenizer), settings.neutral_words
+                )
             else:
                 examples = with_own_words(clips, encode(clips.utterances, tokenizer))
             if others:

@@ -141,6 +141,13 @@ class FitSettings(Settings):
         minimum=0,
         maximum=1,
     )
+    neutral_words: float = setting(
+        0.0,
+        "With --pair: share of the clips that get words of the class neutral, whatever their own, "
+        "for most of what people say tells nothing of how they say it.",
+        minimum=0,
+        maximum=1,
+    )
     ema: float = setting(0.99, "Decay a step of the averaged weights.", minimum=0, below=1)
     clip_norm: float = setting(1.0, "Largest gradient norm.", above=0)
     augment: bool = setting(

@@ -132,6 +132,21 @@ def test_a_clip_meets_all_texts_of_its_class_and_no_other() -> None:
         assert met == {i for i in range(20) if i % 2 == index % 2}
 
 
+def test_so_often_as_asked_a_clip_meets_words_that_tell_nothing() -> None:
+    pool = [*texts(20, 5), *(replace(t, label="neutral") for t in texts(6, 8))]
+    tokens = [np.array([2 + i]) for i in range(26)]
+    pairs = with_drawn_words(clips(4, 6), pool, tokens, neutral_share=0.25)
+    data = PairDataset(pairs, LABELS, ["toy"], True)
+    torch.manual_seed(0)
+    for index in range(4):
+        met = Counter(int(data[index][1][0]) - 2 for _ in range(800))
+        assert set(met) == {i for i in range(20) if i % 2 == index % 2} | set(range(20, 26))
+        neutral = sum(met[i] for i in range(20, 26)) / 800
+        assert neutral == pytest.approx(0.25, abs=0.05)  # deviation 0.015
+    with pytest.raises(TrainingError, match="no text of class neutral"):
+        with_drawn_words(clips(4, 6), pool[:20], tokens[:20], neutral_share=0.25)
+
+
 def test_a_clip_without_words_of_its_own_is_a_row_without_words() -> None:
     pairs = with_own_words(clips(3, 6), [np.array([2, 3]), np.array([], np.int64), np.array([4])])
     data = PairDataset(pairs, LABELS, ["toy"], False)
