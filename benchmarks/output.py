@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.settings import Limits, number
+
 BUILT_FROM = "the run that the bundle was built from"
 
 
@@ -23,6 +25,33 @@ def add_json(command: argparse.ArgumentParser) -> None:
 def add_run(command: argparse.ArgumentParser, whose: str = BUILT_FROM) -> None:
     """`--run`."""
     command.add_argument("--run", type=Path, metavar="RUN", help=whose)
+
+
+def add_count(
+    command: argparse._ActionsContainer,
+    option: str,
+    help: str,
+    minimum: int = 1,
+    default: int | None = None,
+    otherwise: str = "",
+) -> None:
+    """An option that counts something, from `minimum` on; what stands for it when it is not given.
+
+    `otherwise` says that in words, where there is no `default`.
+    """
+    known = otherwise if default is None else str(default)
+    command.add_argument(
+        option,
+        type=number(int, Limits(minimum=minimum)),
+        default=default,
+        metavar="N",
+        help=f"{help} (default: {known})" if known else help,
+    )
+
+
+def add_jobs(command: argparse.ArgumentParser) -> None:
+    """`--jobs`."""
+    add_count(command, "--jobs", "processes at a time", otherwise="one a core")
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:

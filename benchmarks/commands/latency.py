@@ -6,9 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.output import add_bundle, add_json, add_run, write_json
+from benchmarks.output import add_bundle, add_count, add_json, add_run, write_json
 from edge_runtime.console import OK, OURS
-from edge_runtime.settings import Limits, number
 
 if TYPE_CHECKING:
     from edge_runtime.bundle import Bundle
@@ -23,11 +22,10 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--check", action="store_true", help="fail where a ratio or a time left its bound"
     )
-    command.add_argument(
+    add_count(
+        command,
         "--utterances",
-        type=number(int, Limits(minimum=1)),
-        metavar="N",
-        help="utterances that are timed, for a quick look fewer than it takes by itself",
+        "utterances that are timed, for a quick look fewer than it takes by itself",
     )
     command.set_defaults(command=_run)
 

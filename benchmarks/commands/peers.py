@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.output import add_bundle, add_json, add_run, write_json
+from benchmarks.output import add_bundle, add_count, add_jobs, add_json, add_run, write_json
 from edge_runtime.console import OK
-from edge_runtime.settings import Limits, number
 
 if TYPE_CHECKING:
     from benchmarks.peers import Standing
@@ -26,19 +25,8 @@ def add(commands: Any) -> None:
         metavar="NAME=PATH",
         help="labelled clips to judge peers on, beside the bundle's own figures",
     )
-    command.add_argument(
-        "--folds",
-        type=number(int, Limits(minimum=2)),
-        default=5,
-        metavar="K",
-        help="folds by speaker (default: 5)",
-    )
-    command.add_argument(
-        "--jobs",
-        type=number(int, Limits(minimum=1)),
-        metavar="N",
-        help="processes at a time (default: cores)",
-    )
+    add_count(command, "--folds", "folds by speaker", minimum=2, default=5)
+    add_jobs(command)
     command.set_defaults(command=_run)
 
 

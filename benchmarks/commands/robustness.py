@@ -7,9 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.output import add_bundle, add_json, write_json
+from benchmarks.output import add_bundle, add_count, add_jobs, add_json, write_json
 from edge_runtime.console import OK, counted
-from edge_runtime.settings import Limits, number
 
 if TYPE_CHECKING:
     from benchmarks.robust_peers import Row
@@ -41,19 +40,14 @@ def add(commands: Any) -> None:
             metavar="DIR,...",
             help=f"{what}, apart by commas; best such as did not train",
         )
-    command.add_argument(
+    add_count(
+        command,
         "--clips",
-        type=number(int, Limits(minimum=4)),
+        "most clips of a corpus, evenly over classes and speakers",
+        minimum=4,
         default=100,
-        metavar="N",
-        help="most clips of a corpus, evenly over classes and speakers (default: 100)",
     )
-    command.add_argument(
-        "--jobs",
-        type=number(int, Limits(minimum=1)),
-        metavar="N",
-        help="processes (default: cores)",
-    )
+    add_jobs(command)
     command.add_argument(
         "--peers",
         nargs="+",

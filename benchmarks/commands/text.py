@@ -6,9 +6,8 @@ import argparse
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.output import add_bundle, add_json, add_run, write_json
+from benchmarks.output import add_bundle, add_count, add_json, add_run, write_json
 from edge_runtime.console import OK
-from edge_runtime.settings import Limits, number
 
 if TYPE_CHECKING:
     from training.corpora import Utterance
@@ -29,17 +28,16 @@ def add(commands: Any) -> None:
         action="store_true",
         help="word error rate on neutral clips, key phrases found and imagined, time and memory",
     )
-    kind.add_argument(
+    add_count(
+        kind,
         "--spoken",
-        type=number(int, Limits(minimum=1)),
-        metavar="N",
-        help="speak N sentences of a development split (flite), in voices that agree or conflict",
+        "speak N sentences of a development split (flite), in voices that agree or conflict",
     )
-    kind.add_argument(
+    add_count(
+        kind,
         "--faults",
-        type=number(int, Limits(minimum=3)),
-        metavar="N",
-        help="stream N clips at the speed of speech while the engine is killed, stopped, slowed",
+        "stream N clips at the speed of speech while the engine is killed, stopped, slowed",
+        minimum=3,
     )
     command.set_defaults(command=_run)
 
