@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.output import tracked
 from edge_runtime import EmotionStream
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
@@ -93,12 +92,11 @@ def accuracy(
     text = choose_text(bundle, utterances, text)
     result = AccuracyResult([], [], 0, labels, text)
     why = ""
-    console = Console(stderr=True)
     engine = text if text in (ASR, KEYWORDS) else OFF
     segment = bundle.manifest.segment.whole()
     with EmotionStream(bundle, engine, segment=segment, partial_seconds=0, live=False) as stream:
         stream.wait_ready()
-        for utterance in track(utterances, "judging utterances", console=console, transient=True):
+        for utterance in tracked(utterances, "judging utterances"):
             try:
                 if utterance.label not in labels:
                     raise BenchmarkError(f"the bundle has no class {utterance.label!r}")

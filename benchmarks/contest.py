@@ -28,7 +28,7 @@ _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 class Comparison:
     """Two ways to do the same, timed in turn."""
 
-    what: str
+    quantity: str
     ours: str
     peer: str
     ours_ms: float
@@ -39,7 +39,7 @@ class Comparison:
     def cells(self) -> tuple[str, ...]:
         """A row of a table: what, ours, peer, their milliseconds, the ratio."""
         times = (self.ours_ms, self.peer_ms, self.ours_ms / self.peer_ms)
-        return (self.what, self.ours, self.peer, *(f"{value:.2f}" for value in times))
+        return (self.quantity, self.ours, self.peer, *(f"{value:.2f}" for value in times))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, and the ratio."""
@@ -50,7 +50,7 @@ class Comparison:
 class Contest:
     """What a peer's file gives: the two functions to time."""
 
-    what: str
+    quantity: str
     ours: str
     peer: str
     run_ours: Callable[[], object]
@@ -59,7 +59,7 @@ class Contest:
     def time(self) -> Comparison:
         """Time both here and now."""
         ours, peer = medians([self.run_ours, self.run_peer])
-        return Comparison(self.what, self.ours, self.peer, ours, peer)
+        return Comparison(self.quantity, self.ours, self.peer, ours, peer)
 
 
 def medians(functions: Sequence[Callable[[], object]], runs: int = RUNS) -> list[float]:

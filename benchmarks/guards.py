@@ -13,7 +13,7 @@ from benchmarks.contest import Comparison
 class Guard:
     """One figure, what it is on a quiet machine at best, and where a fault begins."""
 
-    what: str
+    quantity: str
     measured: float
     goal: float
     """What the project promises of a quiet machine."""
@@ -28,7 +28,7 @@ class Guard:
     def cells(self) -> tuple[str, ...]:
         """A row of a table: what, measured, goal, bound, verdict."""
         numbers = (f"{value:.4g}" for value in (self.measured, self.goal, self.bound))
-        return (self.what, *numbers, "ok" if self.holds else "FAILED")
+        return (self.quantity, *numbers, "ok" if self.holds else "FAILED")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, and whether it holds."""
@@ -36,7 +36,7 @@ class Guard:
 
 
 class _Limits(NamedTuple):
-    what: str
+    quantity: str
     goal: float
     bound: float
 
@@ -64,9 +64,13 @@ def guards(latency: Mapping[str, Any], peers: Iterable[Comparison]) -> list[Guar
     peers : what `benchmarks.peers.compare` returned.
     """
     figures = [
-        (row.ours_ms / row.peer_ms, _RATIOS[row.what]) for row in peers if row.what in _RATIOS
+        (row.ours_ms / row.peer_ms, _RATIOS[row.quantity])
+        for row in peers
+        if row.quantity in _RATIOS
     ]
     stages = sum(values["p50"] for values in latency["stages_ms_per_block"].values())
     figures.append((stages / latency["block_ms"], _REAL_TIME))
     figures.append((latency["final_verdict_ms"]["p50"], _FINAL))
-    return [Guard(limits.what, measured, limits.goal, limits.bound) for measured, limits in figures]
+    return [
+        Guard(limits.quantity, measured, limits.goal, limits.bound) for measured, limits in figures
+    ]

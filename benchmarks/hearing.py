@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.output import tracked
 from edge_runtime import EmotionStream
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
@@ -148,7 +147,7 @@ def costs(bundle: Bundle, clips: Sequence[Utterance], modes: Sequence[str] = MOD
     for mode in modes:
         with EmotionStream(bundle, mode, live=False) as stream:
             stream.wait_ready()
-            for start in _tracked(range(0, len(talk), _BLOCK), f"streaming, {mode}"):
+            for start in tracked(range(0, len(talk), _BLOCK), f"streaming, {mode}"):
                 stream.feed(talk[start : start + _BLOCK])
             stream.finish()
             health = stream.health()
@@ -187,7 +186,7 @@ def _spot(
     engine = Keywords(list(phrases))
     hits = said = alarms = heard = 0
     seconds = 0.0
-    for text, samples in _tracked(clips, what, total):
+    for text, samples in tracked(clips, what, total):
         speech = speech_of(samples)
         engine.restart()
         engine.begin(0.0)
@@ -222,7 +221,3 @@ def _sentences(
 def _has(said: Sequence[str], phrase: Sequence[str]) -> bool:
     size = len(phrase)
     return any(list(said[i : i + size]) == list(phrase) for i in range(len(said) - size + 1))
-
-
-def _tracked(items: Any, what: str, total: int | None = None) -> Any:
-    return track(items, what, total=total, console=Console(stderr=True), transient=True)

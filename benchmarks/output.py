@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from edge_runtime.settings import Limits, number
+
+Item = TypeVar("Item")
 
 BUILT_FROM = "the run that the bundle was built from"
 
@@ -52,6 +55,14 @@ def add_count(
 def add_jobs(command: argparse.ArgumentParser) -> None:
     """`--jobs`."""
     add_count(command, "--jobs", "processes at a time", otherwise="one a core")
+
+
+def tracked(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:
+    """`items`, behind a progress bar on standard error that goes when it is done."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(items, title, total=total, console=Console(stderr=True), transient=True)
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:

@@ -11,15 +11,14 @@ verdict, not how well people are understood.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.output import tracked
 from edge_runtime import EmotionStream
 from edge_runtime.bundle import Bundle
 from edge_runtime.pcm import SAMPLE_RATE, Int16
@@ -164,7 +163,7 @@ def judge_spoken(
             f"bundle {bundle.manifest.name} does not judge {', '.join(sorted(PROSODY))} by sound "
             "and words"
         )
-    clips = [s.speak() for s in _tracked(sentences, "speaking")]
+    clips = [s.speak() for s in tracked(sentences, "speaking")]
     outcomes: list[Outcome] = []
     alone: list[str] = []
     for mode in modes:
@@ -190,7 +189,7 @@ def _judge(
     with EmotionStream(bundle, engine, segment=segment, partial_seconds=0, live=False) as stream:
         stream.wait_ready()
         pairs = list(zip(sentences, clips, strict=True))
-        for sentence, clip in _tracked(pairs, f"judging, {mode}"):
+        for sentence, clip in tracked(pairs, f"judging, {mode}"):
             event = classify(stream, clip, sentence.text if mode == TRANSCRIPT else "")
             best = max(event.scores, key=lambda label: event.scores[label])
             verdicts.append(best)
@@ -206,7 +205,3 @@ def _judge(
             outcome.confusion.setdefault(case, Counter())[best] += 1
     outcome.agreeing = measure(np.array(truth), np.array(found), labels)
     return outcome, verdicts
-
-
-def _tracked(items: Sequence[Any], what: str) -> Iterator[Any]:
-    yield from track(items, what, console=Console(stderr=True), transient=True)

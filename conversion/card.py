@@ -69,7 +69,7 @@ def _quoted(value: object) -> str:
 
 
 def _form(manifest: Manifest) -> str:
-    """The form of `training.run.FORMS` that the bundle's graphs have."""
+    """The form of `training.run.FORM_TEXTS` that the bundle's graphs have."""
     kinds = {t.dtype for g in manifest.graphs.values() for t in (*g.inputs, *g.outputs)}
     return "float" if "float32" in kinds else "int8"
 

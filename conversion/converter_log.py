@@ -38,12 +38,12 @@ def converter(name: str, graph: str) -> Iterator[None]:
 
 def _explain(name: str, graph: str, error: BaseException, printed: str) -> str:
     """One line."""
-    said = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     text = _COLOR.sub("", printed)
     # Of a line that was drawn over, a progress bar, what stood there last.
     lines = [line.rstrip().split("\r")[-1].strip() for line in text.split("\n")]
     lines = [line for line in lines if line]
-    message = f"{name} failed on {graph}: {said}"
+    message = f"{name} failed on {graph}: {reason}"
     if not lines:
         return message
     with tempfile.NamedTemporaryFile(

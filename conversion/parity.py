@@ -36,12 +36,12 @@ Float32 = npt.NDArray[np.float32]
 FLOAT, FAKE_QUANT, INT8, WINDOW = "float", "fake-quant", "int8 device", "int8 whole window"
 TORCH, ONNX = "unrounded torch", "unrounded ONNX Runtime"
 COMPARED = {
-    FLOAT: training.run.FORMS["float"],
+    FLOAT: training.run.FORM_TEXTS["float"],
     TORCH: "the quantization-aware weights, not rounded, in PyTorch",
     ONNX: "the quantization-aware weights, not rounded, in ONNX Runtime",
-    FAKE_QUANT: training.run.FORMS["fake-quant"],
+    FAKE_QUANT: training.run.FORM_TEXTS["fake-quant"],
     WINDOW: "the quantization-aware weights, as one int8 graph over a window",
-    INT8: training.run.FORMS["int8"],
+    INT8: training.run.FORM_TEXTS["int8"],
 }
 """Every form, and which of a run's two sets of weights it has. Only the first is what `fit` calls
 float; the others are one set of weights, so that what differs between them is the arithmetic."""

@@ -29,7 +29,7 @@ from training.output import into_at_once
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"
-FORMS = {
+FORM_TEXTS = {
     "float": "the float weights, as they were before quantization-aware training",
     "fake-quant": "the quantization-aware weights, rounded to int8 in PyTorch",
     "int8": "the quantization-aware weights in the converted bundle, through the device's own code",
@@ -129,9 +129,11 @@ def load(folder: Path) -> Run:
 
 
 def forms_of(metrics: dict[str, Any]) -> dict[str, str]:
-    """What the forms are that occur in `metrics`, as in `FORMS`."""
+    """What the forms are that occur in `metrics`, as in `FORM_TEXTS`."""
     every = [forms for found in metrics.get("corpora", {}).values() for forms in found.values()]
-    return {form: text for form, text in FORMS.items() if any(form in forms for forms in every)}
+    return {
+        form: text for form, text in FORM_TEXTS.items() if any(form in forms for forms in every)
+    }
 
 
 def load_run_of(bundle: str, folder: Path | None) -> Run:

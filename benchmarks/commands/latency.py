@@ -73,7 +73,8 @@ def _check(
     broken = [guard for guard in checked if not guard.holds]
     for guard in broken:
         print(
-            f"benchmarks: {guard.what} is {guard.measured:.4g}, above its bound {guard.bound:g}",
+            f"benchmarks: {guard.quantity} is {guard.measured:.4g}, above its bound "
+            f"{guard.bound:g}",
             file=sys.stderr,
         )
     return OURS if broken else OK, [guard.to_dict() for guard in checked]

@@ -39,19 +39,19 @@ class RunningStatistics:
         cost by the call. `offset` is one number or one per channel. Integer maps and offsets are
         summed without rounding.
         """
-        parts = maps if isinstance(maps, Sequence) else (maps,)
-        for start in range(0, len(parts[0]), _STEPS):
-            self._take([part[start : start + _STEPS] for part in parts], offset)
+        scales = maps if isinstance(maps, Sequence) else (maps,)
+        for start in range(0, len(scales[0]), _STEPS):
+            self._take([scale[start : start + _STEPS] for scale in scales], offset)
 
-    def _take(self, parts: Sequence[npt.NDArray[Any]], offset: PerChannel) -> None:
-        steps = len(parts[0])
+    def _take(self, scales: Sequence[npt.NDArray[Any]], offset: PerChannel) -> None:
+        steps = len(scales[0])
         if len(self._values) < steps:
             self._values = np.empty((steps, self._sum.size), np.float32)
         values = self._values[:steps]
         begin = 0
-        for part in parts:
-            end = begin + part.shape[1]
-            values[:, begin:end] = part
+        for scale in scales:
+            end = begin + scale.shape[1]
+            values[:, begin:end] = scale
             begin = end
         if np.ndim(offset) or offset:
             values -= np.asarray(offset, np.float32)

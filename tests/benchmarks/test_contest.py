@@ -47,7 +47,7 @@ def test_the_features_are_timed_from_any_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     row = speech_features.compare(np.zeros(8000, np.int16))
-    assert (row.what, row.peer) == ("MFCC + deltas", "python_speech_features")
+    assert (row.quantity, row.peer) == ("MFCC + deltas", "python_speech_features")
     assert row.ours_ms > 0
     assert row.peer_ms > 0
 

@@ -50,7 +50,7 @@ def test_each_guard_can_fail(
     latency: dict[str, object], features: float, graphs_ms: float, broken: str
 ) -> None:
     (failed,) = (g for g in guards(latency, rows(features, graphs_ms)) if not g.holds)
-    assert broken in failed.what
+    assert broken in failed.quantity
     assert failed.cells()[-1] == "FAILED"
 
 

@@ -187,8 +187,8 @@ def test_a_model_without_words_has_one_whole_window(deaf_to_words: Path) -> None
     bundle, model = load_bundle(deaf_to_words), MscnnSpu(ModelConfig(filters=8, hidden=(8,)))
     untrained = Run(model.config, FeatureSettings(), model.state_dict(), model.state_dict())
     contests = onnx_float.contests(bundle, untrained)
-    assert [c.what for c in contests] == ["graphs", "whole window, audio alone"]
+    assert [c.quantity for c in contests] == ["graphs", "whole window, audio alone"]
     steps_alone = {k: v for k, v in bundle.manifest.graphs.items() if k != WHOLE}
     without = replace(bundle.manifest, graphs=steps_alone)
     (steps,) = onnx_float.contests(Bundle(without, bundle.contents, "mine"), untrained)
-    assert steps.what == "graphs"
+    assert steps.quantity == "graphs"
