@@ -32,6 +32,8 @@ LOG_FOLDER = "log"
 FORM_TEXTS = {
     "float": "the float weights, as they were before quantization-aware training",
     "fake-quant": "the quantization-aware weights, rounded to int8 in PyTorch",
+    "degraded": "fake-quant, each clip once more as some device might hear it, among the noises, "
+    "rooms and voices that trained",
     "int8": "the quantization-aware weights in the converted bundle, through the device's own code",
 }
 """The forms of a model that figures are of, and which of its two sets of weights each has."""

@@ -37,6 +37,12 @@ class FitRecipe(VariantRecipe):
     """Everything that training one model needs to know beside its corpora."""
 
     out: Path = setting(Path("runs/fit"), "Folder to write.", metavar="RUN")
+    crossval_corpora: Path | None = setting(
+        None,
+        "With --crossval: a finished crossval --by corpus of the same data. Confidence is fitted "
+        "on its verdicts too, on corpora that did not train, and its figures are kept.",
+        metavar="RUN",
+    )
     resume: bool = setting(False, "Go on where RUN was interrupted.")
     watch: float = setting(
         0.2,
@@ -116,7 +122,7 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
     utterances = [u for f in found.values() for u in f.utterances]
     labels = check_classes(utterances)
     share = 0.0 if recipe.crossval else recipe.watch
-    borrowed = _crossval_summary(recipe.crossval, labels) if recipe.crossval else None
+    borrowed = _borrow(recipe, labels)
     features = FeatureSettings()
     config = config_of(recipe.model, recipe.variant, labels)
     usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
@@ -144,8 +150,7 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
         run.training["speaker_embedding"] = known.source
     _name_origins(run.training, data)
     if borrowed:
-        run.calibration = calibration_of(borrowed)
-        run.metrics = borrowed["metrics"]
+        run.calibration, run.metrics = borrowed
     run.save(out)
     _measure(run, out, data, words, bool(borrowed), bool(split))
     if data.watch:
@@ -205,6 +210,23 @@ def _refuse_finished(out: Path, resume: bool) -> None:
         raise TrainingError(f"{out} holds an interrupted run; go on with --resume or remove it")
 
 
+def _borrow(recipe: FitRecipe, labels: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Calibration and figures of the crossvals that stand for what would be kept out."""
+    from training.errors import TrainingError
+    from training.evaluate.crossval import joint_calibration
+
+    if recipe.crossval is None:
+        if recipe.crossval_corpora:
+            raise TrainingError("--crossval-corpora goes with --crossval")
+        return None
+    summary = _crossval_summary(recipe.crossval, labels)
+    if recipe.crossval_corpora is None:
+        return calibration_of(summary), summary["metrics"]
+    unseen = _crossval_summary(recipe.crossval_corpora, labels)["metrics"]
+    calibration = joint_calibration([recipe.crossval, recipe.crossval_corpora])
+    return calibration, {**summary["metrics"], "unseen": unseen}
+
+
 def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
     from training.errors import TrainingError
     from training.evaluate.crossval import SUMMARY
@@ -239,25 +261,28 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
     metrics, watched = run.metrics, data.watch
     metrics.setdefault("corpora", {})
     metrics.setdefault("calibration_error", {})
-    parts: list[tuple[list[Any], Any, Any, str]] = []
+    parts: list[tuple[list[Any], Any, Any, list[Any], str]] = []
     if watched and not borrowed:
         clips = watched.clips if isinstance(watched, PairSet) else watched
         heard = isinstance(clips, FeatureSet)
         features = clips.clean if heard else None
+        degraded = clips.variant(1) if heard else []
         protocol = (
             "official development split" if official else watch_protocol(watched.utterances)
         ) + (f"; {PAIRING}" if words.test else "")
-        parts.append((watched.utterances, features, data.speakers, protocol))
+        parts.append((watched.utterances, features, data.speakers, degraded, protocol))
     if words.test:
         # Nobody spoke them.
         alone = "texts: official development split, words alone"
-        parts.append((list(words.test), None, None, alone))
+        parts.append((list(words.test), None, None, [], alone))
     if not parts:
         return
     bundle = convert(out, out / "bundle")
-    for utterances, features, speakers, protocol in parts:
+    for utterances, features, speakers, degraded, protocol in parts:
         summary = summarize(
-            judge(run, bundle, utterances, features, speakers), utterances, run.config.labels
+            judge(run, bundle, utterances, features, speakers, degraded),
+            utterances,
+            run.config.labels,
         )
         metrics["protocol"] = "; ".join(filter(None, [metrics.get("protocol"), protocol]))
         for corpus, modalities in summary.metrics.items():

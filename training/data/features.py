@@ -77,7 +77,13 @@ class FeatureSet:
     @property
     def clean(self) -> list[Float32]:
         """The first variant of each utterance, float32 (frames, features)."""
-        return [np.asarray(variants[0], np.float32) for variants in self.variants]
+        return self.variant(0)
+
+    def variant(self, number: int) -> list[Float32]:
+        """A variant of each utterance, float32 (frames, features); none where there is none."""
+        if any(len(variants) <= number for variants in self.variants):
+            return []
+        return [np.asarray(variants[number], np.float32) for variants in self.variants]
 
 
 def extract(

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edge_runtime.manifest import Calibration
 from training.corpora import Utterance
 from training.data.features import FeatureSettings, extract
 from training.data.folds import Cut, Fold, cut_folds, fold_protocol, unjudged
@@ -27,9 +28,9 @@ from training.data.pairs import PAIRING, draw_words
 from training.data.speaker import SpeakerVectors
 from training.data.teacher import teach
 from training.errors import TrainingError
-from training.evaluate.judge import Logits, Verdicts, convert, judge, summarize
+from training.evaluate.judge import Logits, Verdicts, calibrations, convert, judge, summarize
 from training.evaluate.progress import FoldProgress
-from training.fit.fit import augmentations, fit, run_of
+from training.fit.fit import augmentations, fit, run_of, watched_augmentations
 from training.fit.prepare import WordPlan, prepare
 from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches
@@ -43,6 +44,10 @@ FORMS = ("float", "fake-quant", "int8")
 log = logging.getLogger(__name__)
 
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
+
+VERDICTS = "verdicts.npz"  # logits of every clip, of the fold that did not train on it
+
+_TRUTH = "truth"
 
 
 @dataclass(eq=False)
@@ -162,9 +167,27 @@ def write_summary(
             "forms": forms_of({"corpora": found.metrics}),
         },
     }
+    with at_once(out / VERDICTS) as new:
+        truth = np.array([result.labels.index(u.label) for u in result.utterances])
+        np.savez(new, **{**result.verdicts, _TRUTH: truth})  # type: ignore[arg-type]
     with at_once(out / SUMMARY) as new:
         new.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
+
+
+def joint_calibration(folders: Sequence[Path]) -> dict[str, Calibration]:
+    """Calibration by modality over the verdicts of several finished crossvals.
+
+    Raises TrainingError for a folder without verdicts.
+    """
+    judged = []
+    for folder in folders:
+        path = folder / VERDICTS
+        if not path.exists():
+            raise TrainingError(f"{folder} is not a finished crossval: there is no {VERDICTS}")
+        verdicts = dict(np.load(path))
+        judged.append((verdicts, verdicts.pop(_TRUTH)))
+    return calibrations(judged)[0]
 
 
 @dataclass
@@ -191,10 +214,12 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
         if task.training.int8:
             task.queue.put((task.number, "converting", 0))
             bundle = convert(task.folder, task.folder / "bundle")
-        clean = None
+        clean, degraded = None, []
         if run.config.parts.audio:
-            clean = extract(test, task.training.features, workers=1, progress=False).clean
-        result = judge(run, bundle, test, clean, task.training.speakers)
+            seen = watched_augmentations(task.training.settings)
+            heard = extract(test, task.training.features, seen, workers=1, progress=False)
+            clean, degraded = heard.clean, heard.variant(1)
+        result = judge(run, bundle, test, clean, task.training.speakers, degraded)
         with at_once(done) as new:
             np.savez(new, **result)  # type: ignore[arg-type]
     task.queue.put((task.number, "done", 0))

@@ -31,6 +31,8 @@ from training.network.config import Variant
 from training.network.fakequant import Phase
 from training.run import Run
 
+DEGRADED = "degraded"
+
 Logits = npt.NDArray[np.float32]
 
 Verdicts = dict[str, Logits]  # "modality/form" to logits (n, classes)
@@ -46,7 +48,8 @@ class Summary:
     """Temperature and threshold by modality, of int8."""
     calibration_error: dict[str, float]
     """Expected calibration error by modality, cross-fitted: each half of the utterances is judged
-    at the temperature that fits the other half."""
+    at the temperature that fits the other half. Over clips as they are and, where there are such,
+    degraded."""
 
 
 def summarize(
@@ -63,7 +66,7 @@ def summarize(
     truth = np.array([list(labels).index(u.label) for u in utterances])
     corpora = np.array([u.corpus for u in utterances])
     speakers = np.array([u.speaker for u in utterances], object)
-    summary = Summary({}, {}, {})
+    summary = Summary({}, *calibrations([(verdicts, truth)]))
     for key, logits in verdicts.items():
         modality, form = key.split("/")
         for corpus in sorted(set(corpora.tolist())):
@@ -78,11 +81,33 @@ def summarize(
                     for number in sorted(set(folds))
                     if (part := chosen & (np.array(folds) == number)).any()
                 ]
-        if form == "int8":
-            temperature, threshold, error = calibrate(logits, truth)
-            summary.calibration[modality] = Calibration(temperature, threshold)
-            summary.calibration_error[modality] = round(error, 4)
     return summary
+
+
+def calibrations(
+    judged: Sequence[tuple[Verdicts, npt.NDArray[Any]]],
+) -> tuple[dict[str, Calibration], dict[str, float]]:
+    """Calibration and its cross-fitted error, by modality, over verdicts with their true classes.
+
+    Where clips were judged degraded as well, that counts alike: what a score is worth in other
+    rooms than the studio is learned there. The modalities are those of the first verdicts.
+    """
+    chosen, errors = {}, {}
+    for key in judged[0][0]:
+        modality, form = key.split("/")
+        if form != "int8":
+            continue
+        parts = [
+            (verdicts[name], truth)
+            for verdicts, truth in judged
+            for name in (key, f"{modality}/{DEGRADED}")
+            if name in verdicts
+        ]
+        logits, truth = (np.concatenate(side) for side in zip(*parts, strict=True))
+        temperature, threshold, error = calibrate(logits, truth)
+        chosen[modality] = Calibration(temperature, threshold)
+        errors[modality] = round(error, 4)
+    return chosen, errors
 
 
 def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float, float]:
@@ -104,6 +129,7 @@ def judge(
     utterances: Sequence[Utterance],
     features: Sequence[Float32] | None,
     speakers: SpeakerVectors | None = None,
+    degraded: Sequence[Float32] = (),
 ) -> Verdicts:
     """Logits (n, classes) of every modality there is and every form of a model.
 
@@ -113,6 +139,7 @@ def judge(
     utterances : what is judged; their `text` is what is read.
     features : their raw features; None for words alone.
     speakers : their speaker embeddings, for a model that takes them.
+    degraded : raw features of the same clips as some device might hear them; none: not judged.
     """
     parts, tokens = run.config.parts, None
     if parts.text:
@@ -128,6 +155,9 @@ def judge(
         read = tokens if modality != AUDIO else None
         for form, phase in (("float", Phase.FLOAT), ("fake-quant", Phase.INT8)):
             result[f"{modality}/{form}"] = predict(run.model(phase), heard, read, vectors)
+        if degraded and modality != TEXT:
+            model = run.model(Phase.INT8)
+            result[f"{modality}/{DEGRADED}"] = predict(model, degraded, read, vectors)
         if bundle is None:
             continue
         result[f"{modality}/int8"] = int8_logits(bundle, utterances, modality, vectors)

@@ -171,6 +171,11 @@ def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
     return TRAINING if settings.augment else (CLEAN,)
 
 
+def watched_augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
+    """The variants of a clip that is judged: clean, and once degraded where training clips are."""
+    return augmentations(settings)[:2] if settings.surrounded else (CLEAN,)
+
+
 def _begin_with(model: MscnnSpu, data: FitData, settings: FitSettings) -> None:
     """Give a fresh model what the data says before training: feature statistics, word vectors."""
     parts = model.config.parts

@@ -15,7 +15,7 @@ from training.data.teacher import teach
 from training.data.tokens import encode, tokenize
 from training.errors import TrainingError
 from training.fit.examples import Examples, FitData
-from training.fit.fit import augmentations
+from training.fit.fit import augmentations, watched_augmentations
 from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches
 from training.network.config import ModelConfig
@@ -143,7 +143,10 @@ def prepare(
         examples = clips
         if settings.teacher:
             teach(clips, settings.teacher, workers=workers, progress=show)
-        others = extract(watched, features, workers=workers, progress=show) if watched else None
+        others = None
+        if watched:
+            seen = watched_augmentations(settings)
+            others = extract(watched, features, seen, workers=workers, progress=show)
         watch = others
         if config.parts.text:
             if words.train:

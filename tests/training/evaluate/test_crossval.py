@@ -9,13 +9,15 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conversion.card import model_card
 from edge_runtime import load_bundle
 from training.__main__ import main
-from training.corpora import load_corpora
+from training.corpora import Utterance, load_corpora
 from training.corpora.manifest import write as write_manifest
+from training.evaluate.judge import summarize
 from training.run import load
 
 SMALL = ["--epochs", "2", "--qat-epochs", "1", "--no-augment", "--filters", "16", "--hidden", "16"]
@@ -150,3 +152,33 @@ def test_a_model_of_the_other_corpora_judges_each_corpus(corpora: Path, tmp_path
     assert all(len(figures["ua_folds"]) == 1 for figures in found.values())
     assert set(found["emospeech"]["per_class_recall"]) == {"angry", "happy", "neutral"}
     assert all(name in done.stdout for name in parts)
+
+
+def test_scores_are_calibrated_on_clips_as_they_are_and_degraded() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 400)
+    clips = [Utterance(Path(f"{n}.wav"), "ab"[label], "s", "c") for n, label in enumerate(truth)]
+    sure = np.where(truth[:, None] == np.arange(2), 3.0, -3.0).astype(np.float32)
+    guesses = np.where(rng.integers(0, 2, 400)[:, None] == np.arange(2), 3.0, -3.0)
+    studio = summarize({"audio/int8": sure}, clips, ["a", "b"])
+    verdicts = {"audio/int8": sure, "audio/degraded": guesses.astype(np.float32)}
+    room = summarize(verdicts, clips, ["a", "b"])
+    assert room.metrics["c"]["audio"]["degraded"]["ua"] == pytest.approx(0.5, abs=0.08)
+    # Right three times of four: the odds of the scores, 6 / temperature, are log 3.
+    assert room.calibration["audio"].temperature == pytest.approx(6 / np.log(3), rel=0.15)
+    assert studio.calibration["audio"].temperature == pytest.approx(0.2, abs=0.01)
+
+
+def test_a_model_for_rooms_is_judged_in_rooms_as_well(
+    few_clips: Path, corpora: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = ["fit", f"manifest={few_clips}", "--watch", "0.5", "--out", str(out), *SMALL]
+    assert (
+        main([*command, "--rooms", str(corpora / "rooms" / "small_room"), "--versions", "1"]) == 0
+    )
+    run = load(out)
+    forms = run.metrics["corpora"]["manifest"]["audio"]
+    assert set(forms) == set(run.metrics["forms"]) == {"float", "fake-quant", "degraded", "int8"}
+    assert forms["degraded"]["n"] == forms["int8"]["n"] == 16
+    assert forms["degraded"] != forms["fake-quant"]
