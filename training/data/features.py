@@ -73,6 +73,8 @@ class FeatureSet:
     (frames,). Where training needs to know what of the clip a frame of a variant is."""
     states: list[npt.NDArray[np.int8]] | None = None
     """The teachers' states of each recording as it is; None without a teacher."""
+    frame_states: int = 0
+    """How many columns of those, the first ones, are learned frame by frame."""
 
     @property
     def clean(self) -> list[Float32]:

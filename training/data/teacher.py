@@ -32,30 +32,57 @@ from training.data.cache import (
 from training.data.features import FeatureSet, Places
 from training.data.teachers import ROW, Int8, teachers_of
 
+_LEAST_STD = 0.1  # int8 steps: what does not move is nothing to learn
+
 
 class StateProbe(nn.Module):
-    """Linear prediction of the teachers' standardized states from the maps of all scales."""
+    """Linear prediction of the teachers' standardized states from the audio maps.
+
+    Frame by frame from the maps of all scales, for the first `by_frame` columns; and the mean of
+    every column over an utterance from its pooled statistics, for teachers that hear more than a
+    map does.
+    """
 
     mean: Tensor
     std: Tensor
+    utterance_mean: Tensor
+    utterance_std: Tensor
 
-    def __init__(self, maps: int, states: Sequence[Int8]) -> None:
-        """`maps` is the width of all maps of a step; `states` (frames, width) are typical ones."""
-        super().__init__()
-        known = np.concatenate(states).astype(np.float32)
-        self.linear = nn.Linear(maps, known.shape[1])
-        self.register_buffer("mean", torch.from_numpy(known.mean(axis=0)))
-        self.register_buffer("std", torch.from_numpy(known.std(axis=0) + 0.1))
+    def __init__(self, maps: int, pooled: int, states: Sequence[Int8], by_frame: int) -> None:
+        """`maps` is the width of all maps of a step, `pooled` that of their statistics.
 
-    def forward(self, maps: list[Tensor], mask: Tensor, states: Tensor) -> Tensor:
-        """Mean squared error over the valid steps, 1 for a probe that knows nothing.
-
-        Maps per scale (B, P, C), mask (B, P), states (B, P, width) in int8 steps.
+        `states` (frames, width) are those of typical clips.
         """
-        found = self.linear(torch.cat(maps, dim=2))
-        error = ((found - (states - self.mean) / self.std) ** 2).mean(dim=2)
-        loss: Tensor = (error * mask).sum() / mask.sum()
-        return loss
+        super().__init__()
+        clips = [clip.astype(np.float32) for clip in states]
+        means = np.stack([clip.mean(axis=0) for clip in clips])
+        frames = np.concatenate([clip[:, :by_frame] for clip in clips])
+        self.frames = nn.Linear(maps, by_frame)
+        self.utterance = nn.Linear(pooled, means.shape[1])
+        for name, values in (("", frames), ("utterance_", means)):
+            self.register_buffer(f"{name}mean", torch.from_numpy(values.mean(axis=0)))
+            self.register_buffer(f"{name}std", torch.from_numpy(values.std(axis=0) + _LEAST_STD))
+
+    def forward(
+        self, maps: list[Tensor], pooled: Tensor, mask: Tensor, states: Tensor
+    ) -> dict[str, Tensor]:
+        """Mean squared errors, 1 for a probe that knows nothing: `frames` and `utterance`.
+
+        Maps per scale (B, P, C), their statistics (B, pooled), mask of the valid steps (B, P),
+        states (B, P, width) in int8 steps. Without columns that are learned by frame, no `frames`.
+        """
+        errors = {}
+        weights = mask.float()
+        by_frame = self.frames.out_features
+        if by_frame:
+            target = (states[:, :, :by_frame] - self.mean) / self.std
+            error = ((self.frames(torch.cat(maps, dim=2)) - target) ** 2).mean(dim=2)
+            errors["frames"] = (error * weights).sum() / weights.sum()
+        mean = (states * weights.unsqueeze(2)).sum(dim=1) / weights.sum(dim=1, keepdim=True)
+        target = (mean - self.utterance_mean) / self.utterance_std
+        levelled = nn.functional.layer_norm(pooled, pooled.shape[1:])
+        errors["utterance"] = ((self.utterance(levelled) - target) ** 2).mean()
+        return errors
 
 
 class TaughtDataset(Dataset[tuple[Tensor, int, int]]):
@@ -113,7 +140,9 @@ def teach(
     """
     folder = opened_cache(cache_folder("teacher"))
     columns = []
-    for teacher in teachers_of(teachers):
+    ordered = sorted(teachers_of(teachers), key=lambda teacher: not teacher.by_frame)
+    features.frame_states = sum(teacher.width for teacher in ordered if teacher.by_frame)
+    for teacher in ordered:
         ask = partial(_ask, teacher.name, folder)
         title = f"asking {teacher.name}"
         columns.append(list(parallel(ask, features.utterances, workers, title, progress)))

@@ -208,7 +208,8 @@ def _probe(data: FitData, config: ModelConfig) -> StateProbe:
     if not isinstance(data.train, FeatureSet) or data.train.states is None:
         raise TrainingError(f"--teacher needs audio alone; variant {config.variant} has words")
     width = len(config.audio_kernels) * config.filters
-    return StateProbe(width, data.train.states)
+    states, by_frame = data.train.states, data.train.frame_states
+    return StateProbe(width, config.audio_statistics, states, by_frame)
 
 
 class _Report(lightning.Callback):

@@ -86,12 +86,14 @@ class EmotionModule(lightning.LightningModule):
         if self.probe is not None and batch.states is not None:
             maps, mask = self.model.audio_maps(inputs["features"], inputs["lengths"])
             stride = self.model.config.audio_stride
-            taught = self.probe(maps, mask, batch.states[:, ::stride])
-            size = len(batch.labels)
-            self.log("teacher_loss", taught, on_step=False, on_epoch=True, batch_size=size)
+            inputs["statistics"] = self.model.pool(maps, mask)
+            errors = self.probe(maps, inputs["statistics"], mask, batch.states[:, ::stride])
+            taught = torch.stack(list(errors.values())).sum()
+            logged = {f"teacher_{name}": error for name, error in errors.items()}
+            logged["teacher_loss"] = taught
+            self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.labels))
             if self.trainer.current_epoch < self.settings.taught_epochs:
                 return taught
-            inputs["statistics"] = self.model.pool(maps, mask)
         pooled, present = self.model.pooled(**inputs)
         mix, partner = 1.0, torch.arange(len(batch.labels))
         if self.settings.mixup > 0:

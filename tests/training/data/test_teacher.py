@@ -192,18 +192,39 @@ def test_features_and_states_stay_together_when_clips_are_cut(taught: FeatureSet
 
 def test_the_probe_is_judged_on_valid_steps_alone() -> None:
     torch.manual_seed(0)
-    states = np.random.default_rng(0).integers(-100, 100, (500, 256)).astype(np.int8)
-    probe = StateProbe(8, [states])
-    torch.nn.init.zeros_(probe.linear.weight)
-    torch.nn.init.zeros_(probe.linear.bias)
-    maps = [torch.rand(1, 500, 4), torch.rand(1, 500, 4)]
-    target = torch.from_numpy(states.astype(np.float32))[None]
-    mask = torch.ones(1, 500, dtype=torch.bool)
+    rng = np.random.default_rng(0)
+    clips = [
+        rng.integers(-50, 50, (100, 40)).astype(np.int8) + rng.integers(-50, 50, (1, 40), np.int8)
+        for _ in range(64)
+    ]
+    probe = StateProbe(8, 24, clips, 16)
+    for layer in (probe.frames, probe.utterance):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.zeros_(layer.bias)
+    maps, pooled = [torch.rand(64, 100, 4)] * 2, torch.rand(64, 24)
+    states = torch.from_numpy(np.stack(clips).astype(np.float32))
+    mask = torch.ones(64, 100, dtype=torch.bool)
     # It predicts the mean: the error is the variance, which is 1 once standardized.
-    assert float(probe(maps, mask, target).detach()) == pytest.approx(1.0, abs=0.01)
-    target[0, 250:] = 9000.0
-    mask[0, 250:] = False
-    assert float(probe(maps, mask, target).detach()) == pytest.approx(1.0, abs=0.1)
+    errors = {name: float(e.detach()) for name, e in probe(maps, pooled, mask, states).items()}
+    assert errors == pytest.approx({"frames": 1.0, "utterance": 1.0}, abs=0.01)
+    states[:, 50:] = 9000.0
+    mask[:, 50:] = False
+    errors = {name: float(e.detach()) for name, e in probe(maps, pooled, mask, states).items()}
+    assert errors == pytest.approx({"frames": 1.0, "utterance": 1.0}, abs=0.1)
+
+
+def test_what_a_teacher_hears_over_seconds_is_learned_by_the_utterance(taught: FeatureSet) -> None:
+    assert taught.states is not None
+    assert taught.frame_states == resemblyzer.WIDTH  # its columns stand first
+    probe = StateProbe(8, 24, taught.states, taught.frame_states)
+    assert probe.frames.out_features == resemblyzer.WIDTH
+    assert probe.utterance.out_features == WIDTH
+    states = torch.from_numpy(taught.states[0].astype(np.float32))[None]
+    mask = torch.ones(states.shape[:2], dtype=torch.bool)
+    alone = StateProbe(8, 24, taught.states, 0)
+    maps = [torch.rand(1, states.shape[1], 8)]
+    assert set(probe(maps, torch.rand(1, 24), mask, states)) == {"frames", "utterance"}
+    assert set(alone(maps, torch.rand(1, 24), mask, states)) == {"utterance"}
 
 
 def test_a_taught_model_trains_quantized_and_leaves_the_teacher_behind(
@@ -212,7 +233,7 @@ def test_a_taught_model_trains_quantized_and_leaves_the_teacher_behind(
     config = ModelConfig(labels=("a", "b"), filters=8, audio_stride=4, audio_dilations=(2,))
     settings = FitSettings(
         teacher="resemblyzer",
-        teacher_epochs=6,
+        teacher_epochs=14,
         epochs=2,
         qat_epochs=1,
         batch=6,
@@ -225,11 +246,11 @@ def test_a_taught_model_trains_quantized_and_leaves_the_teacher_behind(
     module = fit(FitData(taught, None, ["a", "b"]), config, settings, tmp_path)
     (log,) = tmp_path.glob("log/version_*/metrics.csv")
     rows = np.genfromtxt(log, delimiter=",", names=True)
-    losses = rows["teacher_loss"]
-    assert len(losses) == settings.all_epochs == 9
-    assert losses[5] < 0.98 * losses[0]
-    assert np.isnan(rows["train_loss"][:6]).all()
-    assert np.isfinite(rows["train_loss"][6:]).all()
+    losses = rows["teacher_frames"]
+    assert len(losses) == settings.all_epochs == 17
+    assert losses[13] < 0.97 * losses[0]
+    assert np.isnan(rows["train_loss"][:14]).all()
+    assert np.isfinite(rows["train_loss"][14:]).all()
     run = run_of(module, FeatureSettings())
     assert not [name for name in run.weights if "probe" in name]
     for phase in (Phase.FLOAT, Phase.INT8):

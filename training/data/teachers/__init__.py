@@ -29,6 +29,9 @@ class Teacher:
     """Width of its states."""
     version: int
     """Raise when what `states` computes changes: cached states are made anew."""
+    by_frame: bool
+    """Whether its states are told from as little sound as a map hears; else what is learned is
+    their mean over an utterance."""
     check: Callable[[], object]
     """Raises TrainingError with what to install where the encoder is not here."""
     states: Callable[[Int16], Int8]

@@ -73,4 +73,4 @@ def _encoder() -> nn.LSTM:
     return encoder.eval()
 
 
-TEACHER = Teacher("resemblyzer", WIDTH, 2, weights, states_of)
+TEACHER = Teacher("resemblyzer", WIDTH, 2, True, weights, states_of)

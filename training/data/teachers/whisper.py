@@ -102,4 +102,4 @@ def _encoder() -> Any:
     )
 
 
-TEACHER = Teacher("whisper", WIDTH, 1, weights, states_of)
+TEACHER = Teacher("whisper", WIDTH, 1, False, weights, states_of)
