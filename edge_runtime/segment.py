@@ -20,6 +20,7 @@ from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 FRAME = SAMPLE_RATE // 50  # samples judged at a time, 20 ms
 _LONGEST_OFFSET = 3600.0  # seconds: beyond, it is no estimate of what is heard now
+_SILENT_PEAK = 8  # int16 steps
 _SILENCE_DB = -90.0  # energy given to digital silence, dB relative to full scale
 _FULL_SCALE = 32768.0**2 * FRAME  # sum of squares of a frame at full scale
 _SILENT = _FULL_SCALE * 10 ** (_SILENCE_DB / 10)
@@ -77,6 +78,11 @@ class SegmentParams:
     def whole(self) -> SegmentParams:
         """The same, but with the stream taken for one utterance: only its edges are trimmed."""
         return replace(self, end_ms=0, max_seconds=float("inf"))
+
+
+def is_silent(samples: Int16) -> bool:
+    """Whether a recording has nothing in it but digital silence and its dither: peak below 8."""
+    return samples.size == 0 or int(np.abs(samples.astype(np.int32)).max()) < _SILENT_PEAK
 
 
 class OffsetBlocker:
@@ -205,11 +211,13 @@ class Segmenter:
             self._pending.append(Speech(rest, self._position - rest.size))
             self._close(boundaries)
         elif not self.params.end_ms and (self._before or rest.size):
-            # Asked to take the stream for one utterance in which no voice was found: all of it.
+            # Asked to take the stream for one utterance in which no voice was found: all of it, but
+            # of silence nothing can be said.
             heard = np.concatenate([*self._before, rest])
-            boundaries.append(SpeechStart((self._position - heard.size) / SAMPLE_RATE))
-            boundaries.append(Speech(heard, self._position - heard.size))
-            boundaries.append(SpeechEnd(self._position / SAMPLE_RATE))
+            if not is_silent(heard):
+                boundaries.append(SpeechStart((self._position - heard.size) / SAMPLE_RATE))
+                boundaries.append(Speech(heard, self._position - heard.size))
+                boundaries.append(SpeechEnd(self._position / SAMPLE_RATE))
         self._begin_recording()
         return _joined(boundaries)
 

@@ -285,11 +285,21 @@ def test_taken_whole_a_clip_without_a_voice_comes_back_as_it_is(seconds: float) 
 
 def test_taken_whole_an_hour_without_a_voice_is_not_all_remembered() -> None:
     segmenter = Segmenter(PARAMS.whole())
+    hush = noise(60, -75)
     for _ in range(60):
-        segmenter.feed(silence(60))
+        segmenter.feed(hush)
     ((start, kept, end),) = utterances(segmenter.finish())
     assert kept.size == 15 * SAMPLE_RATE
     assert (start, end) == (3585.0, 3600.0)
+
+
+@pytest.mark.parametrize("level", [0, 1, 900])
+def test_taken_whole_silence_is_no_utterance(level: int) -> None:
+    """Nor is its dither, nor a constant offset: of them a model says what it was never taught."""
+    silent = np.full(3 * SAMPLE_RATE, level, np.int16)
+    silent[::7] -= min(level, 2)
+    assert cut(silent, PARAMS.whole()) == []
+    assert len(cut(np.concatenate([silent, noise(1, -40)]), PARAMS.whole())) == 1
 
 
 @pytest.mark.parametrize("level_db", [-85, -20])

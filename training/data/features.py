@@ -19,7 +19,7 @@ from edge_runtime.console import counted
 from edge_runtime.errors import AudioError
 from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, mfcc
 from edge_runtime.pcm import Float32
-from edge_runtime.segment import SegmentParams, Speech, pieces_of
+from edge_runtime.segment import SegmentParams, Speech, is_silent, pieces_of
 from training.corpora import Utterance
 from training.data.augment import CLEAN, Augmentation, augment, shares, timing_of
 from training.data.cache import (
@@ -41,9 +41,6 @@ _CACHE_VERSION = 2  # raise when the code below, mfcc.py or segment.py changes w
 Features = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 Places = npt.NDArray[np.int32]
-
-_SILENT_PEAK = 8  # int16 steps: below this a clip is called silent
-
 
 @dataclass(frozen=True)
 class FeatureSettings:
@@ -194,7 +191,7 @@ def _extract_one(
     # What is there is heard; what is missing or mended is said, and no reason to leave it out.
     for warning in source.warnings:
         log.warning("%s", warning)
-    if samples.size == 0 or np.abs(samples.astype(np.int32)).max() < _SILENT_PEAK:
+    if is_silent(samples):
         return "it is silent"
     seed = int(content[:8], 16)
     result = []
