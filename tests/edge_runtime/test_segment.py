@@ -298,9 +298,9 @@ def test_taken_whole_silence_is_no_utterance(level: int) -> None:
     """Nor is its dither, nor a constant offset: of them a model says what it was never taught."""
     silent = np.full(3 * SAMPLE_RATE, level, np.int16)
     silent[::7] -= min(level, 2)
-    assert cut(silent, PARAMS.whole()) == []
-    heard = silent + noise(3, -40)
-    assert len(cut(heard, PARAMS.whole())) == 1
+    whole = SegmentParams().whole()
+    assert cut(silent, whole) == []
+    assert len(cut(silent + noise(3, -40), whole)) == 1
 
 
 @pytest.mark.parametrize("level_db", [-85, -20])
