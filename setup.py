@@ -55,10 +55,10 @@ WORKSTATION = {
         "soundfile>=0.13",  # from here on it can set the bit rate of MP3 and Opus
         *DEVICE["view"],
     ],
-    # What Resemblyzer, a pre-trained speaker encoder, needs beside torch; --teacher whisper needs
-    # librosa, too, those of `convert`, and the weights in `pip install --no-deps pipecat-ai`. It comes itself with
+    # What Resemblyzer, a pre-trained speaker encoder, needs beside torch. It comes itself with
     # `pip install --no-deps resemblyzer`: it asks for webrtcvad, which has no wheels (ours is
-    # webrtcvad-wheels, the same module), and for typing, which Python has.
+    # webrtcvad-wheels, the same module), and for typing, which Python has. --teacher whisper needs
+    # librosa, what `convert` has, and its weights: `pip install --no-deps pipecat-ai`.
     "speaker": ["librosa>=0.10", "scipy>=1.12,<2"],
     # onnx2tf pins onnx and others; whatever it chooses is what it was tested with.
     "convert": [

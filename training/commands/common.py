@@ -249,6 +249,26 @@ def speakers_of(chosen: SpeakerSettings, utterances: Sequence[Utterance]) -> Spe
     return speakers
 
 
+def load_data(
+    corpora: Sequence[str], recipe: VariantRecipe
+) -> tuple[dict[str, Found], list[Utterance], WordPlan, ModelConfig]:
+    """What the corpora hold, the utterances that the variant can use, its words and its shape.
+
+    Refuses a device that is not there before any work. Raises TrainingError.
+    """
+    from training.corpora import load_corpora
+    from training.data.folds import check_classes
+    from training.fit.fit import accelerator_of
+
+    accelerator_of(recipe.schedule.device)
+    found = load_corpora(corpora, recipe.ordinary or None)
+    warn_incomplete(found)
+    utterances = [u for f in found.values() for u in f.utterances]
+    config = config_of(recipe.model, recipe.variant, check_classes(utterances))
+    usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
+    return found, usable, words, config
+
+
 def plan_words(
     words: WordSettings, pair: bool, utterances: Sequence[Utterance], config: ModelConfig
 ) -> tuple[list[Utterance], WordPlan]:

@@ -15,10 +15,8 @@ from training.commands.common import (
     VariantRecipe,
     add_corpora,
     add_preset,
-    config_of,
     explain,
-    plan_words,
-    warn_incomplete,
+    load_data,
     with_speakers,
 )
 from training.commands.fit import calibration_of
@@ -70,22 +68,14 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     Raises TrainingError for data or settings that cannot be used.
     """
     from edge_runtime.terminal import Tables
-    from training.corpora import load_corpora
     from training.data.features import FeatureSettings
-    from training.data.folds import check_classes
     from training.evaluate.crossval import Training, crossval, default_jobs, write_summary
     from training.evaluate.metrics import Metrics
     from training.evaluate.report import plot_confusion, plot_curves, print_metrics
-    from training.fit.fit import accelerator_of
 
     out, settings = recipe.out, recipe.schedule
-    accelerator_of(settings.device)  # refuses before any work
     folds = recipe.folds.cut(FOLDS)
-    found = load_corpora(corpora, recipe.ordinary or None)
-    warn_incomplete(found)
-    utterances = [u for f in found.values() for u in f.utterances]
-    config = config_of(recipe.model, recipe.variant, check_classes(utterances))
-    usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
+    _, usable, words, config = load_data(corpora, recipe)
     config, known = with_speakers(config, recipe.speaker_embedding, usable)
     for path in (recipe.audio_runs, recipe.text_run):
         if path and not path.exists():

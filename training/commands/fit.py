@@ -17,10 +17,8 @@ from training.commands.common import (
     VariantRecipe,
     add_corpora,
     add_preset,
-    config_of,
     explain,
-    plan_words,
-    warn_incomplete,
+    load_data,
     with_speakers,
 )
 from training.provenance import provenance
@@ -105,27 +103,20 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
 
     Raises TrainingError for data or settings that cannot be used.
     """
-    from training.corpora import load_corpora
     from training.corpora.manifest import write as write_manifest
     from training.data.features import FeatureSettings
-    from training.data.folds import check_classes, official_split, watch_split
+    from training.data.folds import official_split, watch_split
     from training.data.pairs import draw_words
     from training.evaluate.report import plot_curves
-    from training.fit.fit import accelerator_of, fit, run_of
+    from training.fit.fit import fit, run_of
     from training.fit.prepare import prepare
 
     out, settings = recipe.out, recipe.schedule
-    accelerator_of(settings.device)  # refuses before any work
     _refuse_finished(out, recipe.resume)
-    found = load_corpora(corpora, recipe.ordinary or None)
-    warn_incomplete(found)
-    utterances = [u for f in found.values() for u in f.utterances]
-    labels = check_classes(utterances)
+    found, usable, words, config = load_data(corpora, recipe)
     share = 0.0 if recipe.crossval else recipe.watch
-    borrowed = _borrow(recipe, labels)
+    borrowed = _borrow(recipe, list(config.labels))
     features = FeatureSettings()
-    config = config_of(recipe.model, recipe.variant, labels)
-    usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
     config, known = with_speakers(config, recipe.speaker_embedding, usable)
     split = None if config.parts.audio else official_split(usable)
     train, watched = split or watch_split(usable, share)

@@ -42,6 +42,7 @@ Features = npt.NDArray[np.float32] | npt.NDArray[np.float16]
 
 Places = npt.NDArray[np.int32]
 
+
 @dataclass(frozen=True)
 class FeatureSettings:
     """What fixes the features of a clip."""
