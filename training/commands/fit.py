@@ -35,12 +35,6 @@ class FitRecipe(VariantRecipe):
     """Everything that training one model needs to know beside its corpora."""
 
     out: Path = setting(Path("runs/fit"), "Folder to write.", metavar="RUN")
-    crossval_corpora: Path | None = setting(
-        None,
-        "With --crossval: a finished crossval --by corpus of the same data. Confidence is fitted "
-        "on its verdicts too, on corpora that did not train, and its figures are kept.",
-        metavar="RUN",
-    )
     resume: bool = setting(False, "Go on where RUN was interrupted.")
     watch: float = setting(
         0.2,
@@ -54,6 +48,12 @@ class FitRecipe(VariantRecipe):
         None,
         "A finished crossval of the same data: train on every speaker, and take calibration and "
         "figures from there.",
+        metavar="RUN",
+    )
+    crossval_corpora: Path | None = setting(
+        None,
+        "With --crossval: a finished crossval --by corpus of the same data. Confidence is fitted "
+        "on its verdicts too, on corpora that did not train, and its figures are kept.",
         metavar="RUN",
     )
     audio_run: Path | None = setting(
