@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -133,7 +134,7 @@ def extract(
     return result
 
 
-def feature_statistics(features: Sequence[Float32]) -> tuple[Float32, Float32]:
+def feature_statistics(features: Sequence[npt.NDArray[Any]]) -> tuple[Float32, Float32]:
     """Mean and standard deviation over all frames of all clips, each float32 (features,)."""
     frames = sum(len(f) for f in features)
     mean = sum(f.sum(axis=0, dtype=np.float64) for f in features) / frames

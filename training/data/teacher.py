@@ -29,7 +29,7 @@ from training.data.cache import (
     read_cache,
     write_cache,
 )
-from training.data.features import FeatureSet, Places
+from training.data.features import FeatureSet, Places, feature_statistics
 from training.data.teachers import ROW, Int8, teachers_of
 
 _LEAST_STD = 0.1  # int8 steps: what does not move is nothing to learn
@@ -54,14 +54,14 @@ class StateProbe(nn.Module):
         `states` (frames, width) are those of typical clips.
         """
         super().__init__()
-        clips = [clip.astype(np.float32) for clip in states]
-        means = np.stack([clip.mean(axis=0) for clip in clips])
-        frames = np.concatenate([clip[:, :by_frame] for clip in clips])
+        means = np.stack([clip.mean(axis=0, dtype=np.float32) for clip in states])
         self.frames = nn.Linear(maps, by_frame)
         self.utterance = nn.Linear(pooled, means.shape[1])
-        for name, values in (("", frames), ("utterance_", means)):
-            self.register_buffer(f"{name}mean", torch.from_numpy(values.mean(axis=0)))
-            self.register_buffer(f"{name}std", torch.from_numpy(values.std(axis=0) + _LEAST_STD))
+        clips = [clip[:, :by_frame] for clip in states]
+        for name, values in (("", clips), ("utterance_", [means])):
+            mean, std = feature_statistics(values)
+            self.register_buffer(f"{name}mean", torch.from_numpy(mean))
+            self.register_buffer(f"{name}std", torch.from_numpy(std + np.float32(_LEAST_STD)))
 
     def forward(
         self, maps: list[Tensor], pooled: Tensor, mask: Tensor, states: Tensor

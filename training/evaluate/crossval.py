@@ -110,7 +110,8 @@ def crossval(
     context = multiprocessing.get_context("spawn")
     with (
         FoldProgress(len(plan), settings.all_epochs) as progress,
-        ProcessPoolExecutor(jobs, mp_context=context) as pool,
+        # A fold's gigabytes go with its process: a finished trainer is a circle of references.
+        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
     ):
         futures = [
             pool.submit(
