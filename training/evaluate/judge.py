@@ -90,7 +90,9 @@ def calibrations(
     """Calibration and its cross-fitted error, by modality, over verdicts with their true classes.
 
     Where clips were judged degraded as well, that counts alike: what a score is worth in other
-    rooms than the studio is learned there. The modalities are those of the first verdicts.
+    rooms than the studio is learned there. Modalities and thresholds are those of the first
+    verdicts, at the temperature of all: what is "unsure" shall be so of speech like that which
+    trained, or most of other speech would be.
     """
     chosen, errors = {}, {}
     for key in judged[0][0]:
@@ -98,29 +100,39 @@ def calibrations(
         if form != "int8":
             continue
         parts = [
-            (verdicts[name], truth)
+            [
+                (verdicts[name], truth)
+                for name in (key, f"{modality}/{DEGRADED}")
+                if name in verdicts
+            ]
             for verdicts, truth in judged
-            for name in (key, f"{modality}/{DEGRADED}")
-            if name in verdicts
         ]
-        logits, truth = (np.concatenate(side) for side in zip(*parts, strict=True))
-        temperature, threshold, error = calibrate(logits, truth)
+        logits, truth = _stacked([pair for pairs in parts for pair in pairs])
+        temperature, error = calibrate(logits, truth)
+        logits, truth = _stacked(parts[0])
+        confidence = softmax(logits, temperature).max(axis=1)
+        threshold = unsure_threshold(confidence, logits.argmax(axis=1) == truth)
         chosen[modality] = Calibration(temperature, threshold)
         errors[modality] = round(error, 4)
     return chosen, errors
 
 
-def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float, float]:
-    """Temperature, "unsure" threshold and cross-fitted calibration error of held-out logits."""
+def _stacked(
+    parts: Sequence[tuple[Logits, npt.NDArray[Any]]],
+) -> tuple[Logits, npt.NDArray[Any]]:
+    logits, truth = zip(*parts, strict=True)
+    return np.concatenate(logits), np.concatenate(truth)
+
+
+def calibrate(logits: Logits, truth: npt.NDArray[Any]) -> tuple[float, float]:
+    """Temperature and cross-fitted calibration error of held-out logits."""
     temperature = fit_temperature(logits, truth)
     order = np.random.default_rng(0).permutation(len(truth))
     probabilities = np.empty_like(logits)
     for half in (0, 1):
         mine, others = order[half::2], order[1 - half :: 2]
         probabilities[mine] = softmax(logits[mine], fit_temperature(logits[others], truth[others]))
-    correct = probabilities.argmax(axis=1) == truth
-    threshold = unsure_threshold(softmax(logits, temperature).max(axis=1), correct)
-    return temperature, threshold, calibration_error(probabilities, truth)
+    return temperature, calibration_error(probabilities, truth)
 
 
 def judge(

@@ -14,10 +14,11 @@ import pytest
 
 from conversion.card import model_card
 from edge_runtime import load_bundle
+from edge_runtime.model.fusion import softmax
 from training.__main__ import main
 from training.corpora import Utterance, load_corpora
 from training.corpora.manifest import write as write_manifest
-from training.evaluate.judge import summarize
+from training.evaluate.judge import calibrations, summarize
 from training.run import load
 
 SMALL = ["--epochs", "2", "--qat-epochs", "1", "--no-augment", "--filters", "16", "--hidden", "16"]
@@ -167,6 +168,24 @@ def test_scores_are_calibrated_on_clips_as_they_are_and_degraded() -> None:
     # Right three times of four: the odds of the scores, 6 / temperature, are log 3.
     assert room.calibration["audio"].temperature == pytest.approx(6 / np.log(3), rel=0.15)
     assert studio.calibration["audio"].temperature == pytest.approx(0.2, abs=0.01)
+
+
+def test_confidence_is_fitted_on_all_verdicts_and_unsure_on_the_first() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 400)
+    classes = np.arange(2)
+    margin = rng.uniform(1.0, 6.0, (400, 1))
+    known = np.where(truth[:, None] == classes, margin, 0.0).astype(np.float32)
+    wrong = np.tile(known[:, ::-1], (2, 1))  # of another world, where all it says is wrong
+    twice = np.tile(truth, 2)
+    alone, _ = calibrations([({"audio/int8": known}, truth)])
+    joint, _ = calibrations([({"audio/int8": known}, truth), ({"audio/int8": wrong}, twice)])
+    stacked = np.concatenate([known, wrong]), np.concatenate([truth, twice])
+    both, _ = calibrations([({"audio/int8": stacked[0]}, stacked[1])])
+    assert joint["audio"].temperature == both["audio"].temperature > 2 * alone["audio"].temperature
+    confidence = softmax(known, joint["audio"].temperature).max(axis=1)
+    assert np.mean(confidence < joint["audio"].threshold) == pytest.approx(0.05, abs=0.02)
+    assert joint["audio"].threshold < both["audio"].threshold
 
 
 def test_a_model_for_rooms_is_judged_in_rooms_as_well(
