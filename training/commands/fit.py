@@ -214,8 +214,8 @@ def _borrow(recipe: FitRecipe, labels: list[str]) -> tuple[dict[str, Any], dict[
     if recipe.crossval_corpora is None:
         return calibration_of(summary), summary["metrics"]
     unseen = _crossval_summary(recipe.crossval_corpora, labels)["metrics"]
-    calibration = joint_calibration([recipe.crossval, recipe.crossval_corpora])
-    return calibration, {**summary["metrics"], "unseen": unseen}
+    calibration, errors = joint_calibration([recipe.crossval, recipe.crossval_corpora])
+    return calibration, {**summary["metrics"], "calibration_error": errors, "unseen": unseen}
 
 
 def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
@@ -314,7 +314,7 @@ def _training_record(
         "licence": ", ".join(licences) or "that of the manifest's data",
         "skipped": len(features.skipped),
         **({"pairing": PAIRING} if any(u.path is None for u in used) and paired else {}),
-        "settings": asdict(settings),
+        "settings": settings.record(),
         **provenance(),
     }
 

@@ -176,8 +176,10 @@ def write_summary(
     return summary
 
 
-def joint_calibration(folders: Sequence[Path]) -> dict[str, Calibration]:
-    """Calibration by modality over the verdicts of several finished crossvals.
+def joint_calibration(
+    folders: Sequence[Path],
+) -> tuple[dict[str, Calibration], dict[str, float]]:
+    """Calibration by modality over the verdicts of several finished crossvals, and its error.
 
     Raises TrainingError for a folder without verdicts.
     """
@@ -188,7 +190,7 @@ def joint_calibration(folders: Sequence[Path]) -> dict[str, Calibration]:
             raise TrainingError(f"{folder} is not a finished crossval: there is no {VERDICTS}")
         verdicts = dict(np.load(path))
         judged.append((verdicts, verdicts.pop(_TRUTH)))
-    return calibrations(judged)[0]
+    return calibrations(judged)
 
 
 @dataclass

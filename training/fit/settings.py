@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from edge_runtime.errors import SettingError
 from edge_runtime.settings import Settings, setting
@@ -195,6 +197,16 @@ class FitSettings(Settings):
     def surrounded(self) -> bool:
         """Whether clips are put among noises, rooms or other people."""
         return bool(self.noises or self.rooms or self.babble)
+
+    def record(self) -> dict[str, Any]:
+        """The settings as a run and its bundle keep them: files and folders by their names alone.
+
+        Where they stood is of use to nobody else, and the maker's own business.
+        """
+        kept = asdict(self)
+        for name in ("noises", "rooms", "babble", "asr_noise"):
+            kept[name] = ",".join(Path(part.strip()).name for part in kept[name].split(","))
+        return kept
 
     @property
     def taught_epochs(self) -> int:
