@@ -217,7 +217,7 @@ def test_peers_are_timed_beside_ours(
 ) -> None:
     out = tmp_path / "peers.json"
     assert main(["peers", "--json", str(out)]) == 0
-    rows = {row["what"]: row for row in json.loads(out.read_text())["rows"]}
+    rows = {row["quantity"]: row for row in json.loads(out.read_text())["rows"]}
     assert set(rows) == {"MFCC + deltas", "graphs", "whole window", "whole window, audio alone"}
     assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows.values())
     assert "one thread" in capsys.readouterr().out

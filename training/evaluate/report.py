@@ -25,7 +25,7 @@ COLORS = ("#3b6ea8", "#d1495b", "#5f9e6e", "#8d6a9f")
 
 def plot_confusion(panels: Sequence[tuple[str, Metrics]], path: Path) -> None:
     """Confusion matrices side by side as PNG: rows are true classes, cells show share and count."""
-    figure = Figure(figsize=(4.4 * len(panels) + 0.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(4.4 * len(panels) + 0.4, 4.8), layout="compressed")
     axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (title, metrics) in zip(axes[0], panels, strict=True):
         counts = np.array(metrics.confusion)
