@@ -193,13 +193,13 @@ def test_live_does_not_wait_for_words_and_files_do(reading: Bundle, twice: Int16
 
 
 def slow_down(pid: int, over: threading.Event) -> None:
-    """Let the process run a tenth of the time."""
+    """Let the process run a thirtieth of the time: behind real time on the fastest machine."""
     while not over.is_set():
         try:
             os.kill(pid, signal.SIGSTOP)
-            time.sleep(0.18)
+            time.sleep(0.29)
             os.kill(pid, signal.SIGCONT)
-            time.sleep(0.02)
+            time.sleep(0.01)
         except ProcessLookupError:
             return
 
@@ -216,8 +216,8 @@ def test_a_harmed_engine_costs_words_but_no_verdict(
     brake = None
     events: list[Event] = []
     said = 0
-    # A busy machine alone may be too slow for it; that is not the harm that is meant. At a tenth
-    # of its speed it is so far behind after three utterances.
+    # A busy machine alone may be too slow for it; that is not the harm that is meant. At a
+    # thirtieth of its speed it is so far behind after three utterances.
     behind = 6.0 if harm == "slow" else math.inf
     patience = replace(SHORT, behind_seconds=behind)
     with EmotionStream(reading, "asr", live=True, patience=patience) as stream:
@@ -245,7 +245,7 @@ def test_a_harmed_engine_costs_words_but_no_verdict(
     if brake:
         brake.join()
     reasons = [s.reason for s in statuses(events)]
-    # Ten times slower on a busy machine can be as good as silent.
+    # So much slower can be as good as silent.
     why = {
         "kill": ("killed by signal 9",),
         "stop": ("has not answered for 2 s",),
