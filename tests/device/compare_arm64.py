@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -12,23 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
+from clips import CORPORA, REPOSITORY, clips, tolerance
 
-from edge_runtime.bundle import load_bundle
-from edge_runtime.manifest import HEAD
 from edge_runtime.pcm import SAMPLE_RATE
 
-REPOSITORY = Path(__file__).parents[2]
 ROOT = os.environ["EDGE_EMOTION_ARM64_ROOT"]
 FOLDER = os.environ["EDGE_EMOTION_ARM64_FOLDER"]
 """Where the root has the environments and the checkout, as seen from inside it."""
-SCENE = REPOSITORY / "edge_runtime" / "demo" / "scene.flac"
-CORPORA = Path(os.environ.get("CORPORA") or REPOSITORY.parent / "shared" / "data")
-REAL_CLIPS = (
-    "ravdess/Actor_01/03-01-05-02-01-01-01.flac",
-    "ravdess/Actor_12/03-01-04-01-02-01-12.flac",
-    "emodb/wav/03a01Fa.flac",
-)
 # Path, class, words that somebody might say with it: all four classes, with words and without.
 JUDGED_CLIPS = (
     ("ravdess/Actor_01/03-01-01-01-01-01-01.flac", "neutral", ""),
@@ -38,11 +27,8 @@ JUDGED_CLIPS = (
     ("emodb/wav/03a01Fa.flac", "happy", ""),
     ("emodb/wav/03a01Wa.flac", "angry", ""),
 )
-SCENE_PARTS = 3
 SILENCE = np.zeros(SAMPLE_RATE, np.int16)  # lets an utterance at the end of a clip end by itself
 TIMEOUT = 600  # seconds; an emulated interpreter takes long to start
-
-DECIMALS = 4  # of the scores in an event
 
 
 def run(command: list[str], given: Path | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -71,53 +57,9 @@ def enter(
     )
 
 
-def read_pcm(path: Path) -> np.ndarray:
-    samples, rate = soundfile.read(path, dtype="int16")
-    assert rate == SAMPLE_RATE
-    return np.asarray(samples)
-
-
-def scene_parts() -> list[np.ndarray]:
-    """The scene, cut where it is quietest near each third, so that every part holds speech."""
-    scene = read_pcm(SCENE)
-    cuts = [0]
-    for part in range(1, SCENE_PARTS):
-        near = len(scene) * part // SCENE_PARTS
-        window = SAMPLE_RATE // 4
-        starts = range(near - 2 * SAMPLE_RATE, near + 2 * SAMPLE_RATE, window // 4)
-        loudness = [np.abs(scene[s : s + window].astype(np.int32)).sum() for s in starts]
-        cuts.append(starts[int(np.argmin(loudness))] + window // 2)
-    return [scene[begin:end] for begin, end in zip(cuts, [*cuts[1:], len(scene)], strict=True)]
-
-
-def clips() -> list[object]:
-    found: list[object] = [
-        pytest.param(part, id=f"scene-{number}") for number, part in enumerate(scene_parts(), 1)
-    ]
-    for name in REAL_CLIPS:
-        if (CORPORA / name).exists():
-            found.append(pytest.param(read_pcm(CORPORA / name), id=Path(name).stem))
-    return found
-
-
 def emotions(output: bytes) -> list[dict]:
     events = [json.loads(line) for line in output.splitlines()]
     return [event for event in events if event["type"] == "emotion"]
-
-
-def tolerance() -> float:
-    """Largest difference of a score when every logit is within one int8 step of the other's.
-
-    A logit z enters the softmax as z / T. With a = scale / T for one step, the worst case moves one
-    logit up and all others down by a step, which moves the log odds of its score by 2a. A logistic
-    function is steepest at zero, so the score moves by at most
-    logistic(a) - logistic(-a) = tanh(a / 2). Both sides are printed with four decimals, and the
-    largest score takes what the others' rounding leaves over.
-    """
-    manifest = load_bundle().manifest
-    step = manifest.graphs[HEAD].outputs[0].scale / manifest.calibration["audio"].temperature
-    rounding = 2 * (len(manifest.labels) - 1) * 0.5 * 10**-DECIMALS
-    return math.tanh(step / 2) + rounding
 
 
 def test_doctor_finds_nothing_wrong() -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from compare_arm64 import clips, tolerance
+from clips import REPOSITORY, clips, tolerance
 
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.manifest import WHOLE
 from edge_runtime.stream import classify
 
-REPOSITORY = Path(__file__).parents[2]
 TIMEOUT = 300  # seconds
 
 # Reads clips and graph inputs from an .npz, writes verdicts and graph outputs as JSON.
