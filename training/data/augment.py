@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy.fft
 import scipy.signal
 
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16, to_pcm
@@ -111,9 +112,9 @@ def _equalize(signal: Float64, rng: np.random.Generator) -> Float64:
     points = np.array([50.0, 200.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0])
     gains = rng.normal(0.0, 4.0, len(points))
     size = 1 << int(np.ceil(np.log2(signal.size + 1024)))  # a power of two: zeros behind the clip
-    hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
+    hz = scipy.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     response = 10 ** (np.interp(np.log(hz + 30), np.log(points), gains) / 20)
-    return np.fft.irfft(np.fft.rfft(signal, size) * response, size)[: signal.size]
+    return np.asarray(scipy.fft.irfft(scipy.fft.rfft(signal, size) * response, size)[: signal.size])
 
 
 def _reverberate(signal: Float64, rng: np.random.Generator) -> Float64:
@@ -132,9 +133,9 @@ def _noise(signal: Float64, rng: np.random.Generator) -> Float64:
     """Noise between white and pink at 10 to 40 dB below the louder third of the clip."""
     if rng.random() > 0.8:
         return signal
-    spectrum = np.fft.rfft(rng.standard_normal(signal.size))
+    spectrum = scipy.fft.rfft(rng.standard_normal(signal.size))
     spectrum /= (np.arange(spectrum.size) + 20.0) ** rng.uniform(0, 1)
-    noise = np.fft.irfft(spectrum, signal.size)
+    noise = scipy.fft.irfft(spectrum, signal.size)
     loud = np.sort(signal**2)[-max(1, signal.size // 3) :].mean()
     ratio = 10 ** (-rng.uniform(10, 40) / 20)
     gain = float(np.sqrt(loud / max((noise**2).mean(), 1e-20))) * ratio
