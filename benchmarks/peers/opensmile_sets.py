@@ -18,19 +18,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.peers.svm import FeaturePeer
-from edge_runtime.audio.file import read_file
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from training.corpora import Utterance
-from training.data.cache import (
-    cache_folder,
-    cache_key,
-    content_of,
-    opened_cache,
-    parallel,
-    read_cache,
-    write_cache,
-)
+from training.data.cache import cache_folder, kept, opened_cache, parallel
 
 log = logging.getLogger(__name__)
 
@@ -98,18 +89,15 @@ def _extract_one(task: tuple[Utterance, str, str, Path]) -> Float32 | str:
     if utterance.path is None:
         return "text only"
     try:
-        made_from = [content_of(utterance.path), utterance.start, utterance.end]
-        path = folder / cache_key(_CACHE_VERSION, _PACKAGE, version, feature_set, *made_from)
-        vector = read_cache(path)
-        if vector is None:
-            samples = read_file(utterance.path, utterance.start, utterance.end)
-            vector = functionals(samples, feature_set) if samples.size else None
-            if vector is None:
-                return "it is too short"
-            write_cache(path, vector)
+        vector = kept(
+            folder,
+            utterance,
+            lambda samples: functionals(samples, feature_set) if samples.size else None,
+            *(_CACHE_VERSION, _PACKAGE, version, feature_set),
+        )
     except (AudioError, OSError) as error:
         return str(error)
-    return vector
+    return "it is too short" if vector is None else vector
 
 
 @cache

@@ -107,3 +107,13 @@ def test_python_meets_the_same_bounds() -> None:
         FitSettings(batch=0)
     with pytest.raises(SettingError, match="min_frames 300 is above max_frames 220"):
         FitSettings(min_frames=300)
+
+
+def test_a_run_keeps_the_names_of_folders_and_not_where_they_stood() -> None:
+    settings = FitSettings(noises="/home/me/rain, /home/me/cafe/", asr_noise="0.24", rooms="hall")
+    kept = settings.record()
+    assert (kept["noises"], kept["rooms"], kept["babble"]) == ("rain,cafe", "hall", "")
+    assert kept["asr_noise"] == "0.24"
+    assert "/home/me" not in str(kept)
+    same = {name: value for name, value in kept.items() if name != "noises"}
+    assert same.items() <= dataclasses.asdict(settings).items()

@@ -18,8 +18,9 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from edge_runtime.audio.file import READER_VERSION
-from edge_runtime.pcm import Float32
+from edge_runtime.audio.file import READER_VERSION, read_file
+from edge_runtime.pcm import Float32, Int16
+from training.corpora import Utterance
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,28 @@ def cache_key(*made_from: Any) -> str:
     """
     identity = json.dumps([READER_VERSION, *made_from], sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest() + ".npy"
+
+
+def kept(
+    folder: Path,
+    utterance: Utterance,
+    make: Callable[[Int16], npt.NDArray[Any] | None],
+    *made_from: Any,
+) -> npt.NDArray[Any] | None:
+    """What is made of a clip's samples, int16 (n,), from the cache in `folder` where it is known.
+
+    `made_from` is what else fixes it. What is not made (None) is not kept.
+    Raises AudioError or OSError for a clip that cannot be read.
+    """
+    part = [content_of(utterance.audio), utterance.start, utterance.end]
+    path = folder / cache_key(*made_from, *part)
+    known = read_cache(path)
+    if known is not None:
+        return known
+    made = make(read_file(utterance.audio, utterance.start, utterance.end))
+    if made is not None:
+        write_cache(path, made)
+    return made
 
 
 def read_cache(path: Path) -> Float32 | None:

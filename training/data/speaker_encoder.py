@@ -13,20 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from edge_runtime.audio.file import read_file
 from edge_runtime.console import counted
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import Float32, Int16
 from training.corpora import Clip, Utterance
-from training.data.cache import (
-    cache_folder,
-    cache_key,
-    content_of,
-    opened_cache,
-    parallel,
-    read_cache,
-    write_cache,
-)
+from training.data.cache import cache_folder, kept, opened_cache, parallel
 from training.data.speaker import SpeakerVectors, log, speaker_key
 from training.data.speaker_files import RESEMBLYZER, read_speakers
 from training.errors import TrainingError
@@ -112,21 +103,18 @@ def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # there is a process a core
     try:
-        made_from = [content_of(utterance.audio), utterance.start, utterance.end]
-        path = folder / cache_key(_CACHE_VERSION, RESEMBLYZER, version, *made_from)
-        known = read_cache(path)
-        if known is None:
-            samples = read_file(utterance.audio, utterance.start, utterance.end)
+        vector = kept(
+            folder,
+            utterance,
             # Levelling divides by the level: nothing must not be levelled.
-            known = embed_clip(samples) if samples.any() else None
-            if known is None:
-                return "no voice in it"
-            write_cache(path, known)
+            lambda samples: embed_clip(samples) if samples.any() else None,
+            *(_CACHE_VERSION, RESEMBLYZER, version),
+        )
     except AudioError as error:
         return str(error)
     except OSError as error:
         return str(error.strerror)
-    return known
+    return "no voice in it" if vector is None else vector
 
 
 @remember

