@@ -256,3 +256,15 @@ def test_a_clip_without_samples_is_refused_also_after_another(
     classify(stream, sentence)
     with pytest.raises(ValueError, match="without samples"):
         classify(stream, np.empty(0, np.int16))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_shipped_bundle_is_unsure_of_what_is_no_speech(seed: int) -> None:
+    """It was "angry" of this noise, for its threshold from sound alone was 0: never "unsure"."""
+    noise = 3000 * np.random.default_rng(seed).standard_normal(3 * SAMPLE_RATE)
+    bundle = load_bundle("default")
+    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
+    (verdict,) = finals(hear(stream, np.rint(noise).astype(np.int16), 1600))
+    assert verdict.label == UNSURE
+    assert verdict.confidence < bundle.manifest.calibration["audio"].threshold
+    assert all(chosen.threshold > 0 for chosen in bundle.manifest.calibration.values())
