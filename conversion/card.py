@@ -7,12 +7,14 @@ in `templates/card.md.jinja`.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
 from edge_runtime.manifest import AUDIO, TEXT, Manifest
-from training.corpora import kind_of, languages_of
+from training.corpora import kind_of, languages_of, licence_of
+from training.corpora.licences import asks_of, teachers_terms, together
 from training.evaluate.metrics import INTERVAL, ua_text
 from training.run import forms_of
 
@@ -37,6 +39,7 @@ def model_card(manifest: Manifest) -> str:
     )
     environment.filters["quoted"] = _quoted
     corpora = manifest.training.get("corpora", {})
+    licences = {name: licence_of(name) or c["licence"] for name, c in corpora.items()}
     form = _form(manifest)
     return environment.get_template(_TEMPLATE).render(
         manifest=manifest,
@@ -44,7 +47,11 @@ def model_card(manifest: Manifest) -> str:
         metrics=manifest.metrics,
         corpora=corpora,
         form=form,
-        license=_licence(corpora),
+        license=_licence(licences),
+        licences=licences,
+        together=together(licences),
+        teachers=teachers_terms(_named(manifest.training, ("teacher",))),
+        around=_named(manifest.training, ("noises", "rooms", "babble")),
         languages=sorted({code for name in corpora for code in languages_of(name)}),
         task=_task(manifest.modalities[0]),
         tags=[
@@ -58,6 +65,7 @@ def model_card(manifest: Manifest) -> str:
         results=_results(manifest, form),
         ua_text=ua_text,
         forms_of=forms_of,
+        asks_of=asks_of,
         AUDIO=AUDIO,
         INTERVAL=INTERVAL,
     )
@@ -79,10 +87,17 @@ def _formats(manifest: Manifest) -> list[str]:
     return sorted({graph.file.rpartition(".")[2] for graph in manifest.graphs.values()})
 
 
-def _licence(corpora: dict[str, Any]) -> str:
+def _licence(licences: dict[str, str]) -> str:
     """The licence of all corpora by the name that hubs give it, else "other"."""
-    known = {c["licence"].lower().replace(" ", "-") for c in corpora.values()}
+    known = {licence.lower().replace(" ", "-") for licence in licences.values()}
     return known.pop() if len(known) == 1 and known <= {*_LICENCES} else "other"
+
+
+def _named(training: dict[str, Any], settings: Sequence[str]) -> list[str]:
+    """What these settings name, of the run and of those that it began with; commas between."""
+    runs = [training.get("settings"), training.get("start"), *training.get("branches", {}).values()]
+    values = [str(run.get(name) or "") for run in runs if run for name in settings]
+    return list(dict.fromkeys(part for value in values for part in value.split(",") if part))
 
 
 def _task(modality: str) -> str:

@@ -11,7 +11,8 @@ import yaml
 from conversion.card import model_card
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import Calibration, Manifest
-from training.corpora import corpus_names, languages_of
+from training.corpora import corpus_names, languages_of, licence_of
+from training.corpora.licences import asks_of
 
 
 def front(card: str) -> dict[str, Any]:
@@ -86,6 +87,21 @@ def test_one_licence_has_its_name(bundle: Bundle, terms: tuple[str, ...], expect
     assert ("license_name" in found) == (expected == "other")
 
 
+def test_a_card_says_what_its_corpora_ask_together(bundle: Bundle) -> None:
+    card = model_card(
+        of_corpora(
+            bundle.manifest,
+            # What an earlier version called the terms; what is known of them today is told.
+            {"emodb": ("free to use", "y"), "goemotions": ("Apache-2.0", "z")},
+        )
+    )
+    assert "| 0.50 | no formal licence; free to use | attribution, the rest not in wr" in card
+    assert "**Attribution**. The weights may be used for anything, commerce as well" in card
+    assert "**Without a formal licence: emodb**" in card
+    assert "encoders that taught it" not in card
+    assert "were put around clips" not in card
+
+
 def test_a_corpus_of_one_s_own_is_no_dataset_and_any_name_is_yaml(bundle: Bundle) -> None:
     manifest = replace(
         of_corpora(bundle.manifest, {"emodb@2": ("x", "y"), "manifest": ("", "")}),
@@ -98,8 +114,8 @@ def test_a_corpus_of_one_s_own_is_no_dataset_and_any_name_is_yaml(bundle: Bundle
     assert found["language"] == ["de"]
     assert "model-index" not in found  # nothing was measured
     assert "Not measured: this run held no clip out." in card
-    assert "| manifest | 1 | unknown | 0.50 | see its owner | - |" in card
-    assert "binds: **unknown: the run names no corpus**" in card
+    assert "| manifest | 1 | unknown | 0.50 | see its owner | not known here | - |" in card
+    assert "**Under terms that are not known here: manifest**" in card
 
 
 def test_a_name_cannot_break_the_front_matter(bundle: Bundle) -> None:
@@ -139,8 +155,8 @@ def test_the_text_has_every_figure_and_warning(bundle: Bundle) -> None:
     for corpus, described in training["corpora"].items():
         speakers = "unknown" if described["speakers"] is None else described["speakers"]
         assert f"| {corpus} | {described['clips']} | {speakers} |" in card
-        assert described["licence"] in card
-        assert described["citation"] in card
+        asked = ", ".join(asks_of(licence_of(corpus)))
+        assert f"| {licence_of(corpus)} | {asked} | {described['citation']} |" in card
     assert "| goemotions | 25709 | unknown | text only |" in card
     figures, unseen = manifest.metrics["corpora"], manifest.metrics["unseen"]
     measured = [forms for f in (figures, unseen["corpora"]) for forms in f.values()]
@@ -164,7 +180,12 @@ def test_the_text_has_every_figure_and_warning(bundle: Bundle) -> None:
     assert "| text | 0.750 | 0.41 | not measured |" in card
     assert manifest.metrics["protocol"] in card
     for told in (
-        f"**{training['licence']}**",
+        "**Attribution, no commercial use, research only, share alike**. The weights may be used "
+        "for research that is not commercial",
+        "**Without a formal licence: emodb and ased**",
+        "Resemblyzer's speaker encoder, Apache-2.0; the encoder of Whisper-tiny, MIT",
+        "of the folders esc10, speech_commands, rooms, librispeech were put around clips",
+        "`keywords.txt` says what its key phrases were learned from",
         "int8: the quantization-aware weights in the converted bundle",
         "In brackets, the 95 % interval of UA",
         "where a wrong verdict does no harm",

@@ -11,10 +11,11 @@ import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from training.corpora.copies import contents, files_under
 from training.corpora.tables import read_text
@@ -22,12 +23,14 @@ from training.errors import TrainingError
 
 __all__ = [
     "AUDIO_SUFFIXES",
+    "NO_CLASS",
     "SECOND_COPY",
     "ClipName",
     "Expected",
     "Found",
     "Utterance",
     "audio_files",
+    "class_indices",
     "classes",
     "corpus_names",
     "differences",
@@ -36,6 +39,7 @@ __all__ = [
     "kind_of",
     "label_map",
     "languages_of",
+    "licence_of",
     "load_corpora",
     "named_clips",
     "read_text",
@@ -48,6 +52,8 @@ SECOND_COPY = "second copy"
 """Why a clip is left out whose file holds the same as another's."""
 _NAME = re.compile(r"(\w+?)(?:@([\w.-]+))?")
 AUDIO_SUFFIXES = (".wav", ".flac")
+NO_CLASS = ""
+"""Label of what has no class: all are alike for it, and a model shall be unsure."""
 
 
 Clip = tuple[str, float, float | None]
@@ -91,6 +97,11 @@ class Utterance:
         TrainingError for an utterance that is text only.
         """
         return str(self.audio.resolve()), self.start, self.end
+
+
+def class_indices(utterances: Iterable[Utterance], labels: Sequence[str]) -> list[int]:
+    """The place of each one's class in `labels`; -1 for `NO_CLASS`. ValueError for other labels."""
+    return [-1 if u.label == NO_CLASS else labels.index(u.label) for u in utterances]
 
 
 @dataclass(frozen=True)
@@ -186,8 +197,18 @@ def languages_of(name: str) -> tuple[str, ...]:
 
     Empty for a manifest, and for a name of no corpus here.
     """
+    return tuple(_constant(name, "LANGUAGES", ()))
+
+
+def licence_of(name: str) -> str:
+    """The terms of the corpus NAME or NAME@LABEL; empty where its owner knows them, as above."""
+    return str(_constant(name, "LICENCE", ""))
+
+
+def _constant(name: str, constant: str, default: Any) -> Any:
+    """What the file of a corpus has as `constant`; `default` without it, or without a file."""
     loader = _loaders().get(kind_of(name))
-    return getattr(sys.modules[loader.__module__], "LANGUAGES", ()) if loader else ()
+    return getattr(sys.modules[loader.__module__], constant, default) if loader else default
 
 
 def load_corpora(arguments: Iterable[str], ordinary: str | None = None) -> dict[str, Found]:

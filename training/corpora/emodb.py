@@ -1,7 +1,8 @@
 """Berlin EMO-DB: 10 speakers, `wav/03a01Fa.wav`: speaker, text code, emotion, version.
 
-Burkhardt et al. 2005, "A database of German emotional speech"; free to use. Complete: 127
-angry, 71 happy, 79 neutral and 62 sad clips of 10 speakers.
+Burkhardt et al. 2005, "A database of German emotional speech"; free to use, without a formal
+licence. (audEERING's package of it, github.com/audeering/datasets, which names the corpus's own
+authors, has CC0 1.0.) Complete: 127 angry, 71 happy, 79 neutral and 62 sad clips of 10 speakers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips
 
-LICENCE = "free to use"
+LICENCE = "no formal licence; free to use"
 CITATION = "Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech"
 LANGUAGES = ("de",)
 LAYOUT = "a wav/ folder with files such as 03a01Fa.wav"
