@@ -16,10 +16,12 @@ import numpy as np
 from edge_runtime.audio.file import FileSource
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import Float32
-from training.corpora import audio_files
+from training.corpora import NO_CLASS, Utterance, audio_files
 from training.errors import TrainingError
 
 LAYOUT = "a folder of recordings of noise"
+CORPUS = "nonspeech"
+"""The corpus of what `nonspeech` finds."""
 LONGEST_SECONDS = 60.0
 """How much is read of a noise: more of one adds little and takes memory."""
 _FAINTEST = 2.0**-15  # a step of 16 bits
@@ -51,3 +53,13 @@ def read_noise(path: Path) -> Float32:
 def load_noises(folders: Iterable[Path]) -> list[Float32]:
     """Every noise of `folders`, sorted within each. Raises like `noise_files` and `read_noise`."""
     return [read_noise(path) for folder in folders for path in noise_files(folder)]
+
+
+def nonspeech(folders: Iterable[Path]) -> list[Utterance]:
+    """Every recording of `folders` as an utterance without a class, which says nothing.
+
+    A model that trains on them learns to be unsure where a device takes them for speech. Raises
+    like `noise_files`.
+    """
+    paths = [path for folder in folders for path in noise_files(folder)]
+    return [Utterance(path, NO_CLASS, None, CORPUS, end=LONGEST_SECONDS) for path in paths]

@@ -14,7 +14,7 @@ class Batch:
     """Examples padded to one length; what a modality needs is None where it is not there."""
 
     labels: Tensor
-    """Class indices, (B,)."""
+    """Class indices, (B,); -1 where there is no class."""
     corpora: Tensor
     """Corpus indices, (B,)."""
     features: Tensor | None = None

@@ -21,7 +21,7 @@ from edge_runtime.errors import AudioError
 from edge_runtime.mfcc import DEFAULT_PARAMS, MfccParams, mfcc
 from edge_runtime.pcm import Float32
 from edge_runtime.segment import SegmentParams, Speech, is_silent, pieces_of
-from training.corpora import Utterance
+from training.corpora import NO_CLASS, Utterance, class_indices
 from training.data.augment import CLEAN, Augmentation, augment, shares, timing_of
 from training.data.cache import (
     cache_folder,
@@ -124,7 +124,7 @@ def extract(
     extracted = parallel(_extract_one, tasks, workers, "extracting features", progress)
     for utterance, outcome in zip(utterances, extracted, strict=True):
         if isinstance(outcome, str):
-            if utterance.path is not None:
+            if utterance.path is not None and utterance.label != NO_CLASS:
                 log.warning("skipped %s: %s", utterance.path, outcome)
             result.skipped.append((utterance, outcome))
         else:
@@ -146,7 +146,7 @@ def feature_statistics(features: Sequence[npt.NDArray[Any]]) -> tuple[Float32, F
 
 
 class ClipDataset(Dataset[tuple[Tensor, int, int]]):
-    """(features (frames, F), label index, corpus index) of each clip.
+    """(features (frames, F), label index or -1, corpus index) of each clip.
 
     In training, each access draws one of the clip's variants at random; otherwise the clean one.
     """
@@ -155,7 +155,7 @@ class ClipDataset(Dataset[tuple[Tensor, int, int]]):
         self, features: FeatureSet, labels: Sequence[str], corpora: Sequence[str], training: bool
     ) -> None:
         self._variants = features.variants
-        self._labels = [labels.index(u.label) for u in features.utterances]
+        self._labels = class_indices(features.utterances, labels)
         self._corpora = [corpora.index(u.corpus) for u in features.utterances]
         self._training = training
         self._shares = torch.tensor(features.shares)

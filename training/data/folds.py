@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from edge_runtime.console import counted
-from training.corpora import Utterance, speakers_of
+from training.corpora import NO_CLASS, Utterance, speakers_of
 from training.errors import TrainingError
 
 Cut = int | Literal["session", "corpus"]
@@ -154,7 +154,7 @@ def unjudged(utterances: Sequence[Utterance], folds: Sequence[Fold]) -> list[str
 
 def check_classes(utterances: Sequence[Utterance]) -> list[str]:
     """The classes, sorted; TrainingError if there are not at least two."""
-    labels = sorted({u.label for u in utterances})
+    labels = sorted({u.label for u in utterances} - {NO_CLASS})
     if len(labels) < 2:
         raise TrainingError(
             f"the data has one class only ({labels[0] if labels else 'none'}); "

@@ -35,14 +35,16 @@ class Surroundings:
 
 def surroundings(noises: str = "", rooms: str = "", babble: str = "") -> Surroundings:
     """Folders apart by commas, opened once. Raises TrainingError where one cannot be used."""
-    sounds, responses, voices = (
-        tuple(part.strip() for part in text.split(",") if part.strip())
-        for text in (noises, rooms, babble)
-    )
+    sounds, responses, voices = map(folders_of, (noises, rooms, babble))
     chosen = Surroundings(sounds, responses, voices, _digest(sounds, responses, voices))
     if chosen:
         sources(chosen)
     return chosen
+
+
+def folders_of(text: str) -> tuple[str, ...]:
+    """The folders of an option that takes several, apart by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @lru_cache(maxsize=1)

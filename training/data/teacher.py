@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.data.batch import Batch, collate
 from training.data.cache import cache_folder, kept, opened_cache, parallel
 from training.data.features import FeatureSet, Places, feature_statistics
@@ -85,7 +85,7 @@ class TaughtDataset(Dataset[tuple[Tensor, int, int]]):
     def __init__(self, features: FeatureSet, labels: Sequence[str], corpora: Sequence[str]) -> None:
         assert features.states is not None
         self._features, self._states = features, features.states
-        self._labels = [labels.index(u.label) for u in features.utterances]
+        self._labels = class_indices(features.utterances, labels)
         self._corpora = [corpora.index(u.corpus) for u in features.utterances]
         self._shares = torch.tensor(features.shares)
 

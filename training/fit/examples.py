@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.data.batch import Batch, collate
 from training.data.features import ClipDataset, FeatureSet
 from training.data.folds import check_classes
@@ -69,16 +69,20 @@ def loss_weights(
 ) -> Tensor:
     """Weight of an example in the loss by its corpus and class, (corpora, classes); 1 on average.
 
-    With `balance` all classes count the same; `corpus_balance` says how alike corpora count.
+    With `balance` all classes count the same; `corpus_balance` says how alike corpora count, those
+    without classes among them.
     """
-    counts = torch.zeros(len(corpora), len(labels))
-    for utterance in utterances:
-        counts[corpora.index(utterance.corpus), labels.index(utterance.label)] += 1
-    rare = counts.sum(dim=1).clamp_min(1) ** -settings.corpus_balance
+    counts, sizes = torch.zeros(len(corpora), len(labels)), torch.zeros(len(corpora))
+    for utterance, label in zip(utterances, class_indices(utterances, labels), strict=True):
+        corpus = corpora.index(utterance.corpus)
+        sizes[corpus] += 1
+        if label >= 0:
+            counts[corpus, label] += 1
+    rare = sizes.clamp_min(1) ** -settings.corpus_balance
     weights = rare[:, None].expand_as(counts)
     if settings.balance:
         weights = weights / (weights * counts).sum(dim=0).clamp_min(1e-9)
-    return weights * (len(utterances) / (weights * counts).sum())
+    return weights * (counts.sum() / (weights * counts).sum())
 
 
 def _labelled(examples: Examples) -> list[Utterance]:

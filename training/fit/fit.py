@@ -57,6 +57,9 @@ def fit(
     model = MscnnSpu(config)
     _begin_with(model, data, settings)
     data.branches.freeze(model)
+    if settings.batch_norm and config.parts.audio and not data.start and not data.branches.audio:
+        for convolution in model.audio.convolutions():
+            convolution.normalize()
     examples = len(data.train.utterances)
     # Other augmentations are no device's: what is pooled is measured on whole clips without them.
     clean, clean_collate = _dataset(data, data.train, None, varied=settings.surrounded)

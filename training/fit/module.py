@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import MulticlassAccuracy
@@ -24,6 +25,8 @@ from training.network.fakequant import Phase, set_phase
 from training.network.model import MscnnSpu
 
 EMBEDDING = "embedding.weight"
+
+NO_INDEX = -1  # label of an example without a class
 
 FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 
@@ -51,7 +54,7 @@ class EmotionModule(lightning.LightningModule):
         self.average = _averaged(model, settings.ema)
         self.register_buffer("loss_weights", loss_weights)  # (corpora, classes)
         classes = len(model.config.labels)
-        self.train_ua = MulticlassAccuracy(classes, average="macro")
+        self.train_ua = MulticlassAccuracy(classes, average="macro", ignore_index=NO_INDEX)
         self.watch_ua = MulticlassAccuracy(classes, average="macro")
         self.watch_wa = MulticlassAccuracy(classes, average="micro")
         self.float_state: dict[str, Tensor] | None = None
@@ -83,10 +86,11 @@ class EmotionModule(lightning.LightningModule):
         """
         inputs = self._vary(batch)
         taught: Tensor = torch.zeros(())
-        if self.probe is not None and batch.states is not None:
-            maps, mask = self.model.audio_maps(inputs["features"], inputs["lengths"])
-            stride = self.model.config.audio_stride
+        if "features" in inputs:
+            maps, mask = self._hear(inputs)
             inputs["statistics"] = self.model.pool(maps, mask)
+        if self.probe is not None and batch.states is not None:
+            stride = self.model.config.audio_stride
             errors = self.probe(maps, inputs["statistics"], mask, batch.states[:, ::stride])
             taught = torch.stack(list(errors.values())).sum()
             logged = {f"teacher_{name}": error for name, error in errors.items()}
@@ -104,7 +108,7 @@ class EmotionModule(lightning.LightningModule):
         standard = self.model.standardize.standardize(pooled, present)
         logits = self.model.head(mix * standard + (1 - mix) * standard[partner])
         loss = partial(weighted_cross_entropy, logits, smoothing=self.settings.label_smoothing)
-        target = batch.labels if batch.targets is None else batch.targets
+        target = self._target(batch)
         weights = self.loss_weights[batch.corpora]
         total = mix * loss(target, weights)
         total = total + (1 - mix) * loss(target[partner], weights[partner])
@@ -114,6 +118,17 @@ class EmotionModule(lightning.LightningModule):
         self.log("train_loss", total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True)
         self.log("train_ua", self.train_ua, on_step=False, on_epoch=True, batch_size=size)
         return total
+
+    def _target(self, batch: Batch) -> Tensor:
+        """Labels (B,), or probabilities (B, classes) where an example has none but all alike."""
+        if batch.targets is not None:
+            return batch.targets
+        known = batch.labels != NO_INDEX
+        if bool(known.all()):
+            return batch.labels
+        classes = len(self.model.config.labels)
+        exact = torch.nn.functional.one_hot(batch.labels.clamp_min(0), classes).float()
+        return torch.where(known[:, None], exact, 1 / classes)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Follow the weights with their moving average."""
@@ -189,7 +204,8 @@ class EmotionModule(lightning.LightningModule):
         model = MscnnSpu(self.model.config)
         state = self.float_state if phase is Phase.FLOAT else self.average.module.state_dict()
         assert state is not None
-        model.load_state_dict(state)
+        # Batch normalization is folded, and no part of what is finished.
+        model.load_state_dict({name: state[name] for name in model.state_dict()})
         self.branches.restore(model, phase)
         set_phase(model, phase)
         return model.eval()
@@ -215,8 +231,21 @@ class EmotionModule(lightning.LightningModule):
         """
         self.model.load_state_dict(self.average.module.state_dict())
         self.branches.restore(self.model, Phase.FLOAT)
+        self._fold_norms()
         self._measure_statistics()
         self.float_state = {k: v.clone() for k, v in self.model.state_dict().items()}
+
+    def _fold_norms(self) -> None:
+        """Fold batch normalization; what the optimizer knew of those weights is of other ones."""
+        if not self.model.config.parts.audio:
+            return
+        optimizers = self.optimizers()
+        assert isinstance(optimizers, LightningOptimizer)
+        for convolution in self.model.audio.convolutions():
+            if convolution.norm is not None:
+                convolution.fold()
+                for parameter in convolution.parameters():
+                    optimizers.state.pop(parameter, None)
 
     def _measure_statistics(self) -> None:
         """Standardize by clean clips."""
@@ -237,6 +266,16 @@ class EmotionModule(lightning.LightningModule):
     def _quantize(self) -> None:
         set_phase(self.model, Phase.INT8)
         set_phase(self.average, Phase.INT8)
+
+    def _hear(self, inputs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The audio maps of a training batch, and the mask of their valid steps.
+
+        In bfloat16 where the settings ask for it, but not once rounding to int8 is to be learned.
+        """
+        fast = self.settings.bf16 and self.trainer.current_epoch < self.settings.float_epochs
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
+            maps, mask = self.model.audio_maps(inputs["features"], inputs["lengths"])
+        return [scale.float() for scale in maps], mask
 
     def _vary(self, batch: Batch) -> dict[str, Tensor]:
         """The model's inputs of a training batch, augmented."""

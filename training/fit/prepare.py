@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from edge_runtime.console import counted
 from edge_runtime.tokenizer import Tokenizer
 from training.corpora import Utterance
+from training.corpora.noise import nonspeech
 from training.data.features import FeatureSettings, extract
 from training.data.folds import official_split
 from training.data.pairs import with_drawn_words, with_own_words
+from training.data.surroundings import folders_of
 from training.data.teacher import teach
 from training.data.tokens import encode, tokenize
 from training.errors import TrainingError
@@ -139,6 +142,8 @@ def prepare(
         watch = tokenize(watched, tokenizer)
     else:
         show = workers != 1
+        if settings.nonspeech:
+            train = [*train, *_nonspeech(settings, config)]
         clips = extract(train, features, augmentations(settings), workers=workers, progress=show)
         examples = clips
         if settings.teacher:
@@ -166,6 +171,16 @@ def prepare(
         ]
     data = FitData(examples, watch, labels, vocabulary, branches, start=start, noise=noise)
     return Prepared(data, config, known, notes)
+
+
+def _nonspeech(settings: FitSettings, config: ModelConfig) -> list[Utterance]:
+    """Sounds that train to be unsure; TrainingError for a model that reads, or bad folders."""
+    if config.parts.text or config.parts.speaker:
+        raise TrainingError(
+            "--nonspeech needs sound alone: such sounds have no words and no speaker; variant "
+            f"{config.variant} starts from an audio run that has heard them (--audio-run)"
+        )
+    return nonspeech(map(Path, folders_of(settings.nonspeech)))
 
 
 def _shape_of(start: Run, config: ModelConfig) -> ModelConfig:

@@ -9,6 +9,7 @@ clipping gradient of PACT, Choi et al. 2018, arXiv 1805.06085).
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,9 @@ class Phase(Enum):
     """Pass through and follow the range of what passes."""
     INT8 = "int8"
     """Round to the int8 grid; gradients pass straight through the rounding."""
+
+
+_NORM_MOMENTUM = 0.03  # of the statistics: a batch has crops of one length alone
 
 
 def _round(x: Tensor) -> Tensor:
@@ -126,11 +130,43 @@ class QuantizedConv1d(nn.Conv1d):
 
     phase = Phase.FLOAT
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.norm: nn.BatchNorm1d | None = None
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, T) -> (B, out, T')."""
         weight = fake_quantize_weight(self.weight) if self.phase is Phase.INT8 else self.weight
         output: Tensor = self._conv_forward(x, weight, self.bias)
+        if self.norm is not None and self.phase is Phase.FLOAT:
+            output = self.norm(output)
         return output
+
+    def normalize(self) -> None:
+        """Put a fresh batch normalization behind the convolution, for phase FLOAT.
+
+        Ioffe & Szegedy 2015, arXiv 1502.03167.
+        """
+        self.norm = nn.BatchNorm1d(self.out_channels, momentum=_NORM_MOMENTUM)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Take what the batch normalization does in evaluation into weight and bias.
+
+        It stays, and does nothing from then on: what is trained further is the same parameters
+        (Jacob et al. 2018, arXiv 1712.05877, section 3.2).
+        """
+        norm = self.norm
+        if norm is None:
+            return
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        assert self.bias is not None
+        factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        self.weight.mul_(factor[:, None, None])
+        self.bias.sub_(norm.running_mean).mul_(factor).add_(norm.bias)
+        norm.reset_parameters()
+        norm.running_var.sub_(norm.eps)
 
 
 class QuantizedLinear(nn.Linear):

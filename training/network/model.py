@@ -109,6 +109,10 @@ class AudioMSCNN(nn.Module):
             for scale, quantize in zip(maps, self.outputs, strict=True)
         ]
 
+    def convolutions(self) -> list[QuantizedConv1d]:
+        """Every convolution, in the order of `convs`, then of `deep`."""
+        return [module for module in self.modules() if isinstance(module, QuantizedConv1d)]
+
     def quantizers(self) -> list[ActivationQuantizer]:
         """The range behind each convolution, in the order of `convs`, then of `deep`."""
         hidden = [quantizer for quantizer in self.hidden for _ in self.kernels]

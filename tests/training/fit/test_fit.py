@@ -8,20 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from conversion.__main__ import main as build
 from edge_runtime.manifest import Calibration
 from training.__main__ import main
-from training.corpora import Utterance
+from training.corpora import NO_CLASS, Utterance
+from training.corpora.noise import CORPUS
 from training.data.features import FeatureSet, FeatureSettings
 from training.evaluate.predict import predict
 from training.fit.examples import FitData, loss_weights
 from training.fit.fit import fit, run_of
-from training.fit.module import weighted_cross_entropy
+from training.fit.module import EmotionModule, weighted_cross_entropy
 from training.fit.settings import FitSettings
 from training.network.config import ModelConfig
-from training.network.fakequant import Phase
+from training.network.fakequant import Phase, QuantizedConv1d
+from training.network.model import MscnnSpu
 from training.run import load
 
 CONFIG = ModelConfig(labels=("high", "low"), filters=8, hidden=(8,))
@@ -83,9 +86,13 @@ def test_little_data_makes_as_many_steps_as_it_takes_to_learn(tmp_path: Path, co
     assert module.trainer.global_step >= 8 * settings.all_epochs
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("stop_after", [2, 5])
-def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, stop_after: int) -> None:
+def test_an_interrupted_run_goes_on_where_it_stopped(
+    tmp_path: Path, stop_after: int, batch_norm: bool
+) -> None:
     """Stopped in the float phase, and in the quantization-aware one."""
+    settings = replace(SETTINGS, batch_norm=batch_norm)
     data = FitData(clips(32, 0), None, list(CONFIG.labels))
 
     def interrupt(epoch: int, _: int) -> None:
@@ -93,15 +100,50 @@ def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, stop_after:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(data, CONFIG, SETTINGS, tmp_path, progress=interrupt)
+        fit(data, CONFIG, settings, tmp_path, progress=interrupt)
     seen: list[int] = []
     module = fit(
-        data, CONFIG, SETTINGS, tmp_path, resume=True, progress=lambda e, _: seen.append(e)
+        data, CONFIG, settings, tmp_path, resume=True, progress=lambda e, _: seen.append(e)
     )
     assert seen[-1] == SETTINGS.epochs + SETTINGS.qat_epochs
     assert len(seen) <= SETTINGS.epochs + SETTINGS.qat_epochs - stop_after + 1
     assert accuracy(module.final(Phase.INT8), clips(40, 1)) >= 0.9
     assert len(list(tmp_path.glob("log/*/metrics.csv"))) == 2
+
+
+def test_batch_normalization_is_folded_and_nothing_is_lost(tmp_path: Path) -> None:
+    train, test = clips(64, 0), clips(40, 1)
+    config = replace(CONFIG, audio_stride=2, audio_dilations=(1,))
+    before: list[np.ndarray] = []
+    fold = QuantizedConv1d.fold
+    models: list[MscnnSpu] = []
+
+    def spied(self: EmotionModule) -> None:
+        models.append(self.model)
+        self.model.eval()
+        features = torch.from_numpy(test.variants[0][0])[None]
+        lengths = torch.tensor([features.shape[1]])
+        before.append(self.model.audio_statistics(features, lengths).detach().numpy())
+        for convolution in self.model.audio.convolutions():
+            fold(convolution)
+        before.append(self.model.audio_statistics(features, lengths).detach().numpy())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EmotionModule, "_fold_norms", spied)
+        module = fit(
+            FitData(train, None, list(CONFIG.labels)),
+            config,
+            replace(SETTINGS, batch_norm=True),
+            tmp_path,
+            progress=lambda *_: None,
+        )
+    assert any("norm" in name for name in models[0].state_dict())
+    np.testing.assert_allclose(before[0], before[1], rtol=1e-4, atol=1e-5)
+    assert float(np.abs(before[0]).max()) > 0.1
+    for phase in (Phase.FLOAT, Phase.INT8):
+        model = module.final(phase)
+        assert not any(name.endswith("norm.weight") for name in model.state_dict())
+        assert accuracy(model, test) >= 0.95
 
 
 def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -225,6 +267,100 @@ def test_small_corpora_weigh_more_as_asked_and_classes_stay_balanced() -> None:
         assert float(weights[1, 0] / weights[0, 0]) == pytest.approx((100 / 4) ** balance)
         by_class = (weights * table).sum(dim=0)
         np.testing.assert_allclose(by_class, [52.0, 52.0], rtol=1e-5)
+
+
+def test_what_has_no_class_weighs_as_its_corpus_does() -> None:
+    data = [Utterance(Path("x"), label, "s", "c") for label in ["a"] * 30 + ["b"] * 10]
+    data += [Utterance(Path("x"), NO_CLASS, None, CORPUS, end=1.0)] * 10
+    settings = FitSettings(corpus_balance=0.5)
+    weights = loss_weights(data, ["a", "b"], ["c", CORPUS], settings)
+    np.testing.assert_allclose(weights[1] / weights[0], (40 / 10) ** 0.5, rtol=1e-5)
+    assert float((weights[0] * torch.tensor([30, 10])).sum()) == pytest.approx(40.0)
+
+
+def test_what_has_no_class_leaves_a_model_unsure_and_the_rest_as_good(tmp_path: Path) -> None:
+    train, test = clips(64, 0), clips(40, 1)
+    rng = np.random.default_rng(2)
+    strange = []
+    for _ in range(48):
+        frames = rng.normal(0, 1, (60, 96)).astype(np.float32)
+        frames[:, 20:30] += 2.0
+        frames[:, 3:9] += rng.choice([-1.0, 1.0])  # by which alone it would be of one class
+        strange.append(frames)
+    settings = replace(SETTINGS, epochs=8)
+    confidence = {}
+    for name, heard in (("with", 32), ("without", 0)):
+        nothing = Utterance(Path("x.wav"), NO_CLASS, None, CORPUS)
+        data = FeatureSet(
+            [*train.utterances, *[nothing] * heard],
+            [*train.variants, *([frames] for frames in strange[:heard])],
+            [],
+        )
+        module = fit(
+            FitData(data, None, list(CONFIG.labels)),
+            CONFIG,
+            settings,
+            tmp_path / name,
+            progress=lambda *_: None,
+        )
+        model = module.final(Phase.INT8)
+        assert accuracy(model, test) >= 0.95
+        scores = torch.softmax(torch.from_numpy(predict(model, strange[32:])), dim=1)
+        confidence[name] = float(scores.amax(dim=1).mean())
+    assert confidence["with"] < 0.7 < confidence["without"]
+
+
+def test_bfloat16_is_for_the_float_epochs_alone(tmp_path: Path) -> None:
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    class Spy(torch.nn.Module):
+        def __init__(self, audio: torch.nn.Module) -> None:
+            super().__init__()
+            self.audio = audio
+
+        def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+            maps: list[torch.Tensor] = self.audio(x)
+            seen.append((self.training, maps[0].dtype))
+            return maps
+
+    train = clips(24, 0)
+    settings = replace(SETTINGS, epochs=2, qat_epochs=1, bf16=True)
+    original = MscnnSpu.__init__
+
+    def spied(self: MscnnSpu, config: ModelConfig) -> None:
+        original(self, config)
+        self.audio = Spy(self.audio)  # type: ignore[assignment]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MscnnSpu, "__init__", spied)
+        fit(
+            FitData(train, None, list(CONFIG.labels)),
+            CONFIG,
+            settings,
+            tmp_path,
+            progress=lambda *_: None,
+        )
+    training = [dtype for train, dtype in seen if train]
+    steps = len(training) // 3
+    assert set(training[: 2 * steps]) == {torch.bfloat16}
+    assert set(training[2 * steps :]) == {torch.float32}
+    assert {dtype for train, dtype in seen if not train} == {torch.float32}
+
+
+def test_sounds_that_say_nothing_need_a_model_of_sound_alone(
+    tones_csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noises = tmp_path / "noises"
+    noises.mkdir()
+    soundfile.write(noises / "hum.wav", 0.1 * np.sin(np.arange(16000) / 20), 16000)
+    arguments = ["fit", f"manifest={tones_csv}", "--out", str(tmp_path / "run")]
+    short = ["--epochs", "1", "--qat-epochs", "1", "--filters", "8", "--no-augment"]
+    assert main([*arguments, *short, "--nonspeech", str(noises), "--variant", "audio+text"]) == 2
+    assert "--nonspeech needs sound alone" in capsys.readouterr().err
+    assert main([*arguments, *short, "--nonspeech", str(noises / "none")]) == 2
+    assert "none" in capsys.readouterr().err
+    assert main([*arguments, *short, "--nonspeech", str(noises)]) == 0
+    assert load(tmp_path / "run").config.labels == ("angry", "sad")
 
 
 def test_the_loss_is_that_of_pytorch_where_all_examples_weigh_alike() -> None:
