@@ -70,12 +70,13 @@ def learn_keywords(corpora: Sequence[str], out: Path, settings: KeywordSettings)
     from training.corpora import load_corpora
     from training.speech.keywords import learn
 
-    found = load_corpora(map(_as_manifest, corpora))
+    found = load_corpora(map(_as_manifest, corpora), ordinary="")
     utterances = [u for f in found.values() for u in f.utterances]
     # Clips of corpora that repeat a few sentences tell nothing about words: texts are those that
     # have no audio, or an official training split.
     texts = [u for u in utterances if u.text and (u.split == "train" or not (u.split or u.path))]
-    result = learn(texts, utterances, settings)
+    speech = [*utterances, *(u for f in found.values() for u in f.ordinary)]
+    result = learn(texts, speech, settings)
     result.write(out, settings)
     table = Table("phrase", "tells", "log10 threshold", "found", "alarms an hour", "bits x 1000")
     for entry in result.phrases:

@@ -30,7 +30,7 @@ class Batch:
     modalities: Tensor | None = None
     """Bool (B, 3), false where the model shall ignore one of its `MODALITIES`; None: nowhere."""
     states: Tensor | None = None
-    """The teachers' states at every frame, (B, T, width), in int8 steps; a target, not an input."""
+    """The teachers' states at every frame, int8 (B, T, width); a target, not an input."""
     targets: Tensor | None = None
     """Probabilities (B, classes) to learn in place of the labels."""
 
@@ -47,19 +47,28 @@ class Batch:
         return {name: value for name, value in named.items() if value is not None}
 
 
+def cuts_of(lengths: Sequence[int], crop: tuple[int, int] | None) -> list[slice]:
+    """What `collate` takes of clips of these lengths in frames."""
+    frames = None if crop is None else int(torch.randint(crop[0], crop[1] + 1, ()))
+    cuts = []
+    for length in lengths:
+        start, end = 0, length
+        if frames is not None and length > frames:
+            start = int(torch.randint(length - frames + 1, ()))
+            end = start + frames
+        cuts.append(slice(start, end))
+    return cuts
+
+
 def collate(items: Sequence[tuple[Tensor, int, int]], crop: tuple[int, int] | None = None) -> Batch:
     """Pad clips to the longest.
 
     With `crop`, a length between its two numbers is drawn for the batch, and every longer clip is
     cut to it at a random place.
     """
-    clips = []
-    frames = None if crop is None else int(torch.randint(crop[0], crop[1] + 1, ()))
-    for clip, _, _ in items:
-        if frames is not None and len(clip) > frames:
-            start = int(torch.randint(len(clip) - frames + 1, ()))
-            clip = clip[start : start + frames]
-        clips.append(clip)
+    cuts = cuts_of([len(clip) for clip, _, _ in items], crop)
+    # What is cut away need not be made float32.
+    clips = [clip[cut].float() for (clip, _, _), cut in zip(items, cuts, strict=True)]
     return Batch(
         labels=torch.tensor([label for _, label, _ in items]),
         corpora=torch.tensor([corpus for _, _, corpus in items]),

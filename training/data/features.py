@@ -97,8 +97,9 @@ def extract(
 ) -> FeatureSet:
     """Features of every utterance, on all cores, from the cache where they are known.
 
-    Unreadable and silent files are skipped, counted, and named in the log; utterances that are text
-    only are skipped and counted. Raises TrainingError when all are text only.
+    Unreadable and silent files are skipped, counted, and named in the log, but those without a
+    class left out; utterances that are text only are skipped and counted. Raises TrainingError when
+    all are text only.
 
     Parameters
     ----------
@@ -124,7 +125,9 @@ def extract(
     extracted = parallel(_extract_one, tasks, workers, "extracting features", progress)
     for utterance, outcome in zip(utterances, extracted, strict=True):
         if isinstance(outcome, str):
-            if utterance.path is not None and utterance.label != NO_CLASS:
+            if utterance.label == NO_CLASS:
+                continue  # what a device does not take for speech needs no verdict
+            if utterance.path is not None:
                 log.warning("skipped %s: %s", utterance.path, outcome)
             result.skipped.append((utterance, outcome))
         else:
@@ -146,7 +149,7 @@ def feature_statistics(features: Sequence[npt.NDArray[Any]]) -> tuple[Float32, F
 
 
 class ClipDataset(Dataset[tuple[Tensor, int, int]]):
-    """(features (frames, F), label index or -1, corpus index) of each clip.
+    """(features (frames, F), label index or -1, corpus index) of each clip, as they are kept.
 
     In training, each access draws one of the clip's variants at random; otherwise the clean one.
     """
@@ -166,7 +169,7 @@ class ClipDataset(Dataset[tuple[Tensor, int, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
         variants = self._variants[index]
         pick = int(torch.multinomial(self._shares, 1)) if self._training else 0
-        return torch.from_numpy(variants[pick]).float(), self._labels[index], self._corpora[index]
+        return torch.from_numpy(variants[pick]), self._labels[index], self._corpora[index]
 
 
 def _extract_one(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from training.corpora import Utterance, class_indices
-from training.data.batch import Batch, collate
+from training.data.batch import Batch, collate, cuts_of
 from training.data.cache import cache_folder, kept, opened_cache, parallel
 from training.data.features import FeatureSet, Places, feature_statistics
 from training.data.teachers import ROW, TEACHERS, Int8, teachers_of
@@ -60,27 +61,38 @@ class StateProbe(nn.Module):
         """Mean squared errors, 1 for a probe that knows nothing: `frames` and `utterance`.
 
         Maps per scale (B, P, C), their statistics (B, pooled), mask of the valid steps (B, P),
-        states (B, P, width) in int8 steps. Without columns that are learned by frame, no `frames`.
+        states (B, P, width), int8. Without columns that are learned by frame, no `frames`.
         """
         errors = {}
         weights = mask.float()
         by_frame = self.frames.out_features
         if by_frame:
-            target = (states[:, :, :by_frame] - self.mean) / self.std
-            error = ((self.frames(torch.cat(maps, dim=2)) - target) ** 2).mean(dim=2)
+            target = (states[:, :, :by_frame].float() - self.mean) / self.std
+            found = self.frames(torch.cat(maps, dim=2)).float()
+            error = ((found - target) ** 2).mean(dim=2)
             errors["frames"] = (error * weights).sum() / weights.sum()
-        mean = (states * weights.unsqueeze(2)).sum(dim=1) / weights.sum(dim=1, keepdim=True)
+        mean = (weights.unsqueeze(1) @ states.float()).squeeze(1)
+        mean = mean / weights.sum(dim=1, keepdim=True)
         target = (mean - self.utterance_mean) / self.utterance_std
         levelled = nn.functional.layer_norm(pooled, pooled.shape[1:])
-        errors["utterance"] = ((self.utterance(levelled) - target) ** 2).mean()
+        errors["utterance"] = ((self.utterance(levelled).float() - target) ** 2).mean()
         return errors
 
 
-class TaughtDataset(Dataset[tuple[Tensor, int, int]]):
-    """Training clips as `ClipDataset` draws them, the teachers' states behind the features.
+@dataclass(frozen=True, eq=False)
+class TaughtClip:
+    """A variant of a recording, and what the teachers hear in the recording as it is."""
 
-    (features, then states (frames, F + width), label index, corpus index)
-    """
+    features: Tensor
+    """(frames, F)."""
+    states: Int8
+    """Of the recording, (rows, width)."""
+    places: Places
+    """Where each frame stands in the recording, samples (frames,)."""
+
+
+class TaughtDataset(Dataset[tuple[TaughtClip, int, int]]):
+    """(clip, label index or -1, corpus index) of training clips as `ClipDataset` draws them."""
 
     def __init__(self, features: FeatureSet, labels: Sequence[str], corpora: Sequence[str]) -> None:
         assert features.states is not None
@@ -92,12 +104,11 @@ class TaughtDataset(Dataset[tuple[Tensor, int, int]]):
     def __len__(self) -> int:
         return len(self._labels)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, int]:
+    def __getitem__(self, index: int) -> tuple[TaughtClip, int, int]:
         pick = int(torch.multinomial(self._shares, 1))
-        states = states_at(self._states[index], self._features.places[index][pick])
-        features = self._features.variants[index][pick]
-        both = np.concatenate([features, states], axis=1, dtype=np.float32)
-        return torch.from_numpy(both), self._labels[index], self._corpora[index]
+        features = torch.from_numpy(self._features.variants[index][pick])
+        clip = TaughtClip(features, self._states[index], self._features.places[index][pick])
+        return clip, self._labels[index], self._corpora[index]
 
 
 def states_at(states: Int8, places: Places) -> Int8:
@@ -110,13 +121,19 @@ def states_at(states: Int8, places: Places) -> Int8:
 
 
 def collate_taught(
-    items: Sequence[tuple[Tensor, int, int]], width: int, crop: tuple[int, int]
+    items: Sequence[tuple[TaughtClip, int, int]], crop: tuple[int, int] | None = None
 ) -> Batch:
-    """`collate`, then features and states, `width` wide, apart: those go into `Batch.states`."""
-    batch = collate(items, crop)
-    assert batch.features is not None
-    both = batch.features
-    batch.features, batch.states = both[:, :, :-width], both[:, :, -width:]
+    """`collate`, with the states of what it took of each clip."""
+    cuts = cuts_of([len(clip.features) for clip, _, _ in items], crop)
+    taken = [clip.features[cut] for (clip, _, _), cut in zip(items, cuts, strict=True)]
+    batch = collate(
+        [(part, label, corpus) for part, (_, label, corpus) in zip(taken, items, strict=True)]
+    )
+    states = [
+        torch.from_numpy(states_at(clip.states, clip.places[cut]))
+        for (clip, _, _), cut in zip(items, cuts, strict=True)
+    ]
+    batch.states = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
     return batch
 
 

@@ -115,15 +115,10 @@ def _modalities_dataset(
             soft = SoftTextDataset(examples, data.labels, data.corpora)
             return soft, partial(collate_soft, read=_text_collate(data, training))
         return TextDataset(examples, data.labels, data.corpora), _text_collate(data, training)
-    if training and training.teacher and isinstance(examples, FeatureSet):
-        assert examples.states is not None
-        collate_fn = partial(
-            collate_taught,
-            width=examples.states[0].shape[1],
-            crop=(training.min_frames, training.max_frames),
-        )
-        return TaughtDataset(examples, data.labels, data.corpora), collate_fn
     crop = (training.min_frames, training.max_frames) if training else None
+    if training and training.teacher and isinstance(examples, FeatureSet):
+        taught = TaughtDataset(examples, data.labels, data.corpora)
+        return taught, partial(collate_taught, crop=crop)
     if isinstance(examples, PairSet):
         pairs = PairDataset(examples, data.labels, data.corpora, varied)
         return pairs, partial(collate_pairs, crop=crop, read=_text_collate(data, training))

@@ -91,7 +91,8 @@ class EmotionModule(lightning.LightningModule):
             inputs["statistics"] = self.model.pool(maps, mask)
         if self.probe is not None and batch.states is not None:
             stride = self.model.config.audio_stride
-            errors = self.probe(maps, inputs["statistics"], mask, batch.states[:, ::stride])
+            with self._fast():
+                errors = self.probe(maps, inputs["statistics"], mask, batch.states[:, ::stride])
             taught = torch.stack(list(errors.values())).sum()
             logged = {f"teacher_{name}": error for name, error in errors.items()}
             logged["teacher_loss"] = taught
@@ -268,14 +269,15 @@ class EmotionModule(lightning.LightningModule):
         set_phase(self.average, Phase.INT8)
 
     def _hear(self, inputs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
-        """The audio maps of a training batch, and the mask of their valid steps.
-
-        In bfloat16 where the settings ask for it, but not once rounding to int8 is to be learned.
-        """
-        fast = self.settings.bf16 and self.trainer.current_epoch < self.settings.float_epochs
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
+        """The audio maps of a training batch, and the mask of their valid steps."""
+        with self._fast():
             maps, mask = self.model.audio_maps(inputs["features"], inputs["lengths"])
         return [scale.float() for scale in maps], mask
+
+    def _fast(self) -> torch.autocast:
+        """Bfloat16 where the settings ask for it, until rounding to int8 is to be learned."""
+        fast = self.settings.bf16 and self.trainer.current_epoch < self.settings.float_epochs
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     def _vary(self, batch: Batch) -> dict[str, Tensor]:
         """The model's inputs of a training batch, augmented."""

@@ -75,7 +75,9 @@ class KeywordList:
     spoken_hours: float = 0.0
     """Synthesized speech that they were tuned on."""
     corpora: tuple[str, ...] = ()
-    """Where the texts and the speech come from."""
+    """Where the texts come from."""
+    speech: tuple[str, ...] = ()
+    """Where the real speech comes from."""
 
     def write(self, path: Path, settings: KeywordSettings) -> None:
         """Write the list for the device, with what was measured in comments."""
@@ -85,8 +87,9 @@ class KeywordList:
             f"# {counted(len(self.phrases), 'phrase')} learned by python -m training keywords from "
             f"{', '.join(self.corpora)}",
             f"# tuned for {settings.alarms:g} false alarms an hour on {self.hours:.2f} h of real "
-            f"and {self.spoken_hours:.2f} h of synthesized speech; heard there: {alarms} in the "
-            f"real speech; found in {hits} of {spoken} synthesized sentences",
+            f"speech ({', '.join(self.speech)}) and {self.spoken_hours:.2f} h of synthesized "
+            f"speech; heard there: {alarms} in the real speech; found in {hits} of {spoken} "
+            "synthesized sentences",
             "# phrase, threshold (likelihood ratio), z-score of log-odds by class, pronunciations",
         )
         lines = (*header, *(format_phrase(t.phrase) for t in self.phrases))
@@ -120,7 +123,8 @@ def learn(
     ----------
     texts : utterances whose words are ranked and spoken: of training splits.
     speech : utterances with audio, in which a phrase counts as a false alarm unless their text
-        has it.
+        has it. What is said in ordinary speech without a text counts as false: that makes
+        thresholds higher than they need be, never lower.
     """
     if settings.count < 1 or settings.alarms <= 0 or settings.longest < 1:
         raise TrainingError("--count and --longest must be at least 1, --alarms above 0")
@@ -146,6 +150,7 @@ def learn(
         hours=heard.real_hours,
         spoken_hours=heard.spoken_hours,
         corpora=tuple(sorted({f"{u.corpus} ({u.split})" if u.split else u.corpus for u in texts})),
+        speech=tuple(sorted({u.corpus for u in clips})),
     )
 
 

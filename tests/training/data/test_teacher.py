@@ -171,7 +171,7 @@ def test_the_target_of_a_frame_is_the_clip_as_it_is_at_that_place() -> None:
 def test_features_and_states_stay_together_when_clips_are_cut(taught: FeatureSet) -> None:
     torch.manual_seed(0)
     dataset = TaughtDataset(taught, ["a", "b"], ["scene"])
-    batch = collate_taught([dataset[i] for i in range(len(dataset))], WIDTH, (60, 60))
+    batch = collate_taught([dataset[i] for i in range(len(dataset))], (60, 60))
     assert batch.features is not None
     assert batch.states is not None
     assert batch.features.shape == (6, 60, 96)

@@ -129,6 +129,7 @@ def test_a_list_is_learned_and_heard_again(corpora: Path, tmp_path: Path) -> Non
     assert result.spoken_hours > 0
     out = tmp_path / "sub" / "keywords.txt"
     result.write(out, SMALL)
+    assert "of real speech (ravdess)" in out.read_text()
     again = read_keywords(out)
     assert [p.text for p in again] == [t.phrase.text for t in result.phrases]
     for phrase, entry in zip(again, result.phrases, strict=True):
