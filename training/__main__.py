@@ -23,7 +23,7 @@ _EPILOG = """examples:
       --pair --audio-run runs/mine --text-run runs/words --modality-dropout 0.5
   python -m training fit      ravdess=data/ravdess --variant audio+speaker --speaker xvector.scp
   python -m training transcribe ravdess=data/ravdess --out runs/transcripts.csv
-  python -m training keywords meld=data/meld goemotions=data/goemotions ravdess=data/ravdess
+  python -m training keywords goemotions=data/goemotions librispeech=data/librispeech
   python -m training table    iemocap=data/iemocap --preset paper --speaker xvector.scp --seeds 3
   python -m training variants --embedding 300 --vocabulary 20000
 
