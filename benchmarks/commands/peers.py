@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.output import add_bundle, add_count, add_jobs, add_json, add_run, write_json
+from benchmarks.output import add_bundle, add_json, add_run, write_json
+from benchmarks.peers.rules import PeerSettings
 from edge_runtime.console import OK
+from edge_runtime.settings import add_arguments, from_arguments
 
 if TYPE_CHECKING:
-    from benchmarks.peers import Standing
+    from rich.table import Table
+
+    from benchmarks.peers import Accuracy
 
 
 def add(commands: Any) -> None:
@@ -25,25 +28,29 @@ def add(commands: Any) -> None:
         metavar="NAME=PATH",
         help="labelled clips to judge peers on, beside the bundle's own figures",
     )
-    add_count(command, "--folds", "folds by speaker", minimum=2, default=5)
-    add_jobs(command)
+    add_arguments(command, PeerSettings)
     command.set_defaults(command=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
+    from benchmarks.errors import BenchmarkError
     from benchmarks.peers import compare, compare_accuracy
     from edge_runtime.bundle import load_bundle
     from edge_runtime.terminal import Tables
     from training.run import load_run_of
 
+    settings = from_arguments(PeerSettings, arguments)
+    if settings.all_at_once and not arguments.corpora:
+        raise BenchmarkError("there is nothing to train on together: name --corpora NAME=PATH ...")
     bundle = load_bundle(arguments.bundle)
     run = load_run_of(arguments.bundle, arguments.run)
     result: dict[str, Any] = {}
     if arguments.corpora:
-        standings = compare_accuracy(bundle, arguments.corpora, arguments.folds, arguments.jobs)
-        result["accuracy"] = _print_standings(standings, bundle.manifest.metrics, arguments.folds)
+        accuracy = compare_accuracy(bundle, arguments.corpora, settings)
+        _print_accuracy(accuracy)
+        result["accuracy"] = accuracy.to_dict()
     rows = compare(bundle, run)
     table = Table("what", "ours", "peer", "ours ms", "peer ms", "ours / peer")
     for row in rows:
@@ -56,31 +63,61 @@ def _run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _print_standings(
-    standings: Sequence[Standing], ours: dict[str, Any], folds: int
-) -> dict[str, Any]:
-    """The accuracy table on the terminal; the same for JSON."""
-    from rich.table import Table
-
+def _print_accuracy(accuracy: Accuracy) -> None:
+    """The accuracy table on the terminal, and what it rests on."""
     from edge_runtime.terminal import Tables
 
-    corpora = list(standings[-1].metrics)
-    columns = [
-        c for name in corpora for c in (f"{name}\nUA [95 %] / WA %", "mean of\nfolds UA", "clips")
-    ]
-    table = Table("who", *columns, "ms per\n7.5 s", "MB")
-    for standing in standings:
-        table.add_row(*standing.cells(corpora))
-    Tables(60 + 48 * len(corpora)).print(table)
-    protocols = {
-        "peers": f"{folds} speaker-independent folds, each corpus by itself; features of whole "
-        "clips, standardized; SVC of scikit-learn, its defaults, balanced classes",
-        "ours": str(ours.get("protocol", "none in this bundle")),
-    }
-    for who, protocol in protocols.items():
+    corpora = accuracy.corpora
+    if accuracy.together:
+        from training.evaluate.metrics import INTERVAL
+
+        Tables(34 + 22 * len(accuracy.standings)).print(_by_corpus(accuracy))
+    else:
+        Tables(60 + 48 * len(corpora)).print(_by_peer(accuracy))
+    for who, protocol in accuracy.protocols.items():
         print(f"{who}: {protocol}")
+    if accuracy.together and not accuracy.same_folds:
+        print("ours are not of the same clips and folds as peers': compare with care")
+    figures = "UA" if accuracy.together else "UA / WA"
     print(
-        "UA / WA over the clips of all test folds together; ms: features alone of peers, "
+        f"{figures} over the clips of all test folds together; ms: features alone of peers, "
         "all of ours, medians of alternating runs, one thread; MB: without Python packages"
     )
-    return {"protocols": protocols, "standings": [s.to_dict() for s in standings]}
+    if accuracy.together:
+        print(INTERVAL)
+
+
+def _by_peer(accuracy: Accuracy) -> Table:
+    """A row a peer: corpora that were trained on by themselves."""
+    from rich.table import Table
+
+    columns = [
+        column
+        for name in accuracy.corpora
+        for column in (f"{name}\nUA [95 %] / WA %", "mean of\nfolds UA", "clips")
+    ]
+    table = Table("who", *columns, "ms per\n7.5 s", "MB")
+    for standing in accuracy.standings:
+        table.add_row(*standing.cells(accuracy.corpora))
+    return table
+
+
+def _by_corpus(accuracy: Accuracy) -> Table:
+    """A row a corpus, and the mean: corpora that were trained on together, which may be many."""
+    from rich.table import Table
+
+    standings = accuracy.standings
+    table = Table("UA % [95 %]", *(standing.who for standing in standings))
+    for name in accuracy.corpora:
+        judged = standings[-1].metrics[name]
+        cells = [s.metrics[name].ua_text() if name in s.metrics else "-" for s in standings]
+        table.add_row(f"{name}, {judged.speakers_text()}, {judged.n} clips", *cells)
+    table.add_section()
+    means = [standing.mean_ua(accuracy.complete) for standing in standings]
+    table.add_row(
+        f"mean of the {len(accuracy.complete)} with every class",
+        *("-" if mean is None else f"{100 * mean:.1f}" for mean in means),
+    )
+    table.add_row("ms per 7.5 s", *(f"{standing.ms:.1f}" for standing in standings))
+    table.add_row("MB", *(f"{standing.file_bytes / 1e6:.1f}" for standing in standings))
+    return table

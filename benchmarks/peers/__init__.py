@@ -19,7 +19,10 @@ from benchmarks.contest import Comparison, medians
 from benchmarks.errors import BenchmarkError
 
 if TYPE_CHECKING:
+    from benchmarks.peers.rules import PeerSettings
+    from benchmarks.peers.svm import FeaturePeer
     from edge_runtime.bundle import Bundle
+    from training.data.folds import Cut
     from training.evaluate.metrics import Metrics
     from training.run import Run
 
@@ -59,6 +62,12 @@ class Standing:
     """A peer's files and the largest of its SVMs; the graphs of ours. Python packages and
     interpreters are not counted."""
 
+    def mean_ua(self, corpora: Sequence[str]) -> float | None:
+        """Mean of the UA of `corpora`, 0 to 1; None where one was not judged, or there is none."""
+        if not corpora or any(corpus not in self.metrics for corpus in corpora):
+            return None
+        return statistics.mean(self.metrics[corpus].ua for corpus in corpora)
+
     def cells(self, corpora: Sequence[str]) -> tuple[str, ...]:
         """A row of a table: who, then for each corpus UA / WA, mean fold UA; ms, MB."""
         accuracies: list[str] = []
@@ -88,75 +97,152 @@ class Standing:
         }
 
 
-def compare_accuracy(
-    bundle: Bundle, corpora: Sequence[str], folds: int = 5, jobs: int | None = None
-) -> list[Standing]:
-    """Ours, then every peer whose package is there, on labelled corpora.
+@dataclass(frozen=True)
+class Accuracy:
+    """Ours and every peer on the same corpora."""
 
-    Ours are the figures that `bundle` carries from its own cross-validation. Peers without their
-    package are named in the log. Raises TrainingError for corpora that cannot be read or do not
-    fold, BenchmarkError for one without audio, or where no peer is left.
+    standings: list[Standing]
+    """Ours first."""
+    protocols: dict[str, str]
+    """What the figures of peers and of ours rest on."""
+    together: bool
+    """Whether peers learned from all corpora at once."""
+    same_folds: bool
+    """Whether ours are of these very folds, as far as the bundle says."""
+
+    @property
+    def corpora(self) -> list[str]:
+        """What was judged, in the order given."""
+        return list(self.standings[-1].metrics)
+
+    @property
+    def complete(self) -> list[str]:
+        """The corpora that have every class that any has: what a mean is over."""
+        recalls = {name: m.per_class_recall for name, m in self.standings[-1].metrics.items()}
+        classes = {label for found in recalls.values() for label in found}
+        return [name for name, found in recalls.items() if found.keys() == classes]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures; where corpora were trained on together, their mean UA as well."""
+        rows = [standing.to_dict() for standing in self.standings]
+        if not self.together:
+            return {"protocols": self.protocols, "standings": rows}
+        for row, standing in zip(rows, self.standings, strict=True):
+            mean = standing.mean_ua(self.complete)
+            row["mean_ua"] = None if mean is None else round(mean, 4)
+        return {
+            "protocols": self.protocols,
+            "same_folds": self.same_folds,
+            "mean_over": self.complete,
+            "standings": rows,
+        }
+
+
+def compare_accuracy(
+    bundle: Bundle, corpora: Sequence[str], settings: PeerSettings | None = None
+) -> Accuracy:
+    """Ours, then peers, on labelled corpora.
+
+    Ours are the figures that `bundle` carries from its own cross-validation, with `--by corpus`
+    those of corpora that never trained. Peers without their package are named in the log.
 
     Parameters
     ----------
     bundle : ours.
-    corpora : NAME=PATH, each judged by itself.
-    folds : speaker-independent folds.
-    jobs : processes at a time; by default one a core.
+    corpora : NAME=PATH.
+    settings : which peers, and what they learn from.
+
+    Raises TrainingError for corpora that cannot be read or do not fold, BenchmarkError for one
+    without audio, for a peer that is asked for and not there, or where no peer is left.
     """
-    from benchmarks.peers import opensmile_sets, speaker_svm, svm
+    from benchmarks.peers import rules, svm
     from edge_runtime import EmotionStream
     from edge_runtime.bench import speechlike_noise
     from edge_runtime.stream import classify
-    from training.corpora import load_corpora
 
-    known = [*opensmile_sets.peers(), *speaker_svm.peers()]
-    peers = [peer for peer in known if find_spec(peer.package)]
-    for peer in known:
-        if peer not in peers:
-            log.warning("%s is left out: %s", peer.name, peer.install)
-    if not peers:
-        raise BenchmarkError("no peer is installed: pip install 'edge-emotion[bench]'")
-    utterances = {}
-    for name, found in load_corpora(corpora).items():
-        utterances[name] = [u for u in found.utterances if u.path is not None]
-        if not utterances[name]:
-            raise BenchmarkError(f"{name} has no audio to compare on: its utterances are text only")
-    judged = [
-        {name: svm.judge(peer, heard, folds, jobs) for name, heard in utterances.items()}
-        for peer in peers
-    ]
+    settings = settings or rules.PeerSettings()
+    peers = _chosen(settings.only)
+    groups = rules.groups(corpora, settings)
+    jobs = settings.folds.jobs
+    judged = [[svm.judge(peer, g.utterances, g.plan, jobs) for g in groups] for peer in peers]
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     signal = speechlike_noise(SECONDS)
     ours_ms, *peers_ms = medians(
         [lambda: classify(stream, signal), *(partial(peer.extract, signal) for peer in peers)],
         _SLOW_RUNS,
     )
-    rows = [_ours(bundle, list(utterances), ours_ms)]
+    rows = []
     for peer, results, ms in zip(peers, judged, peers_ms, strict=True):
+        folds = {name: ua for result in results for name, ua in result.fold_ua.items()}
         rows.append(
             Standing(
                 peer.name,
-                {name: result.metrics for name, result in results.items()},
-                {name: statistics.mean(result.fold_ua) for name, result in results.items()},
+                {name: found for result in results for name, found in result.metrics.items()},
+                {name: statistics.mean(ua) for name, ua in folds.items()},
                 ms,
-                peer.file_bytes() + max(result.svm_bytes for result in results.values()),
+                peer.file_bytes() + max(result.svm_bytes for result in results),
             )
         )
-    return rows
+    carried = bundle.manifest.metrics
+    if settings.cut == "corpus":
+        carried = carried.get("unseen", {})
+    ours = _ours(bundle, carried, list(rows[0].metrics), ours_ms)
+    folds_of_peers = "; ".join(group.protocol for group in groups)
+    protocols = {
+        "peers": f"{folds_of_peers}; {_learned(settings.cut, settings.all_at_once)}; features of "
+        "whole clips, standardized; SVC of scikit-learn, its defaults, balanced classes",
+        "ours": str(carried.get("protocol", "none in this bundle")),
+    }
+    same = protocols["ours"].split("; ")[0] == folds_of_peers and all(
+        ours.metrics[name].n == found.n if name in ours.metrics else False
+        for name, found in rows[0].metrics.items()
+    )
+    return Accuracy([ours, *rows], protocols, settings.all_at_once, same)
 
 
-def _ours(bundle: Bundle, corpora: Sequence[str], ms: float) -> Standing:
-    """The figures that a bundle carries."""
+def _chosen(only: str) -> list[FeaturePeer]:
+    """The peers that are named in `only`, apart by commas; all that are installed for "".
+
+    Raises BenchmarkError where one that is named does not exist or is not installed, or none is.
+    """
+    from benchmarks.peers import opensmile_sets, speaker_svm
+
+    known = {peer.key: peer for peer in (*opensmile_sets.peers(), *speaker_svm.peers())}
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise BenchmarkError(
+                f"--only {name}: no such peer; expected some of {', '.join(known)}"
+            )
+        if not find_spec(known[name].package):
+            raise BenchmarkError(f"--only {name}: not installed: {known[name].install}")
+    peers = [peer for key, peer in known.items() if not names or key in names]
+    installed = [peer for peer in peers if find_spec(peer.package)]
+    for peer in peers:
+        if peer not in installed:
+            log.warning("%s is left out: %s", peer.name, peer.install)
+    if not installed:
+        raise BenchmarkError("no peer is installed: pip install 'edge-emotion[bench]'")
+    return installed
+
+
+def _learned(cut: Cut, together: bool) -> str:
+    """What a classifier of peers learned from, one phrase."""
+    if not together:
+        return "each corpus by itself"
+    return "all other corpora at once" if cut == "corpus" else "all corpora at once"
+
+
+def _ours(bundle: Bundle, carried: dict[str, Any], corpora: Sequence[str], ms: float) -> Standing:
+    """The figures that a bundle carries, by `corpora`."""
     from edge_runtime.manifest import AUDIO
     from training.evaluate.metrics import Metrics
 
-    carried = bundle.manifest.metrics.get("corpora", {})
     metrics, folds = {}, {}
     form = ""
     for name in corpora:
         # What the peers have, too: the sound alone.
-        forms = carried.get(name, {}).get(AUDIO, {})
+        forms = carried.get("corpora", {}).get(name, {}).get(AUDIO, {})
         form = next((f for f in _FORMS if f in forms), "")
         if form:
             metrics[name] = Metrics.of(forms[form])

@@ -35,6 +35,7 @@ def peers() -> list[FeaturePeer]:
     """One for each of `SETS`."""
     return [
         FeaturePeer(
+            name,
             f"openSMILE {name} + SVM",
             _PACKAGE,
             "pip install 'edge-emotion[bench]'",

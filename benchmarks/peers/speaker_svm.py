@@ -22,6 +22,7 @@ def peers() -> list[FeaturePeer]:
     """The one."""
     return [
         FeaturePeer(
+            RESEMBLYZER,
             "Resemblyzer embedding + SVM",
             RESEMBLYZER,
             "pip install 'edge-emotion[speaker]' && pip install --no-deps resemblyzer",
