@@ -19,9 +19,11 @@ from edge_runtime.embedding import EmbeddingTable
 from edge_runtime.errors import BundleError, EngineError
 from edge_runtime.graph import Graph
 from edge_runtime.manifest import (
+    AUDIO_ENCODER,
     EMBEDDINGS,
     KEYWORDS,
     MANIFEST,
+    REFERENCE,
     VOCABULARY,
     FileSpec,
     GraphSpec,
@@ -29,6 +31,7 @@ from edge_runtime.manifest import (
     _parse,
 )
 from edge_runtime.manifest_check import _check_shapes, _form
+from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.tokenizer import FIRST_WORD
 
 MODEL_CARD = "MODEL_CARD.md"
@@ -117,8 +120,30 @@ class Bundle:
             )
         return EmbeddingTable(values, np.asarray(text.scale or 1, np.float32), text.zero_point)
 
+    @property
+    def identity(self) -> str:
+        """What an enrolled voice is tied to: all that its statistics, and their use, depend on."""
+        manifest = self.manifest
+        encoder, part = manifest.graphs.get(AUDIO_ENCODER), manifest.reference
+        parts = [encoder.sha256 if encoder else "", part.arrays.sha256 if part else ""]
+        digest = hashlib.sha256("".join(parts).encode())
+        for values in (manifest.pooled_mean, manifest.pooled_std):
+            digest.update(values.astype("<f4").tobytes())
+        return digest.hexdigest()
+
+    def reference(self) -> ReferenceArrays | None:
+        """What adapts verdicts to a speaker; None without. BundleError where it does not fit."""
+        if self.manifest.reference is None:
+            return None
+        width = self.manifest.branches.get("audio", 0)
+        try:
+            return read_reference(self.contents[REFERENCE], width, len(self.manifest.labels))
+        except ValueError as error:
+            name = self.manifest.reference.arrays.file
+            raise BundleError(f"bundle {self.source}: {name}: {error}") from None
+
     def file_bytes(self) -> int:
-        """Bytes of graphs, vocabulary and embeddings."""
+        """Bytes of all its files but manifest and card."""
         return sum(len(content) for content in self.contents.values())
 
 
@@ -157,6 +182,8 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
         files |= {VOCABULARY: manifest.text.vocabulary, EMBEDDINGS: manifest.text.embeddings}
         if manifest.text.keywords:
             files[KEYWORDS] = manifest.text.keywords
+    if manifest.reference:
+        files[REFERENCE] = manifest.reference.arrays
     for role, spec in files.items():
         content = read(spec.file)
         digest = hashlib.sha256(content).hexdigest()
@@ -175,6 +202,7 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
         bundle = Bundle(manifest, contents, str(path))
     if manifest.text:
         bundle.embeddings()  # refuses a table that does not fit
+    bundle.reference()
     return bundle
 
 

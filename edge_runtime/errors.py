@@ -23,6 +23,10 @@ class TextError(EdgeError):
     """A source of words that cannot be used, or that failed."""
 
 
+class ProfileError(EdgeError):
+    """A voice that cannot be enrolled, or a profile that cannot be used."""
+
+
 class SettingError(EdgeError):
     """A setting that is not what it may be."""
 

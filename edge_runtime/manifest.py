@@ -31,6 +31,8 @@ ATTENTION = "attention"
 
 HEAD = "head"
 
+REFERENCE = "reference"
+
 WHOLE = "whole"
 
 WINDOW_FRAMES = 750  # what the whole-window graph sees: 7.5 s, as in the paper
@@ -135,6 +137,28 @@ class AttentionPart:
     """Scale pairs that are joined: all, or matched (first with first, and so on)."""
 
 
+@dataclass(frozen=True)
+class ReferencePart:
+    """How earlier utterances of a speaker judge the next one (`edge_runtime.model.reference`)."""
+
+    arrays: FileSpec
+    """NumPy's .npz of what `edge_runtime.reference_arrays` holds, float16 or float32."""
+    limit: float
+    """Standardized audio statistics are clipped to this, on both sides."""
+    keep: float
+    """Share of its weight that what is known of the speaker keeps with each new utterance."""
+    change: float
+    """Probability that an utterance is by somebody else, before anything is heard of it."""
+    trust: float
+    """Factor of the log likelihood ratio of voices: what they say is not independent."""
+    strength: float
+    """Weight of the judgement by the reference, where much is known of the speaker."""
+    temperature: dict[str, float]
+    """What the joined log probabilities are divided by, by what the verdict rests on."""
+    one_voice: float
+    """Log likelihood ratio below which an utterance is not by the voice that is being enrolled."""
+
+
 @dataclass(frozen=True, eq=False)
 class Manifest:
     """The parsed manifest.json; `load_bundle` has checked it."""
@@ -175,6 +199,8 @@ class Manifest:
     """Training data, its licence, and the run's settings."""
     versions: dict[str, str]
     """Versions of the tools that made the bundle."""
+    reference: ReferencePart | None = None
+    """How it adapts to a speaker; may be left out where it does not."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -206,6 +232,8 @@ class Manifest:
 def manifest_to_json(manifest: Manifest) -> str:
     """The text of manifest.json."""
     raw = {"schema": SCHEMA_VERSION, **asdict(manifest)}
+    if manifest.reference is None:
+        del raw[REFERENCE]  # versions that do not know it read the bundle
     return json.dumps(raw, indent=1, default=_array_to_list) + "\n"
 
 
@@ -237,10 +265,11 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         kinds = get_type_hints(kind)
         if not isinstance(raw, dict):
             raise ValueError(f"{where} is not an object")
-        for what, names in (("lacks", kinds.keys() - raw), ("has an unknown", raw.keys() - kinds)):
+        lacking = kinds.keys() - raw - {REFERENCE}
+        for what, names in (("lacks", lacking), ("has an unknown", raw.keys() - kinds)):
             if names:
                 raise ValueError(f"{where} {what} {min(names)!r}")
-        values = {name: _from_json(kinds[name], raw[name], name) for name in kinds}
+        values = {name: _from_json(kinds[name], raw[name], name) for name in kinds if name in raw}
         try:
             return kind(**values)
         except ValueError as error:

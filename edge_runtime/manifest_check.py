@@ -24,6 +24,8 @@ from edge_runtime.manifest import (
 )
 from edge_runtime.pcm import SAMPLE_RATE
 
+_MOST = 1000.0  # factors beyond it cannot be meant
+
 
 def _check_shapes(manifest: Manifest, path: Path) -> None:
     """Hold the parts of a manifest against each other."""
@@ -78,6 +80,7 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
         if modality not in manifest.calibration:
             raise BundleError(f"bundle {path}: {MANIFEST} lacks the calibration of {modality!r}")
     _check_calibration(manifest, path)
+    _check_reference(manifest, path)
 
 
 def _check_calibration(manifest: Manifest, path: Path) -> None:
@@ -92,6 +95,31 @@ def _check_calibration(manifest: Manifest, path: Path) -> None:
             raise BundleError(
                 f"bundle {path}: the calibration threshold of {modality!r} is {chosen.threshold}; "
                 "a confidence is from 0 to 1"
+            )
+
+
+def _check_reference(manifest: Manifest, path: Path) -> None:
+    """Refuse numbers by which nothing could be adapted to a speaker."""
+    part = manifest.reference
+    if part is None:
+        return
+    if manifest.audio is None:
+        raise BundleError(f"bundle {path}: a reference of voices needs an audio model")
+    bounds = {
+        "limit": part.limit > 0,
+        "keep": 0 < part.keep <= 1,
+        "change": 0 < part.change < 1,
+        "trust": 0 <= part.trust <= _MOST,
+        "strength": 0 <= part.strength <= _MOST,
+    }
+    for name, holds in bounds.items():
+        if not holds:
+            raise BundleError(f"bundle {path}: reference {name} {getattr(part, name)} is no such")
+    for modality, temperature in part.temperature.items():
+        if not 0 < temperature <= _MOST:
+            raise BundleError(
+                f"bundle {path}: the reference temperature of {modality!r} is {temperature}; it "
+                f"must be above 0, to {_MOST:g}"
             )
 
 

@@ -31,7 +31,9 @@ from edge_runtime.events import (
 )
 from edge_runtime.manifest import KEYWORDS
 from edge_runtime.model.recognizer import Recognizer, Verdict
+from edge_runtime.model.reference import Opinion, Reference
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
+from edge_runtime.profile import Profile
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
 from edge_runtime.settings import Limits, check_number
 from edge_runtime.system import resident_megabytes
@@ -63,6 +65,8 @@ class _Utterance:
     """Second at which it ended, once it has."""
     audio: Float32 | None = None
     """Its audio statistics, once it has ended."""
+    opinion: Opinion | None = None
+    """What the speaker's reference said of it then."""
 
 
 class EmotionStream:
@@ -87,11 +91,15 @@ class EmotionStream:
     partial_seconds : audio between two verdicts on a running utterance, s, to 3600; 0 for none.
     threads : threads of the interpreter, see `edge_runtime.graph.Graph`.
     engine : force an interpreter, see `edge_runtime.graph.available_engines`.
+    adapt : whether the utterances of this stream become a reference for those that follow: the
+        speaker's plain voice. It fades, counts less where somebody else seems to speak, and is
+        forgotten by `restart` and `reset_speaker`.
+    profile : an enrolled voice to judge by, see `edge_runtime.profile`.
 
     Raises
     ------
-    EdgeError : an unknown text source, a bundle whose graphs cannot be opened here, or a number
-        out of bounds.
+    EdgeError : an unknown text source, a bundle whose graphs cannot be opened here or that cannot
+        be adapted, a profile of another bundle, or a number out of bounds.
     """
 
     def __init__(
@@ -105,6 +113,8 @@ class EmotionStream:
         engine: str | None = None,
         live: bool = True,
         patience: Patience | None = None,
+        adapt: bool = False,
+        profile: Profile | None = None,
     ) -> None:
         if text != OFF and bundle.manifest.text is None:
             raise EdgeError(
@@ -115,6 +125,8 @@ class EmotionStream:
         self.bundle = bundle
         self.recognizer = Recognizer(bundle, threads, engine)
         self.times = self.recognizer.times
+        if adapt or profile is not None:
+            self.recognizer.reference = Reference(bundle, profile, running=adapt)
         self._segment = segment or bundle.manifest.segment
         self._partial_samples = round(partial_seconds * SAMPLE_RATE)
         self._live = live
@@ -163,9 +175,16 @@ class EmotionStream:
         """
         with self._lock:
             self.recognizer.finish()
+            self.reset_speaker()
             self._begin_stream()
             if self._words is not None:
                 self._words.restart()
+
+    def reset_speaker(self) -> None:
+        """Forget who spoke in this stream: somebody else will. A profile stays."""
+        with self._lock:
+            if self.recognizer.reference is not None:
+                self.recognizer.reference.reset()
 
     @property
     def time(self) -> float:
@@ -326,7 +345,7 @@ class EmotionStream:
         if done is None or event.text == done.text or not (event.final or self._words_stay):
             return []
         done.text = event.text
-        verdict = self.recognizer.judge(done.audio, event.text)
+        verdict = self.recognizer.judge(done.audio, event.text, done.opinion)
         if verdict is None:
             return []
         return [self._event(verdict, done, True, done.end, RevisedEvent)]
@@ -351,6 +370,7 @@ class EmotionStream:
                     events += self._end_words(item.t)
                 verdict = self.recognizer.finish(utterance.text)
                 utterance.end, utterance.audio = item.t, self.recognizer.last
+                utterance.opinion = self.recognizer.opinion
                 events.append(self._event(verdict, utterance, True, item.t))
                 self._finished.append(utterance)
                 self._running = None

@@ -12,8 +12,9 @@ from time import perf_counter
 from edge_runtime.bundle import Bundle
 from edge_runtime.model.audio_branch import AudioBranch, StageTimes
 from edge_runtime.model.fusion import Fusion, modality
+from edge_runtime.model.reference import Opinion, Reference
 from edge_runtime.model.text_branch import TextEncoder
-from edge_runtime.pcm import Float32, Int16
+from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,10 @@ class Recognizer:
         self._last: Float32 | None = None
         self.speaker: Float32 | None = None
         """Embedding of who speaks, (width,), for a model that takes one; None: not known."""
+        self.reference: Reference | None = None
+        """What is known of who speaks; None where verdicts are not adapted to it."""
+        self._opinion: Opinion | None = None
+        self._samples = 0
 
     @property
     def engine(self) -> str:
@@ -54,30 +59,58 @@ class Recognizer:
         """Take the next samples of the utterance, int16 or float, shape (n,)."""
         if self._audio:
             self._audio.feed(samples)
+            self._samples += len(samples)
 
     def verdict(self, text: str = "") -> Verdict | None:
         """What is pooled so far, with the words so far; None while there is nothing of either."""
-        return self._judge(self._audio.pooled() if self._audio else None, text)
+        audio = self._audio.pooled() if self._audio else None
+        return self._judge(audio, text, self._ask(audio))
 
     def finish(self, text: str = "") -> Verdict | None:
         """Close the utterance; None if it had no sample and has no word."""
         self._last = self._audio.finish() if self._audio else None
-        return self._judge(self._last, text)
+        seconds, self._samples = self._samples / SAMPLE_RATE, 0
+        self._opinion = self._ask(self._last, seconds)
+        return self._judge(self._last, text, self._opinion)
 
     @property
     def last(self) -> Float32 | None:
         """Audio statistics of the last finished utterance, for `judge`."""
         return self._last
 
-    def judge(self, audio: Float32 | None, text: str) -> Verdict | None:
-        """A finished utterance again, by its `last`, with words that came too late for it."""
-        return self._judge(audio, text)
+    @property
+    def opinion(self) -> Opinion | None:
+        """What the reference said of the last finished utterance, for `judge`."""
+        return self._opinion
+
+    def judge(
+        self, audio: Float32 | None, text: str, opinion: Opinion | None = None
+    ) -> Verdict | None:
+        """A finished utterance again, with words that came too late for it.
+
+        By its `last`, and the `opinion` as it was then.
+        """
+        return self._judge(audio, text, opinion)
 
     def judge_text(self, text: str) -> Verdict | None:
         """The verdict on words alone; None without a word, or without a text branch."""
         return self._judge(None, text)
 
-    def _judge(self, audio: Float32 | None, text: str) -> Verdict | None:
+    def _ask(self, audio: Float32 | None, finished: float | None = None) -> Opinion | None:
+        """The reference's opinion, if there is one; what is `finished`, of so many s, it learns."""
+        if self.reference is None or audio is None:
+            return None
+        start = perf_counter()
+        standard = self.reference.standardize(audio)
+        opinion = self.reference.opinion(standard)
+        if finished is not None:
+            self.reference.learn(standard, opinion, finished)
+        self.times.graph += perf_counter() - start
+        return opinion
+
+    def _judge(
+        self, audio: Float32 | None, text: str, opinion: Opinion | None = None
+    ) -> Verdict | None:
         start = middle = perf_counter()
         reading = None
         if self._text and text:
@@ -87,5 +120,8 @@ class Recognizer:
         if audio is None and reading is None:
             return None
         scores = self._fusion.scores(audio, reading, self.speaker)
+        basis = modality(audio, reading)
+        if self.reference is not None and opinion is not None:
+            scores = self.reference.join(scores, opinion, basis)
         self.times.graph += perf_counter() - middle
-        return Verdict(scores, modality(audio, reading))
+        return Verdict(scores, basis)

@@ -1,0 +1,203 @@
+"""A speaker's earlier utterances as a reference for the next: his plain voice, what is felt.
+
+The state is a weighted sum of standardized audio statistics and its weight: constant memory,
+however long somebody speaks. An utterance is judged once more by a linear layer that sees it beside
+the reference, and both judgements are joined, the more by the second the more is known of the
+speaker. Whether it still is the same speaker is asked of every utterance, by the likelihood ratio
+of two Gaussians of voices (PLDA, Ioffe 2006): where it is doubtful the reference counts less, and
+is forgotten by as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, inf, log
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.errors import BundleError
+from edge_runtime.pcm import Float32
+from edge_runtime.profile import Profile
+
+PRIOR = 1.0  # utterances of the average voice that a reference begins with
+FULL_SECONDS = 1.0  # an utterance that is shorter counts for less: it carries little of a voice
+_SMALLEST = 1e-12  # a probability of which the logarithm is taken
+_LARGEST_RATIO = 50.0  # of a log likelihood ratio that becomes a probability
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the reference says of one utterance."""
+
+    share: float
+    """How much it counts, 0 to 1."""
+    scores: tuple[float, ...]
+    """Log probability of each class."""
+    ratio: float
+    """Log likelihood ratio that it is by the speaker of the reference; 0 is even."""
+    changed: float
+    """Probability that it is by somebody else, 0 to 1."""
+
+
+class Reference:
+    """What is known of who speaks.
+
+    Parameters
+    ----------
+    bundle : one with the part `reference` in its manifest.
+    profile : an enrolled voice; it neither fades nor is it forgotten.
+    running : whether `learn` learns.
+
+    Raises
+    ------
+    BundleError : the bundle has no such part.
+    EdgeError : the profile was made with another bundle.
+    """
+
+    def __init__(
+        self, bundle: Bundle, profile: Profile | None = None, running: bool = False
+    ) -> None:
+        part, arrays = bundle.manifest.reference, bundle.reference()
+        if part is None or arrays is None:
+            raise BundleError(
+                f"bundle {bundle.source} cannot be adapted to a speaker: it has no reference part; "
+                "python -m training reference makes one of its run"
+            )
+        if profile is not None:
+            profile.check_bundle(bundle.identity, arrays.voice_mean.size)
+        self._part, self._running = part, running
+        width, classes = arrays.voice_mean.size, len(bundle.manifest.labels)
+        self._mean = bundle.manifest.pooled_mean[:width]
+        self._gain = np.float32(1) / bundle.manifest.pooled_std[:width]
+        self._clipped = np.empty(width, np.float32)
+        # What an utterance says by itself: its part of the class scores, and its voice.
+        seen, self._beside = arrays.weights[:width], arrays.weights[width:]
+        self._seen = np.ascontiguousarray(np.concatenate([seen, arrays.voice], axis=1).T)
+        self._bias, self._classes = arrays.bias, classes
+        self._voice, self._voice_mean = arrays.voice, arrays.voice_mean
+        self._origin = (arrays.voice_mean @ arrays.voice).astype(np.float64)
+        self._spread = arrays.voice_spread.astype(np.float64)
+        self._enrolled = np.zeros(width, np.float64)
+        self._enrolled_weight = 0.0
+        if profile is not None:
+            self._enrolled += profile.mean * np.float64(profile.weight)
+            self._enrolled_weight = profile.weight
+        self.reset()
+
+    @property
+    def weight(self) -> float:
+        """Utterances that are known of the speaker, those that fade counted as what is left."""
+        return self._weight + self._enrolled_weight
+
+    def reset(self) -> None:
+        """Forget what was heard; a profile stays."""
+        self._sum = np.zeros_like(self._enrolled)
+        self._weight = 0.0
+        self._prepare()
+
+    def standardize(self, audio: Float32) -> Float32:
+        """Statistics of the audio maps, (scales, 3, filters), as the head reads them, (width,)."""
+        standard = np.subtract(audio.reshape(-1), self._mean)
+        standard *= self._gain
+        return standard
+
+    def opinion(self, standard: Float32) -> Opinion | None:
+        """What the reference says of standardized statistics (width,); None where it is empty."""
+        if self.weight == 0:
+            return None
+        found = (self._seen @ self._clip(standard)).tolist()
+        # Log likelihood ratio, a polynomial of the voice; see `_prepare`.
+        ratio, place = self._constant, self._classes
+        for linear, square in self._terms:
+            value = found[place]
+            ratio += (square * value + linear) * value
+            place += 1
+        odds = self._part.change / (1 - self._part.change)
+        scaled = max(-_LARGEST_RATIO, min(_LARGEST_RATIO, self._part.trust * ratio))
+        changed = odds / (odds + exp(scaled))
+        logits = [a + b for a, b in zip(found, self._offset, strict=False)]
+        highest = max(logits)
+        total = highest + log(sum(exp(value - highest) for value in logits))
+        share = self.weight / (self.weight + PRIOR) * (1 - changed)
+        return Opinion(share, tuple(value - total for value in logits), ratio, changed)
+
+    def join(self, scores: Float32, opinion: Opinion, modality: str) -> Float32:
+        """Class probabilities of a model, (classes,), and of the reference, as one, calibrated."""
+        part = self._part
+        temperature = 1 + (part.temperature.get(modality, 1.0) - 1) * opinion.share
+        weight = part.strength * opinion.share
+        joined = [
+            (log(max(cold, _SMALLEST)) + weight * warm) / temperature
+            for cold, warm in zip(scores.tolist(), opinion.scores, strict=True)
+        ]
+        highest = max(joined)
+        powers = [exp(value - highest) for value in joined]
+        total = sum(powers)
+        return np.array([power / total for power in powers], np.float32)
+
+    def learn(self, standard: Float32, opinion: Opinion | None, seconds: float) -> None:
+        """Take a finished utterance of so many seconds, and what `opinion` said of it, for known.
+
+        A reference that does not run stays as it is.
+        """
+        if not self._running:
+            return
+        kept = self._part.keep * (1 - opinion.changed) if opinion else 1.0
+        new = min(1.0, seconds / FULL_SECONDS)
+        self._sum *= kept
+        self._sum += new * self._clip(standard)
+        self._weight = self._weight * kept + new
+        self._prepare()
+
+    def profile(self, seconds: float, made: str, identity: str) -> Profile:
+        """What was learned, as a profile of a bundle of that identity."""
+        mean = (self._sum / max(self._weight, 1e-9)).astype(np.float32)
+        return Profile(identity, made, seconds, self._weight, mean)
+
+    def _clip(self, standard: Float32) -> Float32:
+        limit = self._part.limit
+        np.minimum(standard, limit, out=self._clipped)
+        return np.maximum(self._clipped, -limit, out=self._clipped)
+
+    def _prepare(self) -> None:
+        """All of an opinion that does not depend on the utterance."""
+        known, weight = self._sum + self._enrolled, self.weight
+        if weight == 0:
+            return
+        beside = (known / (weight + PRIOR)).astype(np.float32)
+        self._offset = (beside @ self._beside + self._bias).tolist()
+        # Voices of one speaker scatter by 1 around his own, and those around 0 by `spread`. Of a
+        # voice x, with what is known of the speaker: N(mean, within); of anybody: N(0, any).
+        voice = (known / weight - self._voice_mean) @ self._voice
+        spread = self._spread
+        mean = spread * weight / (spread * weight + 1) * voice
+        within, anybody = spread / (spread * weight + 1) + 1, spread + 1
+        # log N(x; mean, within) - log N(x; 0, any), x less the origin, as a polynomial of x.
+        square: npt.NDArray[np.float64] = 0.5 / anybody - 0.5 / within
+        linear = mean / within
+        constant = 0.5 * (np.log(anybody / within) - mean * linear).sum()
+        origin = self._origin
+        self._constant = float(constant + (square * origin * origin - linear * origin).sum())
+        self._terms = list(
+            zip((linear - 2 * square * origin).tolist(), square.tolist(), strict=True)
+        )
+
+
+def least_alike(bundle: Bundle, utterances: Sequence[Float32]) -> float:
+    """The lowest log likelihood ratio of an utterance to be by the speaker of all the others.
+
+    `utterances` are standardized statistics, two or more; with fewer there is nothing to compare,
+    and infinity comes back.
+    """
+    reference, lowest = Reference(bundle, running=True), inf
+    for tested in range(len(utterances)):
+        reference.reset()
+        for number, standard in enumerate(utterances):
+            if number != tested:
+                reference.learn(standard, None, FULL_SECONDS)
+        opinion = reference.opinion(utterances[tested])
+        lowest = min(lowest, opinion.ratio) if opinion else lowest
+    return lowest
