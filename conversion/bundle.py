@@ -29,6 +29,7 @@ from edge_runtime.manifest import (
     EMBEDDINGS,
     KEYWORDS,
     MANIFEST,
+    REFERENCE,
     TEXT_ENCODER,
     VOCABULARY,
     WHOLE,
@@ -38,6 +39,7 @@ from edge_runtime.manifest import (
     FileSpec,
     GraphSpec,
     Manifest,
+    ReferencePart,
     TextPart,
     manifest_to_json,
 )
@@ -47,7 +49,7 @@ from edge_runtime.stream import classify
 from edge_runtime.tokenizer import FIRST_WORD
 from training.network.model import MscnnSpu
 from training.output import at_once
-from training.run import Run
+from training.run import REFERENCE_FILE, Run
 from training.words.embeddings import table_in_range
 
 FORMS = ("int8", "float")
@@ -101,6 +103,11 @@ def build(
                 files[KEYWORDS] = _copied(keywords, work)
                 text = replace(text, keywords=_file_spec(files[KEYWORDS]))
         manifest = _manifest(run, model, name, target, graphs, text)
+        if run.reference:
+            files[REFERENCE] = work / REFERENCE_FILE
+            files[REFERENCE].write_bytes(run.reference.arrays.content())
+            part = ReferencePart(_file_spec(files[REFERENCE]), **run.reference.settings)
+            manifest = replace(manifest, reference=part)
         with at_once(out, folder=True) as new:
             for path in files.values():
                 shutil.copy(path, new)
@@ -293,7 +300,7 @@ def _names(out: Path) -> set[str]:
         return set()
     if not isinstance(raw, dict) or not {"schema", "graphs"} <= set(raw):
         return set()
-    parts = [raw.get(name) for name in ("graphs", "text")]
+    parts = [raw.get(name) for name in ("graphs", "text", "reference")]
     specs = [spec for part in parts if isinstance(part, dict) for spec in part.values()]
     files = {str(spec["file"]) for spec in specs if isinstance(spec, dict) and "file" in spec}
     return {MANIFEST, MODEL_CARD, *files}

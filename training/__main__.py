@@ -18,6 +18,7 @@ _EPILOG = """examples:
   python -m training fit      manifest=my_clips.csv --out runs/mine
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv
   python -m training fit      ravdess=data/ravdess emodb=data/emodb --crossval runs/cv
+  python -m training reference runs/cv ravdess=data/ravdess emodb=data/emodb
   python -m training fit      meld=data/meld --variant text+swem --out runs/words
   python -m training fit      ravdess=data/ravdess meld=data/meld --variant audio+text+att+swem \\
       --pair --audio-run runs/mine --text-run runs/words --modality-dropout 0.5

@@ -4,6 +4,7 @@ RUN/run.json       everything but the weights
 RUN/weights.pt     the quantization-aware weights with their learned ranges
 RUN/float.pt       the float weights before quantization-aware training; may be left out
 RUN/vocabulary.txt the words that the model knows, one a line, if it reads
+RUN/reference.npz  what adapts it to a speaker, if it was fitted (python -m training reference)
 RUN/log/, RUN/checkpoints/, RUN/*.png
 """
 
@@ -19,6 +20,7 @@ import torch
 from edge_runtime.bundle import DEFAULT
 from edge_runtime.manifest import Calibration
 from edge_runtime.mfcc import MfccParams
+from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.segment import SegmentParams
 from training.data.features import FeatureSettings
 from training.errors import TrainingError
@@ -38,8 +40,19 @@ FORM_TEXTS = {
 }
 """The forms of a model that figures are of, and which of its two sets of weights each has."""
 VOCABULARY_FILE = "vocabulary.txt"
+REFERENCE_FILE = "reference.npz"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 2
+
+
+@dataclass(frozen=True, eq=False)
+class SpeakerReference:
+    """What adapts a model to a speaker, see `training.evaluate.reference`."""
+
+    arrays: ReferenceArrays
+    """Its weights."""
+    settings: dict[str, Any]
+    """The other fields of the manifest's `ReferencePart`."""
 
 
 @dataclass(eq=False)
@@ -58,6 +71,8 @@ class Run:
     """Corpora, clips, speakers, licence, schedule, seed, versions."""
     vocabulary: list[str] = field(default_factory=list)
     """The words of a model that reads, in the order of its embedding table."""
+    reference: SpeakerReference | None = None
+    """What adapts it to a speaker."""
 
     def start(self) -> dict[str, torch.Tensor]:
         """Weights for float training to start from: float ones, or else what became of them."""
@@ -86,12 +101,16 @@ class Run:
             "metrics": self.metrics,
             "training": self.training,
         }
+        if self.reference:
+            raw["reference"] = self.reference.settings
         with into_at_once(folder, last=RUN_FILE) as new:
             torch.save(self.weights, new / WEIGHTS_FILE)
             torch.save(self.float_weights, new / FLOAT_FILE)
             if self.vocabulary:
                 text = "".join(f"{word}\n" for word in self.vocabulary)
                 (new / VOCABULARY_FILE).write_text(text, encoding="utf-8")
+            if self.reference:
+                (new / REFERENCE_FILE).write_bytes(self.reference.arrays.content())
             (new / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
@@ -108,8 +127,9 @@ def load(folder: Path) -> Run:
         floats = folder / FLOAT_FILE
         words = folder / VOCABULARY_FILE
         vocabulary = words.read_text(encoding="utf-8").split("\n")[:-1] if words.exists() else []
+        shape = ModelConfig(**config)
         return Run(
-            config=ModelConfig(**config),
+            config=shape,
             features=FeatureSettings(
                 MfccParams(**features["mfcc"]),
                 SegmentParams(**features["segment"]),
@@ -121,13 +141,24 @@ def load(folder: Path) -> Run:
             metrics=raw["metrics"],
             training=raw["training"],
             vocabulary=vocabulary,
+            reference=_reference(folder, raw.get("reference"), shape),
         )
     except FileNotFoundError as error:
         raise TrainingError(
             f"{folder} is not a finished training run: there is no {Path(error.filename).name}"
         ) from None
-    except (json.JSONDecodeError, KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(f"{folder} is not a training run that can be read: {error}") from None
+
+
+def _reference(
+    folder: Path, settings: dict[str, Any] | None, config: ModelConfig
+) -> SpeakerReference | None:
+    if settings is None:
+        return None
+    content = (folder / REFERENCE_FILE).read_bytes()
+    arrays = read_reference(content, config.audio_statistics, len(config.labels))
+    return SpeakerReference(arrays, settings)
 
 
 def forms_of(metrics: dict[str, Any]) -> dict[str, str]:

@@ -1,0 +1,232 @@
+"""Verdicts that are adapted to a speaker, of clips that did not train, by the device's own code.
+
+What is fitted of confidence is fitted here: over the folds of a cross-validation, or over the clips
+that a run kept out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.manifest import AUDIO, REFERENCE, FileSpec, ReferencePart
+from edge_runtime.model.reference import Reference, least_alike
+from edge_runtime.pcm import Float32
+from edge_runtime.reference_arrays import ReferenceArrays
+from training.corpora import Utterance
+from training.errors import TrainingError
+from training.evaluate.crossval import PREDICTIONS
+from training.evaluate.histories import CHANGES, PLAIN, TRAINED, Draw, Speakers
+from training.evaluate.reference import LIMIT, Heard
+
+PLAN = "plan.json"
+KEEP, CHANGE, TRUST, STRENGTH = 0.98, 0.05, 0.5, 2.5  # how they were found: docs/speakers.md
+REFUSED = 0.05  # share of the enrolments of one voice that are taken for two
+ENROLLED_UTTERANCES = 4  # of those ten seconds of speech hold
+_ENROLMENTS = 20  # a speaker
+
+
+@dataclass(frozen=True, eq=False)
+class Adapted:
+    """Verdicts on utterances, each after a history of its own."""
+
+    scores: Float32
+    """Class probabilities, (utterances, classes)."""
+    shares: npt.NDArray[np.float64]
+    """How much the reference counted in each, 0 to 1."""
+    changed: npt.NDArray[np.float64]
+    """Probability that the speaker was another than that of the history; NaN without one."""
+
+
+def settings_of(temperature: dict[str, float] | None = None, one_voice: float = 0.0) -> Settings:
+    """The numbers of a reference part; without the arguments as before anything is calibrated."""
+    return {
+        "limit": LIMIT,
+        "keep": KEEP,
+        "change": CHANGE,
+        "trust": TRUST,
+        "strength": STRENGTH,
+        "temperature": temperature or {},
+        "one_voice": one_voice,
+    }
+
+
+Settings = dict[str, Any]
+
+
+def with_reference(bundle: Bundle, arrays: ReferenceArrays, settings: Settings) -> Bundle:
+    """`bundle` with the part that adapts it to a speaker."""
+    part = ReferencePart(FileSpec("reference.npz", ""), **settings)
+    return replace(
+        bundle,
+        manifest=replace(bundle.manifest, reference=part),
+        contents={**bundle.contents, REFERENCE: arrays.content()},
+    )
+
+
+def adapt(
+    bundle: Bundle,
+    heard: Heard,
+    cold: Float32,
+    draw: Draw,
+    speakers: Speakers,
+    enrolled: bool = False,
+    modality: str = AUDIO,
+) -> Adapted:
+    """The verdict on each utterance after the history that `draw` gives it.
+
+    Parameters
+    ----------
+    bundle : one with a reference part.
+    heard : the utterances, of which histories are drawn as well.
+    cold : calibrated class probabilities of each by itself, (utterances, classes).
+    draw, speakers : what was heard before each.
+    enrolled : whether the history is one voice for sure, as when it is enrolled.
+    modality : what the verdicts rest on.
+    """
+    reference = Reference(bundle, running=True)
+    scores, shares, changed = [], [], []
+    for place in range(len(heard.utterances)):
+        reference.reset()
+        for earlier in draw(speakers, place):
+            standard = heard.standard[earlier]
+            opinion = None if enrolled else reference.opinion(standard)
+            reference.learn(standard, opinion, float(heard.seconds[earlier]))
+        opinion = reference.opinion(heard.standard[place])
+        scores.append(reference.join(cold[place], opinion, modality) if opinion else cold[place])
+        shares.append(opinion.share if opinion else 0.0)
+        changed.append(opinion.changed if opinion else np.nan)
+    return Adapted(np.stack(scores), np.array(shares), np.array(changed))
+
+
+def calibrate_adapted(
+    parts: Sequence[tuple[Bundle, Heard, dict[str, Float32]]], labels: Sequence[str], seed: int = 0
+) -> Settings:
+    """The numbers of a reference part, fitted on clips that did not train.
+
+    Parameters
+    ----------
+    parts : bundles with a reference part (`with_reference`), what each is judged by, and of that
+        the calibrated probabilities by modality.
+    labels : the classes.
+
+    Two judgements of one utterance are not independent: joined they need a temperature of their
+    own. It is fitted over all kinds of histories in equal parts, each clip after one of them.
+    """
+    found: defaultdict[str, list[tuple[Adapted, npt.NDArray[np.int64]]]] = defaultdict(list)
+    ratios: list[float] = []
+    for bundle, heard, cold in parts:
+        part = bundle.manifest.reference
+        assert part is not None
+        unscaled = replace(bundle.manifest, reference=replace(part, temperature={}))
+        plain = replace(bundle, manifest=unscaled)
+        truth = np.array([list(labels).index(u.label) for u in heard.utterances])
+        for modality, scores in cold.items():
+            speakers = Speakers(heard.utterances, labels, seed)
+            adapted = adapt(plain, heard, scores, _in_turn, speakers, modality=modality)
+            found[modality].append((adapted, truth))
+        ratios += enrolment_ratios(bundle, heard, labels, seed)
+    temperature = {name: _fit_shared(pairs) for name, pairs in found.items()}
+    return settings_of(temperature, float(np.quantile(ratios, REFUSED)) if ratios else 0.0)
+
+
+_KINDS = (*TRAINED.values(), *CHANGES.values())
+
+
+def _in_turn(speakers: Speakers, place: int) -> list[int]:
+    return _KINDS[place % len(_KINDS)](speakers, place)
+
+
+def _fit_shared(pairs: Sequence[tuple[Adapted, npt.NDArray[np.int64]]]) -> float:
+    """The temperature of what rests on the reference alone; less of it, less of the temperature."""
+    logits = np.concatenate([np.log(np.maximum(a.scores, 1e-9)) for a, _ in pairs])
+    shares = np.concatenate([a.shares for a, _ in pairs])
+    truth = np.concatenate([t for _, t in pairs])
+    best, lowest = 1.0, np.inf
+    for candidate in np.geomspace(0.5, 5.0, 120):
+        scaled = logits / (1 + (candidate - 1) * shares)[:, None]
+        own = scaled[np.arange(len(truth)), truth]
+        loss = float((np.log(np.exp(scaled).sum(axis=1)) - own).mean())
+        if loss < lowest:
+            best, lowest = float(candidate), loss
+    return round(best, 4)
+
+
+def enrolment_ratios(
+    bundle: Bundle, heard: Heard, labels: Sequence[str], seed: int = 0, strangers: int = 0
+) -> list[float]:
+    """Of plain utterances as somebody enrolls, how much the least alike is by the others' voice.
+
+    `strangers` of the utterances are by somebody else of the corpus, the first and the third.
+    """
+    speakers = Speakers(heard.utterances, labels, seed)
+    label = PLAIN if PLAIN in labels else None
+    first: dict[str, int] = {}
+    for place, utterance in enumerate(heard.utterances):
+        if utterance.speaker and label in (None, utterance.label):
+            first.setdefault(utterance.speaker, place)
+    ratios = []
+    for place in first.values():
+        for _ in range(_ENROLMENTS):
+            own = [place, *speakers.own(place, ENROLLED_UTTERANCES - 1, label)]
+            foreign = speakers.other(place, strangers, label)
+            if len(own) < ENROLLED_UTTERANCES or len(foreign) < strangers:
+                continue
+            for number, other in enumerate(foreign):
+                own[2 * number] = other
+            ratios.append(least_alike(bundle, [heard.standard[i] for i in own]))
+    return ratios
+
+
+def crossval_parts(
+    folder: Path, utterances: Sequence[Utterance]
+) -> list[tuple[Path, list[Utterance], dict[str, Float32]]]:
+    """Of each fold of a finished crossval: folder, the utterances that it judged, their logits.
+
+    Only of those in `utterances` that are spoken; logits (n, classes) by modality, of int8. Raises
+    TrainingError where it is no crossval, or none of the utterances is in it.
+    """
+    try:
+        plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))["test"]
+    except (OSError, ValueError, KeyError):
+        raise TrainingError(f"{folder} is not a finished crossval: there is no {PLAN}") from None
+    named: defaultdict[str, list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        if utterance.path is not None:
+            named[_name(utterance)].append(utterance)
+    parts = []
+    for number, names in enumerate(plan, 1):
+        fold = folder / f"fold{number}"
+        if not (fold / PREDICTIONS).exists():
+            raise TrainingError(f"{folder} is not a finished crossval: {fold.name} is not judged")
+        logits = {
+            key.partition("/")[0]: rows
+            for key, rows in np.load(fold / PREDICTIONS).items()
+            if key.endswith("/int8") and key.startswith(AUDIO)
+        }
+        if not logits:
+            raise TrainingError(f"{fold} has no int8 figures of sound")
+        places, found = [], []
+        for place, name in enumerate(names):
+            # Behind these four are its words, which may hold anything.
+            waiting = named.get("/".join(name.split("/", 4)[:4]))
+            if waiting:
+                places.append(place)
+                found.append(waiting.pop(0))
+        parts.append((fold, found, {name: rows[places] for name, rows in logits.items()}))
+    if not any(found for _, found, _ in parts):
+        raise TrainingError(f"none of these clips was judged in {folder}; name its corpora")
+    return parts
+
+
+def _name(utterance: Utterance) -> str:
+    """As `crossval` writes into its plan what was tested."""
+    return f"{utterance.corpus}/{utterance.audio.name}/{utterance.start}/{utterance.end}"

@@ -1,0 +1,206 @@
+"""Fit how a model adapts to a speaker: from the clips that trained it, by the device's own path.
+
+What is compared is what the device pools; so a bundle of the run hears every clip. The network
+stays as it is: an utterance and what is known of its speaker go through one linear layer (balanced
+logistic regression), and a Gaussian model of voices (PLDA) tells one speaker from another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.errors import AudioError
+from edge_runtime.manifest import AUDIO_ENCODER
+from edge_runtime.model.audio_branch import AudioBranch, StageTimes
+from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
+from edge_runtime.reference_arrays import ReferenceArrays
+from edge_runtime.segment import speech_of
+from training.corpora import Utterance
+from training.data.cache import cache_folder, kept, opened_cache, parallel
+from training.errors import TrainingError
+from training.evaluate.histories import TRAINED, Speakers
+
+LIMIT = 4.0  # standard deviations to which statistics are clipped
+DRAWS = 3  # histories a clip
+INVERSE_PENALTY = 1e-3  # C of the logistic regression
+BESIDE = 0.5  # scale of the reference beside the utterance: it is held to less
+COMPONENTS, VOICES = 40, 16  # principal components, and of these the best at telling speakers apart
+PRIOR = 1.0  # as `edge_runtime.model.reference`
+
+
+@dataclass(eq=False)
+class Heard:
+    """Utterances as the device pools them."""
+
+    utterances: list[Utterance]
+    """Those that could be heard."""
+    standard: Float32
+    """Standardized statistics, (utterances, width)."""
+    seconds: npt.NDArray[np.float64]
+    """Speech of each, s."""
+
+    def take(self, places: Sequence[int]) -> Heard:
+        """Some of them."""
+        utterances = [self.utterances[i] for i in places]
+        return Heard(utterances, self.standard[list(places)], self.seconds[list(places)])
+
+
+def hear(
+    source: str, utterances: Sequence[Utterance], jobs: int | None = None, progress: bool = True
+) -> tuple[Heard, list[int]]:
+    """Utterances through the audio branch of the bundle `source`, and the places of those heard.
+
+    Clips are taken whole, as `accuracy` takes them, and what is pooled is cached. `jobs` are
+    processes; by default one a core. Raises TrainingError where nothing can be heard.
+    """
+    bundle = load_bundle(source)
+    if bundle.manifest.audio is None:
+        raise TrainingError(f"bundle {source} hears nothing: there is no voice to adapt to")
+    pieces = [list(utterances[i : i + _PIECE]) for i in range(0, len(utterances), _PIECE)]
+    tasks = [(source, piece) for piece in pieces]
+    found = parallel(_pool, tasks, jobs, "listening to speakers", progress, chunk=1)
+    rows = [row for piece in found for row in piece]
+    places = [place for place, row in enumerate(rows) if row is not None]
+    if not places:
+        raise TrainingError("no clip could be heard")
+    values = np.stack([row for row in rows if row is not None])
+    width = values.shape[1] - 1
+    gain = np.float32(1) / bundle.manifest.pooled_std[:width]
+    standard = (values[:, :width] - bundle.manifest.pooled_mean[:width]) * gain
+    usable = [utterances[place] for place in places]
+    return Heard(usable, standard, values[:, width].astype(np.float64)), places
+
+
+_PIECE = 64  # utterances a task
+
+
+def _pool(task: tuple[str, list[Utterance]]) -> list[Float32 | None]:
+    """Of each utterance its statistics and, last, its seconds; None if it cannot be heard."""
+    source, utterances = task
+    bundle = load_bundle(source)
+    segment = bundle.manifest.segment
+    branch = AudioBranch(bundle, StageTimes())
+    folder = opened_cache(cache_folder("pooled"))
+
+    def make(samples: Int16) -> Float32 | None:
+        speech = speech_of(samples, segment)
+        branch.feed(speech)
+        pooled = branch.finish()
+        if pooled is None:
+            return None
+        return np.append(pooled.reshape(-1), np.float32(len(speech) / SAMPLE_RATE))
+
+    made_from = [repr(segment), repr(bundle.manifest.mfcc), _encoder(bundle)]
+    rows: list[Float32 | None] = []
+    for utterance in utterances:
+        try:
+            rows.append(kept(folder, utterance, make, *made_from))
+        except (AudioError, OSError):
+            rows.append(None)  # whoever trained on it has said so
+    return rows
+
+
+def _encoder(bundle: Bundle) -> list[Any]:
+    """All that fixes what its encoder makes of a clip."""
+    audio = bundle.manifest.audio
+    assert audio is not None
+    statistics = [audio.feature_mean.tolist(), audio.feature_std.tolist()]
+    return [bundle.manifest.graphs[AUDIO_ENCODER].sha256, statistics]
+
+
+def fit_arrays(heard: Heard, labels: Sequence[str], seed: int = 0) -> ReferenceArrays:
+    """Class scores beside a reference, and the model of voices, of utterances that trained.
+
+    Raises TrainingError where no speaker is known, or a class is missing.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    chosen = [
+        place
+        for place, u in enumerate(heard.utterances)
+        if u.label in labels and u.speaker is not None
+    ]
+    known = heard.take(chosen)
+    missing = set(labels) - {u.label for u in known.utterances}
+    if missing or len({u.speaker for u in known.utterances}) < 2:
+        raise TrainingError(
+            "adapting to speakers needs clips of two and more speakers who are named, in every "
+            f"class{'; there is no ' + ', '.join(sorted(missing)) if missing else ''}"
+        )
+    clipped = np.clip(known.standard, -LIMIT, LIMIT)
+    truth = np.array([list(labels).index(u.label) for u in known.utterances])
+    corpora = np.array([u.corpus for u in known.utterances])
+    weight = np.ones(len(truth))
+    for corpus in np.unique(corpora):
+        weight[corpora == corpus] /= np.sqrt((corpora == corpus).sum())
+    speakers = Speakers(known.utterances, labels, seed)
+    kinds, rng = list(TRAINED.values()), np.random.default_rng(seed)
+    places = np.tile(np.arange(len(truth)), DRAWS)
+    beside = np.zeros((len(places), clipped.shape[1]), np.float32)
+    for row, place in enumerate(places):
+        history = kinds[rng.integers(len(kinds))](speakers, int(place))
+        beside[row] = clipped[history].sum(axis=0) / (len(history) + PRIOR)
+    model = LogisticRegression(C=INVERSE_PENALTY, max_iter=150, class_weight="balanced")
+    model.fit(
+        np.concatenate([clipped[places], BESIDE * beside], axis=1),
+        truth[places],
+        sample_weight=weight[places] / weight[places].mean(),
+    )
+    weights, bias = _of_classes(model, clipped.shape[1], len(labels))
+    return ReferenceArrays(weights, bias, *_voices(known, clipped, corpora))
+
+
+def _of_classes(model: Any, width: int, classes: int) -> tuple[Float32, Float32]:
+    """Weights (2 x width, classes) and bias of a fitted regression; of two classes it has one."""
+    coefficients, bias = model.coef_, model.intercept_
+    if classes == 2:
+        coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
+        bias = np.concatenate([-bias / 2, bias / 2])
+    weights = coefficients.T.copy()
+    weights[width:] *= BESIDE
+    return weights.astype(np.float32), bias.astype(np.float32)
+
+
+def _voices(
+    heard: Heard, clipped: Float32, corpora: npt.NDArray[Any]
+) -> tuple[Float32, Float32, Float32]:
+    """Mean, projection and spread of voices (PLDA): within a speaker they scatter by 1.
+
+    Speakers are compared with those of their own corpus: rooms and microphones tell nothing.
+    """
+    mean = clipped.mean(axis=0)
+    components = min(COMPONENTS, *clipped.shape)
+    _, _, directions = np.linalg.svd(clipped - mean, full_matrices=False)
+    basis = directions[:components].T
+    places = (clipped - mean) @ basis
+    names = np.array([str(u.speaker) for u in heard.utterances])
+    (scatter, spread), count = np.zeros((2, components, components)), 0
+    for name in np.unique(names):
+        of_one = names == name
+        if of_one.sum() < 2:
+            continue
+        own = places[of_one]
+        own_mean = own.mean(axis=0)
+        corpus = corpora == corpora[of_one][0]
+        scatter += (own - own_mean).T @ (own - own_mean) / len(own)
+        away = own_mean - places[corpus].mean(axis=0)
+        spread += np.outer(away, away)
+        count += 1
+    if not count:
+        raise TrainingError("adapting to speakers needs two and more clips of a speaker")
+    values, vectors = np.linalg.eigh(scatter / count)
+    whiten = vectors / np.sqrt(np.maximum(values, 0) + 1e-3)
+    values, vectors = np.linalg.eigh(whiten.T @ (spread / count) @ whiten)
+    best = np.argsort(values)[::-1][: min(VOICES, components)]
+    voice = basis @ whiten @ vectors[:, best]
+    return (
+        mean.astype(np.float32),
+        voice.astype(np.float32),
+        np.maximum(values[best], 0).astype(np.float32),
+    )
