@@ -124,6 +124,7 @@ setup(
             "models/*/*.md",
             "models/*/*.txt",
             "models/*/*.npy",
+            "models/*/*.npz",
             "demo/*.flac",
             "demo/*.jsonl",
         ],

@@ -25,10 +25,12 @@ from edge_runtime.console import (
     note,
     run_command,
 )
-from edge_runtime.errors import AudioError, EdgeError
+from edge_runtime.enroll import SECONDS, SECONDS_LIMITS, Enrolment, listen
+from edge_runtime.errors import AudioError, EdgeError, ProfileError
 from edge_runtime.events import EmotionEvent, SourceEvent
 from edge_runtime.graph import THREADS
 from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.profile import delete_profile, profile_named, profile_names, profile_path
 from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
 from edge_runtime.sinks import AUTO, NAMES, Sink, open_sink
 from edge_runtime.stream import PARTIAL_LIMITS, PARTIAL_SECONDS, EmotionStream
@@ -45,6 +47,8 @@ _EPILOG = """examples:
   edge-emotion run --out jsonl *.flac > events.jsonl one JSON object a line
   arecord -f S16_LE -r 16000 -c 1 -t raw | edge-emotion run -
   ffmpeg -i video.mp4 -f wav - | edge-emotion run -  whatever ffmpeg reads
+  edge-emotion enroll anna                           ten seconds of ordinary speech
+  edge-emotion run --mic --speaker anna              judge by that plain voice
   edge-emotion doctor                                what works on this device
 
 exit codes: 0 fine, 2 a mistake in what was asked, 1 a fault of this program
@@ -69,6 +73,14 @@ class RunSettings(Settings):
         "Seconds of speech between two verdicts on a running utterance; 0 for none.",
         PARTIAL_LIMITS,
     )
+    speaker: str | None = setting(
+        None, "Judge by the plain voice of who is enrolled by this name.", metavar="NAME"
+    )
+    adapt: bool = setting(
+        False,
+        "Learn the speaker's plain voice from the stream itself, and forget it where somebody else "
+        "speaks.",
+    )
     whole: bool = setting(False, "Take each file, or all of the pipe, for one utterance.")
     realtime: bool = setting(False, "Play files at the speed of speech.")
     threads: int = setting(1, "Threads of the interpreter.", THREADS)
@@ -87,6 +99,18 @@ class RunSettings(Settings):
     channels: int | None = setting(
         None, "Of raw samples: samples a frame (1 unless given).", minimum=1, maximum=64
     )
+    device: str | None = setting(
+        None, "Microphone: index or part of its name, see `edge-emotion devices`."
+    )
+
+
+@dataclass(frozen=True)
+class EnrollSettings(Settings):
+    """Options of `enroll`."""
+
+    bundle: str = setting(DEFAULT, _BUNDLE)
+    seconds: float = setting(SECONDS, "Seconds of speech that are wanted.", SECONDS_LIMITS)
+    anyway: bool = setting(False, "Enroll what sounds like two people.")
     device: str | None = setting(
         None, "Microphone: index or part of its name, see `edge-emotion devices`."
     )
@@ -132,6 +156,22 @@ def parser() -> argparse.ArgumentParser:
     )
     add_arguments(run, RunSettings)
     run.set_defaults(command=_run)
+
+    enroll = commands.add_parser(
+        "enroll",
+        help="keep what is the plain voice of a speaker",
+        description="Ten seconds of ordinary speech become a profile: statistics of a voice, "
+        "neither audio nor words, readable by its owner alone. Deleting it forgets the voice.",
+    )
+    enroll.add_argument("name", nargs="?", metavar="NAME", help="who speaks")
+    enroll.add_argument("file", nargs="?", metavar="FILE", help="a recording, in place of --mic")
+    how = enroll.add_mutually_exclusive_group()
+    how.add_argument("--mic", action="store_true", help="listen to a microphone (the default)")
+    how.add_argument("--stdin", action="store_true", help="listen to standard input, as run does")
+    how.add_argument("--list", action="store_true", help="say who is enrolled")
+    how.add_argument("--delete", action="store_true", help="forget NAME")
+    add_arguments(enroll, EnrollSettings)
+    enroll.set_defaults(command=_enroll)
 
     bench = commands.add_parser("bench", help="latency per stage on this device")
     add_arguments(bench, BenchSettings)
@@ -271,6 +311,7 @@ def _raw_format(settings: RunSettings) -> RawFormat | None:
 
 def _open_stream(bundle: Bundle, settings: RunSettings, live: bool) -> EmotionStream:
     segment = bundle.manifest.segment
+    profile = None if settings.speaker is None else profile_named(settings.speaker)
     return EmotionStream(
         bundle,
         settings.text,
@@ -278,6 +319,8 @@ def _open_stream(bundle: Bundle, settings: RunSettings, live: bool) -> EmotionSt
         partial_seconds=settings.partial_seconds,
         threads=settings.threads,
         live=live,
+        adapt=settings.adapt,
+        profile=profile,
     )
 
 
@@ -310,6 +353,52 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
     if not verdicts:
         note(f"{PROGRAM}: {source.name}: no speech found")
     return not blocks.interrupted
+
+
+def _enroll(arguments: argparse.Namespace) -> int:
+    settings = from_arguments(EnrollSettings, arguments)
+    if arguments.list:
+        for name in profile_names():
+            print(_described(name))
+        return OK
+    if arguments.name is None:
+        raise EdgeError("name who speaks: edge-emotion enroll NAME (see --help)")
+    path = profile_path(arguments.name)
+    if arguments.delete:
+        delete_profile(arguments.name)
+        print(f"{arguments.name} is forgotten: {path} is deleted")
+        return OK
+    if arguments.file and (arguments.mic or arguments.stdin):
+        raise EdgeError("name a FILE, or --mic, or --stdin (see --help)")
+    enrolment = Enrolment(load_bundle(settings.bundle), settings.seconds)
+    heard_by = RunSettings(device=settings.device)
+    if arguments.file:
+        source = _file_source(arguments.file, heard_by)
+    else:
+        arguments.mic = not arguments.stdin
+        source = _live_source(arguments, heard_by)
+        note(
+            f"{PROGRAM}: {source.name}: speak as you always do, in whole sentences, until "
+            f"{settings.seconds:g} s of speech are heard; Ctrl-C stops"
+        )
+    listen(source, enrolment)
+    profile = enrolment.profile(settings.anyway)
+    profile.save(path)
+    print(
+        f"{arguments.name}: {enrolment.speech:.1f} s of speech at {enrolment.speech_db:.0f} dB; "
+        f"{path.stat().st_size:,} bytes in {path}"
+    )
+    print(f"use it: {PROGRAM} run --mic --speaker {arguments.name}")
+    return OK
+
+
+def _described(name: str) -> str:
+    """A line on a profile, also on one that cannot be used."""
+    try:
+        profile = profile_named(name)
+    except ProfileError as error:
+        return f"{name}: {error}"
+    return f"{name}: {profile.seconds:.1f} s of speech, {profile.made}"
 
 
 def _bench(arguments: argparse.Namespace) -> int:
