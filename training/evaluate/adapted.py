@@ -151,7 +151,7 @@ def _fit_shared(pairs: Sequence[tuple[Adapted, npt.NDArray[np.int64]]]) -> float
     shares = np.concatenate([a.shares for a, _ in pairs])
     truth = np.concatenate([t for _, t in pairs])
     best, lowest = 1.0, np.inf
-    for candidate in np.geomspace(0.5, 5.0, 120):
+    for candidate in np.geomspace(0.5, 20.0, 200):
         scaled = logits / (1 + (candidate - 1) * shares)[:, None]
         own = scaled[np.arange(len(truth)), truth]
         loss = float((np.log(np.exp(scaled).sum(axis=1)) - own).mean())

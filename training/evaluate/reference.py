@@ -29,7 +29,7 @@ from training.evaluate.histories import TRAINED, Speakers
 LIMIT = 4.0  # standard deviations to which statistics are clipped
 DRAWS = 3  # histories a clip
 INVERSE_PENALTY = 1e-3  # C of the logistic regression
-BESIDE = 0.5  # scale of the reference beside the utterance: it is held to less
+BESIDE = 0.5  # scale of the reference beside the difference to it: it is held to less
 COMPONENTS, VOICES = 40, 16  # principal components, and of these the best at telling speakers apart
 PRIOR = 1.0  # as `edge_runtime.model.reference`
 
@@ -148,7 +148,7 @@ def fit_arrays(heard: Heard, labels: Sequence[str], seed: int = 0) -> ReferenceA
         beside[row] = clipped[history].sum(axis=0) / (len(history) + PRIOR)
     model = LogisticRegression(C=INVERSE_PENALTY, max_iter=150, class_weight="balanced")
     model.fit(
-        np.concatenate([clipped[places], BESIDE * beside], axis=1),
+        np.concatenate([clipped[places] - beside, BESIDE * beside], axis=1),
         truth[places],
         sample_weight=weight[places] / weight[places].mean(),
     )
@@ -163,7 +163,8 @@ def _of_classes(model: Any, width: int, classes: int) -> tuple[Float32, Float32]
         coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
         bias = np.concatenate([-bias / 2, bias / 2])
     weights = coefficients.T.copy()
-    weights[width:] *= BESIDE
+    # What was fitted sees the difference and the reference; the device the two as they are.
+    weights[width:] = BESIDE * weights[width:] - weights[:width]
     return weights.astype(np.float32), bias.astype(np.float32)
 
 
