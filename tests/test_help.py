@@ -11,10 +11,19 @@ import pytest
 HEAVY = {"torch", "lightning", "onnx", "onnx2tf", "onnxruntime", "sklearn", "scipy", "matplotlib"}
 HEAVY |= {"ai_edge_quantizer", "ai_edge_litert", "librosa", "opensmile", "pocketsphinx", "pandas"}
 COMMANDS = {
-    "training": ("corpora", "fit", "crossval", "table", "variants", "transcribe", "keywords"),
+    "training": (
+        "corpora",
+        "fit",
+        "crossval",
+        "reference",
+        "table",
+        "variants",
+        "transcribe",
+        "keywords",
+    ),
     "conversion": ("build", "parity", "inspect"),
-    "benchmarks": ("accuracy", "latency", "peers", "text", "report"),
-    "edge_runtime.cli": ("run", "bench", "doctor", "devices", "demo"),
+    "benchmarks": ("accuracy", "latency", "peers", "speakers", "text", "report"),
+    "edge_runtime.cli": ("run", "enroll", "bench", "doctor", "devices", "demo"),
 }
 CASES = [(module, command) for module, names in COMMANDS.items() for command in ("", *names)]
 
