@@ -106,7 +106,8 @@ def test_events_and_manifest_are_as_their_schemas(bundle: Bundle, sentence: Int1
     default = ROOT / "edge_runtime" / "models" / "default" / "manifest.json"
     content = json.loads(default.read_text(encoding="utf-8"))
     properties = manifest["$defs"]["Manifest"]["properties"].keys()
-    assert properties <= content.keys() | {"speaker", "attention", "text", "audio"}
+    optional = {"speaker", "attention", "text", "audio", "reference"}
+    assert properties <= content.keys() | optional
 
 
 @pytest.fixture(scope="module")
