@@ -172,6 +172,23 @@ def test_a_change_of_speaker_is_doubted_and_forgotten(bundle: Bundle) -> None:
     assert reference.weight == pytest.approx(3 * 0.98 * (1 - opinion.changed) + 1)
 
 
+def test_words_join_what_the_reference_says(tmp_path: Path, scene: Int16) -> None:
+    made, _ = adapting_run(tmp_path, "audio+text+att")
+    both = load_bundle(build_adapting(tmp_path, made))
+    verdicts = {}
+    for adapt in (False, True):
+        stream = EmotionStream(both, adapt=adapt)
+        said(stream, scene)
+        stream.read("kids are talking")
+        verdicts[adapt] = said(stream, scene[: 5 * SAMPLE_RATE])[-1]
+        alone = stream.judge_text("kids are talking")
+        assert alone is not None
+        verdicts[adapt, "text"] = alone
+    assert verdicts[True].modality == verdicts[False].modality == "audio+text"
+    assert verdicts[True].scores != verdicts[False].scores
+    assert verdicts[True, "text"].scores == verdicts[False, "text"].scores
+
+
 def test_short_utterances_teach_less(bundle: Bundle) -> None:
     reference = Reference(bundle, running=True)
     reference.learn(np.ones(reference._mean.size, np.float32), None, 0.25)

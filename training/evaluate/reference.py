@@ -31,6 +31,8 @@ DRAWS = 3  # histories a clip
 INVERSE_PENALTY = 1e-3  # C of the logistic regression
 BESIDE = 0.5  # scale of the reference beside the difference to it: it is held to less
 COMPONENTS, VOICES = 40, 16  # principal components, and of these the best at telling speakers apart
+_LEAST = 0.01  # of the mean scatter of a speaker, that of any component
+_MOST = 1e4  # spread of the speakers' voices: beyond, it is one by few clips
 PRIOR = 1.0  # as `edge_runtime.model.reference`
 
 
@@ -196,12 +198,13 @@ def _voices(
     if not count:
         raise TrainingError("adapting to speakers needs two and more clips of a speaker")
     values, vectors = np.linalg.eigh(scatter / count)
-    whiten = vectors / np.sqrt(np.maximum(values, 0) + 1e-3)
+    # Where few clips do not scatter at all, nothing may be divided by that.
+    whiten = vectors / np.sqrt(np.maximum(values, _LEAST * values.mean()) + 1e-3)
     values, vectors = np.linalg.eigh(whiten.T @ (spread / count) @ whiten)
     best = np.argsort(values)[::-1][: min(VOICES, components)]
     voice = basis @ whiten @ vectors[:, best]
     return (
         mean.astype(np.float32),
         voice.astype(np.float32),
-        np.maximum(values[best], 0).astype(np.float32),
+        np.clip(values[best], 0, _MOST).astype(np.float32),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from voices import adapting_run
 
 from edge_runtime import load_bundle
 from edge_runtime.bundle import Bundle
+from training.commands.reference import fit_folds, fit_run
 from training.corpora import Utterance
 from training.errors import TrainingError
 from training.evaluate.adapted import (
@@ -145,3 +147,52 @@ def test_clips_are_found_in_the_plan_of_a_crossval(tmp_path: Path) -> None:
         crossval_parts(tmp_path, [])
     with pytest.raises(TrainingError, match="not a finished crossval"):
         crossval_parts(tmp_path / "fold1", known)
+
+
+def test_folds_and_then_a_run_learn_to_adapt(
+    clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three speakers of four clips each, a fold for each; nothing but the reference changes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    of_ravdess = {"01": "neutral", "03": "happy", "04": "sad", "05": "angry"}
+    of_emodb = {"F": "happy", "N": "neutral", "W": "angry", "T": "sad"}
+    spoken = [
+        Utterance(clip, of_ravdess[clip.stem[6:8]], clip.parent.name, "ravdess")
+        if "-" in clip.stem
+        else Utterance(clip, of_emodb[clip.stem[5]], "emodb-03", "emodb")
+        for clip in clips
+    ]
+    speakers = sorted({str(u.speaker) for u in spoken})
+    run, _ = adapting_run(tmp_path / "work")
+    run.reference = None
+    folder = tmp_path / "crossval"
+    plan = []
+    for number, speaker in enumerate(speakers, 1):
+        judged = [u for u in spoken if u.speaker == speaker]
+        plan.append([f"{u.corpus}/{u.audio.name}/{u.start}/{u.end}/{u.text}" for u in judged])
+        fold = folder / f"fold{number}"
+        run.save(fold)
+        shutil.copytree(tmp_path / "work" / "plain", fold / "bundle")
+        logits = np.random.default_rng(number).normal(0, 1, (len(judged), 4))
+        np.savez(fold / "predictions.npz", **{"audio/int8": logits})  # type: ignore[arg-type]
+    (folder / "plan.json").write_text(json.dumps({"test": plan}))
+    calibration = {"audio": {"temperature": 1.25, "threshold": 0.4}}
+    summary = {"labels": LABELS, "calibration": calibration}
+    (folder / "crossval.json").write_text(json.dumps(summary))
+
+    settings = fit_folds(folder, spoken, jobs=1)
+    for fold in sorted(folder.glob("fold*")):
+        built = load_bundle(fold / "bundle")
+        assert built.manifest.reference is not None
+        assert built.manifest.reference.temperature == settings["temperature"]
+        assert built.manifest.calibration["audio"].temperature == 1.25
+        before = load_bundle(tmp_path / "work" / "plain").manifest.graphs
+        assert {k: v.sha256 for k, v in built.manifest.graphs.items() if k in before} == {
+            k: v.sha256 for k, v in before.items()
+        }
+
+    run.save(tmp_path / "run")
+    with pytest.raises(TrainingError, match="kept no clip of these corpora out"):
+        fit_run(tmp_path / "run", spoken, None, jobs=1)
+    assert fit_run(tmp_path / "run", spoken, folder, jobs=1) == settings
+    assert load(tmp_path / "run").reference is not None
