@@ -105,7 +105,8 @@ class Run:
             raw["reference"] = self.reference.settings
         with into_at_once(folder, last=RUN_FILE) as new:
             torch.save(self.weights, new / WEIGHTS_FILE)
-            torch.save(self.float_weights, new / FLOAT_FILE)
+            if self.float_weights:
+                torch.save(self.float_weights, new / FLOAT_FILE)
             if self.vocabulary:
                 text = "".join(f"{word}\n" for word in self.vocabulary)
                 (new / VOCABULARY_FILE).write_text(text, encoding="utf-8")

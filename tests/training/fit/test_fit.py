@@ -164,6 +164,14 @@ def test_a_run_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
         )
 
 
+def test_a_run_without_float_weights_stays_one_when_it_is_saved_again(tmp_path: Path) -> None:
+    run = load(Path("training/models/default"))
+    run.save(tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"run.json", "weights.pt", "vocabulary.txt", "reference.npz"}
+    assert not load(tmp_path / "run").float_weights
+
+
 SMALL = ["--epochs", "1", "--qat-epochs", "1", "--no-augment", "--watch", "0"]
 
 
