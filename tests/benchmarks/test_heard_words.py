@@ -60,17 +60,22 @@ def test_prosody_is_in_the_sound() -> None:
 
 
 @needs_flite
-def test_the_spoken_table_has_every_mode(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_spoken_table_has_every_mode_and_the_engine_that_is_named(
+    tmp_path: Path, tiny_en: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     csv, out = tmp_path / "texts.csv", tmp_path / "spoken.json"
     rows = [f',{u.label},"{u.text}",{u.split}' for u in TEXTS]
     rows += [f',{u.label},"{u.text}",train' for u in TEXTS]
     csv.write_text("\n".join(["path,label,text,split", *rows]) + "\n")
-    assert main(["text", f"manifest={csv}", "--spoken", "4", "--json", str(out)]) == 0
+    named = f"faster-whisper:{tiny_en}"
+    asked = ["text", f"manifest={csv}", "--spoken", "4", "--json", str(out)]
+    assert main([*asked, "--engine", named]) == 0
     found = {row["mode"]: row for row in json.loads(out.read_text())["rows"]}
-    assert list(found) == ["off", "keywords", "asr", "transcript"]
+    assert list(found) == ["off", "keywords", "asr", "transcript", named]
     assert (found["off"]["heard"], found["transcript"]["heard"]) == (0, 8)
+    assert (found["off"]["word_error_rate"], found["transcript"]["word_error_rate"]) == (1, 0)
+    assert found[named]["heard"] == 8
+    assert found[named]["word_error_rate"] < 0.2
     for row in found.values():
         assert row["agreeing"]["n"] == sum(row["conflicts"].values()) == 4
         tables = [r["agreeing"]["confusion"] for r in (found["off"], row)]
@@ -118,6 +123,14 @@ def test_word_errors_are_those_of_the_english_clips(corpora: Path) -> None:
     assert found.right["kids"] == 1
     with pytest.raises(BenchmarkError, match="no clip with words"):
         word_errors([german])
+
+
+def test_an_engine_that_cannot_be_is_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["text", "manifest=nowhere.csv", "--faults", "3", "--engine", "telepathy"]
+    assert main(asked) == 2
+    assert "unknown text source 'telepathy'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("harm", [HARMS[0], HARMS[1]])
