@@ -66,6 +66,7 @@ def _hear(task: _Task) -> tuple[_Task, float, dict[str, float]] | str:
         samples = _audio(task)
     except AudioError as error:
         return str(error)
+    _engine.restart()  # else what is heard depends on which clips this process heard before
     _engine.begin(0.0)
     _engine.feed(samples)
     _engine.end()

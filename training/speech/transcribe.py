@@ -130,7 +130,7 @@ def _hear(utterance: Utterance) -> _Heard | str:
     assert _engine is not None
     try:
         samples = speech_of(read_file(utterance.audio, utterance.start, utterance.end))
-        getattr(_engine, "forget", lambda: None)()
+        _engine.restart()
         _engine.begin(0.0)
         for start in range(0, len(samples), _BLOCK):
             _engine.feed(samples[start : start + _BLOCK])

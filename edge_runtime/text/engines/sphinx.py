@@ -115,6 +115,7 @@ class SphinxSource(ABC):
             self._decoder.end_utt()
         self._start = self._held = None
         self._decoder.set_cmn(self._nobodys)
+        self._decoder.start_stream()  # what it knows of the noise
         self._settled = False
 
     def _settle(self) -> None:

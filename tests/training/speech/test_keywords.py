@@ -112,6 +112,25 @@ def test_phones_of_espeak_become_those_of_the_dictionary() -> None:
     assert len(Synthesizer().speak("no", Voice("en-us+f3"))) > 1000
 
 
+def test_a_clip_is_heard_as_if_it_were_the_first(corpora: Path) -> None:
+    """An engine gets used to a voice; which clips a process heard before must not matter."""
+    pytest.importorskip("pocketsphinx")
+    from training.speech import listening
+
+    folder = corpora / "ravdess"
+    clips = ("Actor_01/03-01-05-02-01-01-01", "Actor_02/03-01-01-01-02-01-02")
+    loud, plain = (
+        listening._Task("", Utterance(folder / f"{clip}.flac", "neutral", "x", "ravdess"))
+        for clip in clips
+    )
+    listening._load([Phrase("sitting", -20.0), Phrase("by the door", -20.0)])
+    alone = listening._hear(plain)
+    listening._hear(loud)
+    assert not isinstance(alone, str)
+    assert alone[2]
+    assert listening._hear(plain) == alone
+
+
 def test_a_list_is_learned_and_heard_again(corpora: Path, tmp_path: Path) -> None:
     pytest.importorskip("pocketsphinx")
     if shutil.which("flite") is None:

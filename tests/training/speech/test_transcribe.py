@@ -59,6 +59,18 @@ def test_what_was_heard_is_a_manifest_and_goes_back_into_the_corpus(
     assert [u.corpus for u in mixed] == ["meld", "ravdess", "ravdess"]
 
 
+def test_every_clip_is_heard_as_if_it_were_the_first(
+    spoken: list[Utterance], tmp_path: Path
+) -> None:
+    """An engine gets used to a voice; which clips a process heard before must not matter."""
+    alone, after = tmp_path / "alone.csv", tmp_path / "after.csv"
+    actor = spoken[1].audio.parent.parent / "Actor_01"
+    loud = Utterance(actor / "03-01-05-02-01-01-01.flac", "angry", "ravdess-01", "ravdess")
+    transcribe([spoken[1]], alone, ONE)
+    transcribe([loud, spoken[0], spoken[1]], after, ONE)
+    assert rows(after)[-1] == rows(alone)[-1]
+
+
 def test_rows_are_kept_a_torn_one_is_heard_again(spoken: list[Utterance], tmp_path: Path) -> None:
     out = tmp_path / "heard.csv"
     transcribe(spoken[:1], out, ONE)
