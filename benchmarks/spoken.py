@@ -28,6 +28,7 @@ from edge_runtime.tokenizer import words
 from training.corpora import Utterance
 from training.evaluate.metrics import Metrics, measure
 from training.speech.synthesis import FLITE_F0, speak_with_flite
+from training.words.asrnoise import confusions
 
 TRANSCRIPT = "transcript"
 MODES = (OFF, "keywords", "asr", TRANSCRIPT)
@@ -90,6 +91,8 @@ class Outcome:
     """Where they are not: verdicts that go with the "words", the "voice", or "neither"."""
     heard: int = 0
     """Sentences of which the mode had any word."""
+    word_error_rate: float = 1.0
+    """Of what it had, against what was spoken."""
     sentences: int = 0
     """Sentences in all."""
     helped: int = 0
@@ -120,6 +123,7 @@ class Outcome:
             "agreeing": self.agreeing.to_dict(),
             "conflicts": dict(self.conflicts),
             "heard": self.heard,
+            "word_error_rate": self.word_error_rate,
             "sentences": self.sentences,
             "helped": self.helped,
             "harmed": self.harmed,
@@ -182,7 +186,7 @@ def _judge(
 ) -> tuple[Outcome, list[str]]:
     """What came of it, and the verdict on each sentence."""
     labels = list(bundle.manifest.labels)
-    truth, found, verdicts = [], [], []
+    truth, found, verdicts, heard = [], [], [], []
     outcome = Outcome(mode, measure(np.array([0]), np.array([0]), labels))
     engine = OFF if mode == TRANSCRIPT else mode
     segment = bundle.manifest.segment.whole()
@@ -195,6 +199,7 @@ def _judge(
             verdicts.append(best)
             outcome.sentences += 1
             outcome.heard += bool(event.text)
+            heard.append((sentence.text, event.text))
             if sentence.words == sentence.voice:
                 truth.append(labels.index(sentence.words))
                 found.append(labels.index(best))
@@ -203,5 +208,6 @@ def _judge(
             outcome.conflicts[sides.get(best, "neither")] += 1
             case = f"{sentence.words}/{sentence.voice}"
             outcome.confusion.setdefault(case, Counter())[best] += 1
+    outcome.word_error_rate = confusions(heard).error_rate
     outcome.agreeing = measure(np.array(truth), np.array(found), labels)
     return outcome, verdicts

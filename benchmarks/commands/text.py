@@ -39,10 +39,21 @@ def add(commands: Any) -> None:
         "stream N clips at the speed of speech while the engine is killed, stopped, slowed",
         minimum=3,
     )
+    command.add_argument(
+        "--engine",
+        default="",
+        metavar="NAME",
+        help="another engine, as for edge-emotion run --text: beside those in the box; with "
+        "--faults, in their place",
+    )
     command.set_defaults(command=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from edge_runtime.text.engines import check_source
+
+    if arguments.engine:
+        check_source(arguments.engine)  # what is wrong with it is said before any work
     if arguments.engines:
         return _engines(arguments)
     if arguments.spoken is not None:
@@ -72,6 +83,7 @@ def _engines(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
     from benchmarks.hearing import (
+        MODES,
         costs,
         phrases_of,
         spot_in_sentences,
@@ -85,17 +97,19 @@ def _engines(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.bundle)
     utterances, held_out = _speech_and_texts(arguments.corpora)
     phrases = phrases_of(bundle)
-    errors = word_errors([u for u in utterances if u.label == "neutral"])
+    neutral = [u for u in utterances if u.label == "neutral"]
+    errors = {name: word_errors(neutral, name) for name in ("asr", *_named(arguments))}
     sentences = spot_in_sentences(phrases, held_out)
     speech = spot_in_speech(phrases, utterances)
-    measured = costs(bundle, utterances)
+    measured = costs(bundle, utterances, (*MODES, *_named(arguments)))
     table = Table("what", "figure", "on")
-    table.add_row(
-        "asr, word error rate",
-        f"{100 * errors.error_rate:.1f} %",
-        f"{errors.words} words of neutral clips: {errors.substitutions} substituted, "
-        f"{errors.lost.total()} lost, {errors.added.total()} added",
-    )
+    for name, found in errors.items():
+        table.add_row(
+            f"{name}, word error rate",
+            f"{100 * found.error_rate:.1f} %",
+            f"{found.words} words of neutral clips: {found.substitutions} substituted, "
+            f"{found.lost.total()} lost, {found.added.total()} added",
+        )
     for name, spotted in (("sentences spoken by flite", sentences), ("all speech", speech)):
         if spotted.said:
             table.add_row(
@@ -128,21 +142,24 @@ def _engines(arguments: argparse.Namespace) -> int:
 def _spoken(arguments: argparse.Namespace) -> int:
     from rich.table import Table
 
-    from benchmarks.spoken import judge_spoken, sentences_of
+    from benchmarks.spoken import MODES, judge_spoken, sentences_of
     from edge_runtime.bundle import load_bundle
     from edge_runtime.terminal import Tables
 
     bundle = load_bundle(arguments.bundle)
     _, held_out = _speech_and_texts(arguments.corpora)
-    outcomes = judge_spoken(bundle, sentences_of(held_out, arguments.spoken))
+    modes = (*MODES, *_named(arguments))
+    outcomes = judge_spoken(bundle, sentences_of(held_out, arguments.spoken), modes)
     same = ("same class\nUA / WA %", "now right,\nnow wrong", "by chance\np")
     conflict = "conflict: as\nthe words %"
-    table = Table("words from", "words\nheard in", *same, conflict, "as the\nvoice %", "neither %")
+    heard = "words\nheard in", "word\nerrors %"
+    table = Table("words from", *heard, *same, conflict, "as the\nvoice %", "neither %")
     for outcome in outcomes:
         agreeing = outcome.agreeing
         table.add_row(
             {"off": "none: audio only"}.get(outcome.mode, outcome.mode),
             f"{outcome.heard} of {outcome.sentences}",
+            f"{100 * outcome.word_error_rate:.1f}" if outcome.heard else "",
             f"{agreeing.ua_text()} / {100 * agreeing.wa:.1f}",
             f"{outcome.helped}, {outcome.harmed}",
             f"{outcome.chance:.3f}",
@@ -182,7 +199,8 @@ def _faults(arguments: argparse.Namespace) -> int:
     if len(clips) < 3:
         raise BenchmarkError("--faults needs 3 clips at least that can be read")
     table = Table("engine", "verdicts", "revised", "p50 ms", "p95 ms", "what the events tell")
-    outcomes = [harm_engine(bundle, clips, harm) for harm in HARMS]
+    (engine,) = _named(arguments) or ("asr",)
+    outcomes = [harm_engine(bundle, clips, harm, engine) for harm in HARMS]
     for o in outcomes:
         table.add_row(
             o.harm,
@@ -196,6 +214,11 @@ def _faults(arguments: argparse.Namespace) -> int:
     print("from the last sample needed to the final verdict; audio at the speed of speech")
     write_json(arguments.json, {"rows": [o.to_dict() for o in outcomes]})
     return OK
+
+
+def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The engine that was asked for, if any."""
+    return (arguments.engine,) if arguments.engine else ()
 
 
 def _speech_and_texts(corpora: list[str]) -> tuple[list[Utterance], list[Utterance]]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from edge_runtime.errors import MissingPackageError, TextError
 from edge_runtime.text import GIVEN_FORMS, OFF, TextSource
 
-NAMES = ("keywords", "asr", "vosk", "sherpa", "whisper")
-"""Modules of this folder, in the order in which they are told."""
+NAMES = ("keywords", "asr", "vosk", "sherpa", "whisper", "faster-whisper")
+"""Modules of this folder, "-" for "_", in the order in which they are told."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def engine_named(kind: str) -> Engine | None:
     """What stands before the colon of `--text`; None where there is no such engine."""
     if kind not in NAMES:
         return None
-    found: Engine = importlib.import_module(f"{__name__}.{kind}").ENGINE
+    found: Engine = importlib.import_module(f"{__name__}.{kind.replace('-', '_')}").ENGINE
     return found
 
 

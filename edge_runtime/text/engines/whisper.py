@@ -17,7 +17,7 @@ from edge_runtime.errors import TextError
 from edge_runtime.events import Word
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.text.engines import Engine
-from edge_runtime.text.engines.pieces import PieceSource
+from edge_runtime.text.engines.pieces import PieceSource, spoken
 
 if TYPE_CHECKING:
     from pywhispercpp.model import Segment
@@ -59,15 +59,10 @@ class WhisperSource(PieceSource):
 
 
 def words_of(segments: Sequence[Segment], start: float) -> tuple[Word, ...]:
-    """Segments of one word each, of an utterance that began at second `start`, as words.
-
-    What Whisper writes for sounds, [MUSIC] or (laughs), is left out, as are marks around words.
-    """
+    """Segments of one word each, of an utterance that began at second `start`, as words."""
     words = []
     for segment in segments:
-        text = segment.text.strip()
-        word = text.strip(".,!?;:\"' ").lower()
-        if word and text[0] not in "[(*♪":
+        if word := spoken(segment.text):
             sure = None if math.isnan(segment.probability) else float(segment.probability)
             words.append(Word(word, start + segment.t0 * _TICK, start + segment.t1 * _TICK, sure))
     return tuple(words)

@@ -21,6 +21,9 @@ from edge_runtime.text.engines import source_named
         ("vosk:/nowhere", "there is no /nowhere; it needs a model folder"),
         ("sherpa:/nowhere", "there is no /nowhere"),
         ("whisper", "needs a file from"),
+        ("faster-whisper", "needs a model folder from https://huggingface.co/Systran"),
+        ("faster-whisper:/nowhere", "there is no /nowhere; it needs a model folder"),
+        ("faster_whisper:/nowhere", "unknown text source 'faster_whisper:/nowhere'"),
         ("asr:model", "unknown text source 'asr:model'"),
     ],
 )
@@ -30,7 +33,13 @@ def test_a_model_that_is_not_there_is_said_with_where_to_get_it(name: str, messa
 
 
 @pytest.mark.parametrize(
-    ("name", "extra"), [("vosk:x", "vosk"), ("sherpa:x", "sherpa"), ("whisper:x", "whisper")]
+    ("name", "extra"),
+    [
+        ("vosk:x", "vosk"),
+        ("sherpa:x", "sherpa"),
+        ("whisper:x", "whisper"),
+        ("faster-whisper:x", "faster-whisper"),
+    ],
 )
 def test_a_missing_package_names_the_extra(
     name: str, extra: str, monkeypatch: pytest.MonkeyPatch
