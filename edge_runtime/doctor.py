@@ -44,7 +44,7 @@ class Report:
     def note(self, good: bool | None, what: str, finding: str) -> None:
         """One line; `good` None marks something optional that is missing."""
         mark = {True: "ok", False: "FAULT", None: "-"}[good]
-        self.lines.append(f"{mark:<6}{what:<16}{finding}")
+        self.lines.append(f"{mark:<6}{what:<15} {finding}")
         self.works = self.works and good is not False
 
 
