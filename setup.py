@@ -15,8 +15,9 @@ assert VERSION is not None
 
 DEVICE = {
     "files": ["soundfile>=0.12", "soxr>=0.5"],  # audio files of any format and rate
-    # A wheel everywhere; on Linux it loads libportaudio2, which apt brings.
-    "mic": ["sounddevice>=0.5"],
+    # Wheels everywhere; on Linux sounddevice loads libportaudio2, which apt brings. soxr brings
+    # the microphone's own rate to ours.
+    "mic": ["sounddevice>=0.5", "soxr>=0.5"],
     "view": ["rich>=13"],  # the live terminal view
     "asr": ["pocketsphinx>=5.1"],  # words, with a US English model in the wheel
 }

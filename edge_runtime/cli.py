@@ -102,6 +102,16 @@ class RunSettings(Settings):
     device: str | None = setting(
         None, "Microphone: index or part of its name, see `edge-emotion devices`."
     )
+    channel: int | None = setting(
+        None,
+        "Of the microphone's channels the one to take; unless given, those that are not dead are "
+        "mixed.",
+        minimum=1,
+        maximum=64,
+    )
+    wait: bool = setting(
+        False, "Wait for a microphone that is not there yet. One that was heard is waited for."
+    )
 
 
 @dataclass(frozen=True)
@@ -291,7 +301,7 @@ def _live_source(arguments: argparse.Namespace, settings: RunSettings) -> AudioS
     if arguments.mic:
         from edge_runtime.audio.microphone import MicrophoneSource
 
-        return MicrophoneSource(settings.device)
+        return MicrophoneSource(settings.device, settings.channel, settings.wait)
     from edge_runtime.audio.stdin import PipeSource
 
     return PipeSource(raw=_raw_format(settings))
@@ -333,8 +343,8 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
     with UntilInterrupted(source.blocks()) as blocks:
         try:
             for block in blocks:
-                events = stream.skip(block.lost) if block.lost else []
-                events += stream.feed(block.samples)
+                events = stream.skip(block.lost) if block.lost or block.ends else []
+                events += [*stream.feed(block.samples), *block.status]
                 for event in events:
                     verdicts += isinstance(event, EmotionEvent) and event.final
                     sink.write(event)

@@ -106,6 +106,24 @@ class TextStatusEvent:
 
 
 @dataclass(frozen=True)
+class AudioStatusEvent:
+    """What is wrong with the audio of a microphone or another live source, or is so no more."""
+
+    type: ClassVar[str] = "audio_status"
+    t: float
+    """Second of the stream."""
+    source: str
+    """What is listened to."""
+    what: str
+    """One of "lost" (gone, and tried again), "muted", "quiet", "clipping", "offset" (DC), "hum",
+    "dead_channel", or "cancelling" (channels of opposite sign)."""
+    active: bool
+    """True where it begins, false where it is over."""
+    message: str
+    """What was found, and what to do."""
+
+
+@dataclass(frozen=True)
 class HealthEvent:
     """How the stream keeps up."""
 
@@ -136,7 +154,15 @@ class HealthEvent:
     """Lines of somebody else's words that could not be read, since they were opened."""
 
 
-Event = SourceEvent | SpeechStartEvent | TextEvent | TextStatusEvent | EmotionEvent | HealthEvent
+Event = (
+    SourceEvent
+    | SpeechStartEvent
+    | TextEvent
+    | TextStatusEvent
+    | AudioStatusEvent
+    | EmotionEvent
+    | HealthEvent
+)
 
 _DECIMALS = {
     "latency_ms": 3,

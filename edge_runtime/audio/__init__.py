@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_runtime.events import AudioStatusEvent
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 BLOCK_SECONDS = 0.1  # audio handed over at a time
@@ -20,15 +21,22 @@ class Block:
     """int16 at 16 kHz, shape (n,); n may be 0 where a source ends on a loss."""
     lost: int = 0
     """Samples that were lost between the block before and this one."""
+    ends: bool = False
+    """Whether what was said before ends here though nothing was lost: another one speaks."""
+    status: tuple[AudioStatusEvent, ...] = ()
+    """What has changed about the source by the end of this block, if it is a live one."""
 
 
 class AudioSource(Protocol):
     """Where samples come from."""
 
-    name: str
-    """What to call it in messages."""
     warnings: list[str]
     """What was survived and should be told: truncation, overflow."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
 
     def blocks(self) -> Iterator[Block]:
         """Blocks, about 0.1 s each, in order, until the source ends. Raises AudioError."""

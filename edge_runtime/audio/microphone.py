@@ -1,82 +1,144 @@
-"""The microphone, through PortAudio: captured on a thread of its own, overflow counted."""
+"""The microphone, through PortAudio: at its own rate and channels, captured on a thread of its own.
+
+It is opened again whenever it breaks, see `edge_runtime.audio.endless`.
+"""
 
 from __future__ import annotations
 
-import queue
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
-import numpy as np
-
-from edge_runtime.audio import BLOCK, BLOCK_SECONDS, Block
-from edge_runtime.audio.portaudio import Device, open_portaudio
+from edge_runtime.audio import BLOCK_SECONDS, pulse
+from edge_runtime.audio.channels import can_resample
+from edge_runtime.audio.endless import EndlessSource
+from edge_runtime.audio.portaudio import Capture, Device, PortAudio, open_portaudio
+from edge_runtime.audio.ring import Ring, Taken
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE
 
 QUEUE_SECONDS = 10.0  # audio that may wait while inference is busy
-_SILENT_SECONDS = 3.0  # without a block for this long, the device is gone
+_SILENT_SECONDS = 2.0  # without a frame for this long, the device is gone
+_MOST_CHANNELS = 8  # more is no microphone, but a sound server that would copy what it has
+_FURTHER_RATES = (48_000, 44_100, 16_000, 32_000, 8_000)  # Hz, where its own does not open
 _LISTED = "'edge-emotion devices' lists what there is"
 
 
-class MicrophoneSource:
+class MicrophoneSource(EndlessSource):
     """The default input device, or the one of that index or (part of a) name.
 
-    PortAudio's callback only puts blocks into a queue, so capture never waits for inference. What
-    PortAudio reports as overflowed, and what finds the queue full, is never fatal: it is told by
-    the next block that finds room.
-    Raises AudioError when there is no such device, it does not open, or it disappears;
-    MissingPackageError without a binding of PortAudio.
+    Parameters
+    ----------
+    device : index or part of a name; of PulseAudio and PipeWire also the name of a source.
+    channel : the one to take, from 1; None mixes those that are not dead.
+    wait : wait for a device that is not there yet. Once it was heard, it is always waited for.
+
+    Raises AudioError when there is no such device or it does not open; MissingPackageError without
+    a binding of PortAudio.
     """
 
-    def __init__(self, device: str | None = None) -> None:
-        self.warnings: list[str] = []
-        self._lost = 0  # samples since the last block that found room; the callback's alone
-        self._queue: queue.Queue[Block] = queue.Queue(int(QUEUE_SECONDS / BLOCK_SECONDS))
+    def __init__(
+        self, device: str | None = None, channel: int | None = None, wait: bool = False
+    ) -> None:
+        super().__init__(_Microphone(device, channel), channel, wait)
+
+
+class _Microphone:
+    """A device while it is open: see `edge_runtime.audio.endless.Feed`."""
+
+    gaps_are_lost = True
+
+    def __init__(self, wanted: str | None, channel: int | None) -> None:
+        self._wanted = wanted
+        self._least = channel or 1  # channels that are needed
+        self._device: Device | None = None  # the one that was opened first
+        self._portaudio: PortAudio | None = None
+        self._capture: Capture | None = None
+        self.name = f"microphone {wanted or ''}".strip()
+        self.rate, self.channels = SAMPLE_RATE, 1
+
+    def open(self) -> None:
         self._portaudio = open_portaudio()
         try:
-            found = _find(self._portaudio.devices(), device)
-            self.name = f"microphone {found.name}"
-            self._capture = self._portaudio.open(found, SAMPLE_RATE, BLOCK, self._receive)
+            device = self._find(self._portaudio.devices())
+            self.name = f"microphone {device.name}"
+            self._capture, self._ring = self._opened(self._portaudio, device)
         except OSError as error:
-            self._portaudio.close()
             raise AudioError(f"cannot open the microphone: {error}; {_LISTED}") from None
-        except AudioError:
-            self._portaudio.close()
-            raise
+        self._device = self._device or device
+        self._alive_at = time.monotonic()
 
-    def blocks(self) -> Iterator[Block]:
-        """Blocks until closed."""
-        try:
+    def read(self, seconds: float, most: int) -> Taken | None:
+        taken = self._ring.read(seconds, most)
+        now = time.monotonic()
+        if taken is not None:
+            self._alive_at = now
+            return taken
+        assert self._capture is not None  # it is open
+        if not self._capture.active() or now - self._alive_at > _SILENT_SECONDS:
+            raise AudioError(f"{self.name} gives no more audio: was it unplugged?")
+        return None
+
+    def close(self) -> None:
+        capture, self._capture = self._capture, None
+        portaudio, self._portaudio = self._portaudio, None
+        if capture is not None:
+            capture.close()
+        if portaudio is not None:
+            portaudio.close()
+
+    def advice(self, what: str) -> str:
+        if what not in ("muted", "quiet"):
+            return ""
+        assert self._device is not None  # it was heard
+        return pulse.advice(self._device.source or self._device.name)
+
+    def _find(self, devices: list[Device]) -> Device:
+        """The device that is meant; once it was open, that very one, whatever its index now."""
+        if self._device is None:
+            return find(devices, self._wanted)
+        if self._wanted is None:
+            return find(devices, None)
+        same = [device for device in devices if device.name == self._device.name]
+        return same[0] if same else find(devices, self._device.name)
+
+    def _opened(self, portaudio: PortAudio, device: Device) -> tuple[Capture, Ring]:
+        """By the first form that it takes: its own before others."""
+        failure: OSError | None = None
+        for rate, channels in self._forms(device):
+            ring = Ring(rate, channels, QUEUE_SECONDS)
+            block = round(BLOCK_SECONDS * rate)
+            capture: Capture | None = None
             try:
-                self._capture.start()
+                with pulse.chosen(device.source):
+                    capture = portaudio.open(device, rate, channels, block, ring.write)
+                    capture.start()
             except OSError as error:
-                raise AudioError(f"{self.name} does not start: {error}; {_LISTED}") from None
-            while True:
-                try:
-                    yield self._queue.get(timeout=_SILENT_SECONDS)
-                except queue.Empty:
-                    if self._lost:
-                        yield Block(np.empty(0, np.int16), self._lost)
-                    raise AudioError(
-                        f"{self.name} gives no more audio: was it unplugged?"
-                    ) from None
-        finally:
-            self._capture.close()
-            self._portaudio.close()
+                failure = failure or error
+                if capture is not None:
+                    capture.close()
+                continue
+            self.rate, self.channels = rate, channels
+            return capture, ring
+        raise failure or OSError(
+            f"it has {device.channels} channels, and --channel asks for number {self._least}"
+        )
 
-    def _receive(self, data: bytes, overflowed: bool) -> None:
-        samples = np.frombuffer(data, np.int16)
-        if overflowed:
-            # PortAudio does not say how much it threw away: at least one of its buffers.
-            self._lost += samples.size
-        try:
-            self._queue.put_nowait(Block(samples, self._lost))
-            self._lost = 0
-        except queue.Full:
-            self._lost += samples.size
+    def _forms(self, device: Device) -> Iterator[tuple[int, int]]:
+        own = device.channels if device.channels <= _MOST_CHANNELS else 2
+        counts = [n for n in dict.fromkeys((own, 2, 1)) if self._least <= n <= device.channels]
+        if not counts and self._least <= device.channels:
+            counts = [device.channels]
+        rates = dict.fromkeys((round(device.rate), *_FURTHER_RATES))
+        if not can_resample():
+            rates = dict.fromkeys((SAMPLE_RATE,))
+        for rate in rates:
+            for channels in counts:
+                yield rate, channels
 
 
-def list_microphones() -> list[Device]:
-    """The input devices that there are now. Raises like `MicrophoneSource`."""
+def list_devices() -> list[Device]:
+    """All devices that there are now, outputs too. Raises like `MicrophoneSource`."""
     portaudio = open_portaudio()
     try:
         return portaudio.devices()
@@ -84,8 +146,17 @@ def list_microphones() -> list[Device]:
         portaudio.close()
 
 
-def _find(devices: list[Device], wanted: str | None) -> Device:
-    """The device that is meant: a number is an index, never part of a name."""
+def list_microphones() -> list[Device]:
+    """Those of them that can be listened to."""
+    return [device for device in list_devices() if device.channels]
+
+
+def find(devices: list[Device], wanted: str | None) -> Device:
+    """The device that is meant: a number is an index, never part of a name.
+
+    AudioError where there is none.
+    """
+    devices = [device for device in devices if device.channels]
     if wanted is None:
         matching = [device for device in devices if device.default]
         if not matching:
@@ -93,7 +164,28 @@ def _find(devices: list[Device], wanted: str | None) -> Device:
     elif wanted.isdecimal():
         matching = [device for device in devices if device.index == int(wanted)]
     else:
-        matching = [device for device in devices if wanted.lower() in device.name.lower()]
+        low = wanted.lower()
+        matching = [device for device in devices if device.name.lower() == low]
+        matching += [device for device in devices if low in device.name.lower()]
+        matching += _of_pulse(devices, low)
     if not matching:
         raise AudioError(f"no microphone {wanted!r}; {_LISTED}")
     return matching[0]
+
+
+def _of_pulse(devices: list[Device], wanted: str) -> list[Device]:
+    """The sound server's sources of that name, each as PortAudio's way to the server."""
+    ways = [device for name in pulse.DEVICES for device in devices if device.name == name]
+    sources = [s for s in pulse.sources() if wanted in f"{s.name}\n{s.description}".lower()]
+    sources.sort(key=lambda source: source.monitor)
+    return [
+        replace(
+            ways[0],
+            name=source.name,
+            rate=source.rate,
+            channels=source.channels,
+            source=source.name,
+        )
+        for source in sources
+        if ways
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge_runtime.errors import MissingPackageError
 from edge_runtime.events import (
     UNSURE,
+    AudioStatusEvent,
     EmotionEvent,
     Event,
     HealthEvent,
@@ -70,6 +71,8 @@ class PrettySink:
             self._health(event)
         elif isinstance(event, TextStatusEvent):
             self._status(event)
+        elif isinstance(event, AudioStatusEvent):
+            self._note(event.t, event.message, "yellow" if event.active else "dim")
         elif isinstance(event, TextEvent):
             self._hear(event)
         elif isinstance(event, RevisedEvent):

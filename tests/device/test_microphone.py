@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+from sound_server import PATIENCE, SYSTEM_ALSA, Finish, Pulse, Start, wait_for_capture
 from voices import adapting_run, build_adapting
 
 from edge_runtime import EmotionStream, load_bundle
-from edge_runtime.audio import BLOCK, BLOCK_SECONDS, microphone, portaudio
+from edge_runtime.audio import BLOCK, BLOCK_SECONDS, microphone
 from edge_runtime.audio.file import FileSource
 from edge_runtime.bundle import Bundle
 from edge_runtime.cli import RunSettings, _listen
@@ -30,149 +25,17 @@ from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.profile import load_profile
 from edge_runtime.sinks.jsonl import JsonLinesSink
 
-pytestmark = pytest.mark.alone
-
-PROGRAMS = ("pulseaudio", "pactl", "pacat")
-PLUGIN = "libasound_module_pcm_pulse.so"
-if not all(shutil.which(name) for name in PROGRAMS) or not list(
-    Path("/usr/lib").glob(f"*/alsa-lib/{PLUGIN}")
-):
-    pytest.skip(
-        "PulseAudio is not installed: apt install pulseaudio pulseaudio-utils libasound2-plugins",
-        allow_module_level=True,
-    )
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("binding")]
 
 REPOSITORY = Path(__file__).parents[2]
 SCENE = REPOSITORY / "edge_runtime" / "demo" / "scene.flac"
 CORPORA = Path(os.environ.get("CORPORA") or REPOSITORY.parent / "shared" / "data")
 REAL_CLIP = CORPORA / "ravdess" / "Actor_01" / "03-01-05-02-01-01-01.flac"
-PATIENCE = 60  # seconds until something that should have happened counts as a hang
-SINK = "speaker"
-SYSTEM_ALSA = "</usr/share/alsa/alsa.conf>\n"
 
 CARDS = Path("/proc/asound/cards")
 without_cards = pytest.mark.skipif(
     CARDS.exists() and "[" in CARDS.read_text(), reason="this machine has a sound card"
 )
-
-
-Start = Callable[..., "subprocess.Popen[str]"]
-Finish = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(params=list(portaudio.BINDINGS), autouse=True)
-def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Each of the two ways to PortAudio, alone."""
-    name = str(request.param)
-    if importlib.util.find_spec(name) is None:
-        pytest.skip(f"pip install {portaudio.BINDINGS[name]}")
-    monkeypatch.setattr(portaudio, "BINDINGS", {name: portaudio.BINDINGS[name]})
-    yield name
-    # Both share the library, which sounddevice keeps initialized, with the devices of this test.
-    sounddevice = sys.modules.get("sounddevice")
-    while sounddevice and sounddevice._initialized:
-        sounddevice._terminate()
-
-
-@pytest.fixture
-def start(
-    binding: str, command_without: Callable[[str], list[str]], environment: dict[str, str]
-) -> Start:
-    """Start `edge-emotion ARGUMENTS` in this environment, where `binding` alone is installed."""
-    (other,) = {"sounddevice", "pyaudio"} - {binding}
-
-    def run(*arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [*command_without(other), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": environment["PYTHONPATH"]},
-        )
-
-    return run
-
-
-@pytest.fixture
-def finish(start: Start) -> Finish:
-    """The same, to its end."""
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        process = start(*arguments)
-        out, err = process.communicate(timeout=PATIENCE)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    return run
-
-
-@dataclass
-class Pulse:
-    """A running sound server."""
-
-    process: subprocess.Popen[bytes]
-
-    def play(self, samples: np.ndarray) -> subprocess.Popen[bytes]:
-        """Begin to play int16 samples at 16 kHz; all of them are on their way on return."""
-        form = (f"--rate={SAMPLE_RATE}", "--format=s16le", "--channels=1", "--raw")
-        player = subprocess.Popen(
-            ["pacat", "--playback", f"--device={SINK}", *form], stdin=subprocess.PIPE
-        )
-        assert player.stdin
-        player.stdin.write(samples.astype("<i2").tobytes())
-        player.stdin.close()
-        return player
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def alsa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An ALSA configuration and a home of our own: the machine's devices stay out of it."""
-    config = tmp_path / "asound.conf"
-    runtime = tmp_path / "runtime"
-    runtime.mkdir(mode=0o700)
-    for name, value in {
-        "ALSA_CONFIG_PATH": config,
-        "HOME": tmp_path,
-        "XDG_RUNTIME_DIR": runtime,
-        "XDG_CONFIG_HOME": tmp_path / "config",
-        "XDG_DATA_HOME": tmp_path / "data",
-        "PULSE_SERVER": f"unix:{runtime / 'pulse.socket'}",
-    }.items():
-        monkeypatch.setenv(name, str(value))
-    config.write_text(SYSTEM_ALSA + "pcm.!default { type pulse }\nctl.!default { type pulse }\n")
-    return config
-
-
-@pytest.fixture
-def pulse(alsa: Path, tmp_path: Path) -> Iterator[Pulse]:
-    socket = os.environ["PULSE_SERVER"].removeprefix("unix:")
-    log = (tmp_path / "pulseaudio.log").open("wb")
-    process = subprocess.Popen(
-        [
-            *("pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no", "--exit-idle-time=-1"),
-            f"--load=module-native-protocol-unix socket={socket} auth-anonymous=1",
-            # At our own rate, so that nothing between file and microphone resamples.
-            f"--load=module-null-sink sink_name={SINK} rate={SAMPLE_RATE} channels=1 format=s16le",
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-    )
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while subprocess.run(["pactl", "info"], capture_output=True).returncode:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail("PulseAudio does not start:\n" + Path(log.name).read_text())
-            time.sleep(0.1)
-        yield Pulse(process)
-    finally:
-        process.kill()
-        process.wait()
-        log.close()
 
 
 def finals(events: list[Event]) -> list[EmotionEvent]:
@@ -255,8 +118,8 @@ def test_lost_audio_is_told_where_it_was_lost(
     with pytest.raises(AudioError, match="enough"):
         _listen(microphone.MicrophoneSource(), stream, RunSettings(), JsonLinesSink())
     losses = [told for told in stream.told if isinstance(told, int)]
-    # What was in the queue before the loss is heard before it.
-    assert stream.told.index(losses[0]) == 1 + waiting
+    # What was in the queue before the loss is heard before it, with what the resampler held.
+    assert stream.told.index(losses[0]) == 1 + waiting + 1
     assert losses[0] >= BLOCK
     health = stream.health()
     assert health.dropped_ms == pytest.approx(1000 * sum(losses) / SAMPLE_RATE)
@@ -278,19 +141,6 @@ def test_a_device_that_disappears_ends_in_one_line(pulse: Pulse, start: Start) -
     (line,) = [line for line in ours if "no speech found" not in line]
     assert line.startswith("edge-emotion: microphone ")
     assert "unplugged" in line
-
-
-def wait_for_capture() -> None:
-    """Until somebody records from the sink's monitor."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        listing = subprocess.run(
-            ["pactl", "list", "short", "source-outputs"], capture_output=True, check=True
-        )
-        if listing.stdout.strip():
-            return
-        time.sleep(0.1)
-    pytest.fail("nobody records")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge_runtime.errors import AudioError, MissingPackageError
 from edge_runtime.system import native_stderr_silenced
@@ -18,13 +18,14 @@ BINDINGS = {"sounddevice": "sounddevice", "pyaudio": "PyAudio"}
 """Module and package of each binding, best first."""
 NEEDED = "sudo apt install libportaudio2"
 """What brings the library itself."""
-Receive = Callable[[bytes, bool], None]
-"""Takes PCM16, mono, and whether some was lost before it; on PortAudio's own thread."""
+Receive = Callable[[Any, bool], None]
+"""Takes a buffer of float32, frame by frame, and whether some was lost before it; on PortAudio's
+own thread. The buffer is PortAudio's, and ends with the call."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A microphone."""
+    """Something that sounds come from, or go to."""
 
     index: int
     """PortAudio's number of it."""
@@ -33,7 +34,13 @@ class Device:
     rate: float
     """Its own sample rate, Hz."""
     default: bool
-    """Whether it is the system's choice."""
+    """Whether it is the system's choice to listen to."""
+    channels: int = 1
+    """Channels that can be listened to; 0 for a mere output."""
+    outputs: int = 0
+    """Channels that can be played to."""
+    source: str = ""
+    """Of a way to the sound server: the one of its sources that is meant, if not the default."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.rate / 1000:g} kHz)"
@@ -46,6 +53,10 @@ class Capture(Protocol):
         """Begin to capture. OSError where it cannot."""
         ...
 
+    def active(self) -> bool:
+        """Whether PortAudio still captures, as far as it knows."""
+        ...
+
     def close(self) -> None:
         """Stop, whether or not it was started or the device is still there."""
         ...
@@ -55,11 +66,16 @@ class PortAudio(Protocol):
     """The library, initialized: what is plugged in later it does not see."""
 
     def devices(self) -> list[Device]:
-        """All microphones."""
+        """All devices, outputs too."""
         ...
 
-    def open(self, device: Device, rate: int, block: int, receive: Receive) -> Capture:
-        """Capture mono at `rate` Hz, `block` samples at a time. OSError where it cannot."""
+    def open(
+        self, device: Device, rate: int, channels: int, block: int, receive: Receive
+    ) -> Capture:
+        """Capture so many channels at `rate` Hz, `block` frames at a time.
+
+        OSError where it cannot.
+        """
         ...
 
     def close(self) -> None:

@@ -18,21 +18,32 @@ class Binding:
         self._audio = pyaudio.PyAudio()
 
     def devices(self) -> list[Device]:
-        """All microphones."""
+        """All devices, outputs too."""
         try:
             default = self._audio.get_default_input_device_info()["index"]
         except OSError:
             default = None  # there is none
         found = map(self._audio.get_device_info_by_index, range(self._audio.get_device_count()))
         return [
-            Device(i["index"], str(i["name"]), i["defaultSampleRate"], i["index"] == default)
+            Device(
+                i["index"],
+                str(i["name"]),
+                i["defaultSampleRate"],
+                i["index"] == default,
+                i["maxInputChannels"],
+                i["maxOutputChannels"],
+            )
             for i in found
-            if i["maxInputChannels"] > 0
         ]
 
-    def open(self, device: Device, rate: int, block: int, receive: Receive) -> _Capture:
-        """Capture mono at `rate` Hz, `block` samples at a time. OSError where it cannot."""
-        return _Capture(self._audio, device.index, rate, block, receive)
+    def open(
+        self, device: Device, rate: int, channels: int, block: int, receive: Receive
+    ) -> _Capture:
+        """Capture `channels` at `rate` Hz, `block` frames at a time. OSError where it cannot."""
+        try:
+            return _Capture(self._audio, device.index, rate, channels, block, receive)
+        except ValueError as error:  # of numbers that a device does not have
+            raise OSError(str(error)) from None
 
     def close(self) -> None:
         """Give it back."""
@@ -40,7 +51,9 @@ class Binding:
 
 
 class _Capture:
-    def __init__(self, audio: Any, index: int, rate: int, block: int, receive: Receive) -> None:
+    def __init__(
+        self, audio: Any, index: int, rate: int, channels: int, block: int, receive: Receive
+    ) -> None:
         def callback(data: bytes, _count: int, _time: Any, status: int) -> tuple[None, int]:
             receive(data, bool(status & pyaudio.paInputOverflow))
             return None, pyaudio.paContinue
@@ -48,8 +61,8 @@ class _Capture:
         with native_stderr_silenced():
             self._stream = audio.open(
                 rate,
-                1,
-                pyaudio.paInt16,
+                channels,
+                pyaudio.paFloat32,
                 input=True,
                 input_device_index=index,
                 frames_per_buffer=block,
@@ -60,7 +73,14 @@ class _Capture:
     def start(self) -> None:
         self._stream.start_stream()
 
+    def active(self) -> bool:
+        try:
+            return bool(self._stream.is_active())
+        except OSError:
+            return False
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._stream.stop_stream()
+        with contextlib.suppress(OSError):
             self._stream.close()

@@ -30,18 +30,26 @@ class Binding:
         Binding._opened += 1
 
     def devices(self) -> list[Device]:
-        """All microphones."""
+        """All devices, outputs too."""
         default = sounddevice.default.device["input"]
         return [
-            Device(i["index"], i["name"], i["default_samplerate"], i["index"] == default)
+            Device(
+                i["index"],
+                i["name"],
+                i["default_samplerate"],
+                i["index"] == default,
+                i["max_input_channels"],
+                i["max_output_channels"],
+            )
             for i in sounddevice.query_devices()
-            if i["max_input_channels"] > 0
         ]
 
-    def open(self, device: Device, rate: int, block: int, receive: Receive) -> _Capture:
-        """Capture mono at `rate` Hz, `block` samples at a time. OSError where it cannot."""
+    def open(
+        self, device: Device, rate: int, channels: int, block: int, receive: Receive
+    ) -> _Capture:
+        """Capture `channels` at `rate` Hz, `block` frames at a time. OSError where it cannot."""
         with _as_os_error():
-            return _Capture(device.index, rate, block, receive)
+            return _Capture(device.index, rate, channels, block, receive)
 
     def close(self) -> None:
         """Give it back."""
@@ -49,18 +57,21 @@ class Binding:
 
 
 class _Capture:
-    def __init__(self, index: int, rate: int, block: int, receive: Receive) -> None:
+    def __init__(self, index: int, rate: int, channels: int, block: int, receive: Receive) -> None:
         def callback(data: Any, _count: int, _time: Any, status: Any) -> None:
-            receive(bytes(data), status.input_overflow)
+            receive(data, status.input_overflow)
 
         with native_stderr_silenced():
             self._stream = sounddevice.RawInputStream(
-                rate, block, index, channels=1, dtype="int16", callback=callback
+                rate, block, index, channels=channels, dtype="float32", callback=callback
             )
 
     def start(self) -> None:
         with _as_os_error():
             self._stream.start()
+
+    def active(self) -> bool:
+        return bool(self._stream.active)
 
     def close(self) -> None:
         self._stream.abort(ignore_errors=True)

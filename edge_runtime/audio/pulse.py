@@ -1,0 +1,123 @@
+"""What PulseAudio or PipeWire knows of its sources, where one of them runs and `pactl` is there.
+
+PortAudio sees the sound server as one device, without its microphones' rates, names and switches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+DEVICES = ("pulse", "pipewire", "default")
+"""PortAudio's names of the way to the server, best first."""
+_SECONDS = 2.0  # a server that is asked answers within
+_SOURCE = "PULSE_SOURCE"  # by which the server's library is told which one is meant
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that the server listens to."""
+
+    name: str
+    """As `pactl` and `--device` take it."""
+    description: str
+    """For people."""
+    rate: int
+    """Its own sample rate, Hz."""
+    channels: int
+    """Channels."""
+    muted: bool
+    """Whether it is switched off."""
+    volume: int
+    """Of its loudest channel, %."""
+    monitor: bool
+    """Whether it is what is played, and no microphone."""
+    default: bool
+    """Whether it is the server's choice."""
+
+
+def sources() -> list[Source]:
+    """All of them; none where nobody answers."""
+    try:
+        default = _pactl("get-default-source").strip()
+        return [_source(entry, default) for entry in json.loads(_pactl("-f", "json", *_LIST))]
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
+        return []
+
+
+def source_named(name: str) -> Source | None:
+    """The source of that name, or where it is the name of the way to the server, the default."""
+    for source in sources():
+        if source.name == name or (name in DEVICES and source.default):
+            return source
+    return None
+
+
+def advice(name: str) -> str:
+    """What the server says of a source that is too quiet; nothing where that is no reason."""
+    source = source_named(name)
+    if source is None:
+        return "alsamixer (F4, space) switches it on, and turns it up"
+    if source.muted:
+        return f"the sound server has it muted: pactl set-source-mute {source.name} 0"
+    if source.monitor:
+        return f"{source.name} is no microphone, but what is played"
+    if source.volume < 100:
+        return (
+            f"the sound server has it at {source.volume} %: "
+            f"pactl set-source-volume {source.name} 100%"
+        )
+    return ""
+
+
+@contextmanager
+def chosen(name: str) -> Iterator[None]:
+    """Let what is opened in here be the server's source of that name; the default if empty."""
+    if not name:
+        yield
+        return
+    before = os.environ.get(_SOURCE)
+    os.environ[_SOURCE] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SOURCE]
+        else:
+            os.environ[_SOURCE] = before
+
+
+_LIST = ("list", "sources")
+
+
+def _pactl(*arguments: str) -> str:
+    return subprocess.run(
+        ["pactl", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        timeout=_SECONDS,
+        check=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C"},
+    ).stdout
+
+
+def _source(entry: dict[str, Any], default: str) -> Source:
+    # "s16le 1ch 16000Hz"
+    _, channels, rate = str(entry["sample_specification"]).split()
+    return Source(
+        name=entry["name"],
+        description=entry.get("description") or entry["name"],
+        rate=int(rate.removesuffix("Hz")),
+        channels=int(channels.removesuffix("ch")),
+        muted=bool(entry["mute"]),
+        volume=max(int(v["value_percent"].rstrip("%")) for v in entry["volume"].values()),
+        monitor=bool(entry.get("monitor_source")) or entry["name"].endswith(".monitor"),
+        default=entry["name"] == default,
+    )

@@ -1,0 +1,207 @@
+"""Microphones of any rate and channels, and what happens to them, against a real PulseAudio."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import soxr
+from sound_server import PATIENCE, Pulse, wait_for_capture
+
+from edge_runtime import EmotionStream
+from edge_runtime.bundle import Bundle
+from edge_runtime.events import EmotionEvent
+from edge_runtime.pcm import SAMPLE_RATE
+
+pytestmark = pytest.mark.alone
+pytest.importorskip("sounddevice", reason="pip install 'edge-emotion[mic]'")
+
+Events = list[dict[str, Any]]
+SINKS = {"low": (16_000, 1), "disc": (44_100, 1), "left": (48_000, 2), "right": (44_100, 2)}
+"""Name: rate and channels. Of `left` and `right` the other channel is dead."""
+
+
+class Running:
+    """`edge-emotion run` in a process of its own, and its events as they come."""
+
+    def __init__(self, command: list[str], arguments: tuple[str, ...]) -> None:
+        self.process = subprocess.Popen(
+            [*command, "run", "--out", "jsonl", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(os.environ),
+            text=True,
+        )
+        self.events: Events = []
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.events.append({**json.loads(line), "heard_at": time.monotonic()})
+
+    def wait_for(self, seconds: float = PATIENCE, **fields: Any) -> dict[str, Any]:
+        """The first event, of those to come too, that has these fields."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for event in self.events:
+                if fields.items() <= event.items():
+                    return event
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        said = self.process.stderr.read() if self.process.poll() is not None else ""
+        pytest.fail(f"no {fields} in {self.events}; {said}")
+
+    def count(self, **fields: Any) -> int:
+        return sum(fields.items() <= event.items() for event in self.events)
+
+    def finals(self) -> Events:
+        return [e for e in self.events if e["type"] == "emotion" and e["final"]]
+
+    def stop(self) -> str:
+        """End it as a terminal does; what it said beside its events."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        assert self.process.stderr
+        return self.process.stderr.read()
+
+
+Run = Callable[..., Running]
+
+
+@pytest.fixture
+def run(
+    command: list[str], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Run]:
+    """Start `edge-emotion run --out jsonl ARGUMENTS`; what still runs at the end is killed."""
+    for name in ("PYTHONPATH", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, environment[name])
+    started: list[Running] = []
+
+    def begin(*arguments: str) -> Running:
+        started.append(Running(command, arguments))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+@contextmanager
+def server(folder: Path, sinks: dict[str, tuple[int, int]] | None = None) -> Iterator[Pulse]:
+    pulse = Pulse(folder / "pulseaudio.log", sinks)
+    try:
+        yield pulse
+    finally:
+        pulse.kill()
+
+
+def speech(scene: np.ndarray, bundle: Bundle, count: int) -> tuple[np.ndarray, list[EmotionEvent]]:
+    """The utterances of the scene with the clearest verdicts, a second apart; and the verdicts."""
+    stream = EmotionStream(bundle)
+    found = finals_of(stream, scene)
+    clear = sorted(found, key=lambda event: -event.confidence)[:count]
+    silence = np.zeros(SAMPLE_RATE, np.int16)
+    pieces = [silence]
+    for event in clear:
+        pieces += [scene[int(event.start * SAMPLE_RATE) : int(event.end * SAMPLE_RATE)], silence]
+    played = np.concatenate(pieces)
+    return played, finals_of(EmotionStream(bundle), played)
+
+
+def finals_of(stream: EmotionStream, samples: np.ndarray) -> list[EmotionEvent]:
+    events = [*stream.feed(samples), *stream.finish()]
+    return [event for event in events if isinstance(event, EmotionEvent) and event.final]
+
+
+def at_rate(samples: np.ndarray, rate: int, channels: int, channel: int) -> np.ndarray:
+    """The same sound at another rate, on one of the channels alone."""
+    wanted = soxr.resample(samples, SAMPLE_RATE, rate) if rate != SAMPLE_RATE else samples
+    if channels == 1:
+        return np.asarray(wanted)
+    out = np.zeros((len(wanted), channels), np.int16)
+    out[:, channel] = wanted
+    return out
+
+
+def test_every_rate_and_channel_count_says_what_the_file_says(
+    alsa: Path, tmp_path: Path, run: Run, scene: np.ndarray, bundle: Bundle
+) -> None:
+    played, expected = speech(scene, bundle, 3)
+    with server(tmp_path, SINKS) as pulse:
+        heard = {name: run("--mic", "--device", f"{name}.monitor") for name in SINKS}
+        wait_for_capture(len(SINKS))
+        players = [
+            pulse.play(at_rate(played, rate, channels, int(name == "right")), rate, name)
+            for name, (rate, channels) in SINKS.items()
+        ]
+        for player in players:
+            player.wait(PATIENCE)
+        time.sleep(2)
+        for one in heard.values():
+            assert one.stop() == ""
+    for name, one in heard.items():
+        found = one.finals()
+        assert [e["label"] for e in found] == [e.label for e in expected], name
+        for event, file in zip(found, expected, strict=True):
+            # As for the shift of the detector's frames in test_microphone.
+            assert event["scores"] == pytest.approx(file.scores, abs=0.25), name
+        dead = [e for e in one.events if e.get("what") == "dead_channel"]
+        assert all("channel 2" in e["message"] for e in dead if name == "left")
+        assert bool(dead) == (name in ("left", "right")), name
+
+
+def test_a_server_that_is_killed_three_times_is_heard_again(
+    alsa: Path, tmp_path: Path, run: Run, sentence: np.ndarray
+) -> None:
+    with server(tmp_path) as pulse:
+        one = run("--mic")
+        wait_for_capture()
+        began = time.monotonic()
+        away = 0.0
+        for time_of_it in range(1, 4):
+            time.sleep(1.5)
+            pulse.kill()
+            killed = time.monotonic()
+            until(lambda n=time_of_it: one.count(what="lost", active=True) >= n)
+            time.sleep(1.0)
+            pulse.start()
+            back = time.monotonic()
+            until(lambda n=time_of_it: one.count(what="lost", active=False) >= n)
+            regained = [e for e in one.events if e.get("what") == "lost"][-1]["heard_at"]
+            assert regained - back < 5
+            away += regained - killed
+        pulse.play(sentence).wait(PATIENCE)
+        one.wait_for(type="emotion", final=True)
+        heard = time.monotonic() - began
+        said = one.stop()
+    health = next(e for e in reversed(one.events) if e["type"] == "health")
+    # What was lost is what the clock says, but for the blocks that were under way.
+    assert health["dropped_ms"] / 1000 == pytest.approx(away, abs=3 * 0.5)
+    assert health["t"] == pytest.approx(heard, abs=1.5)
+    assert one.process.returncode == 0, said
+    # The utterance after all of it stands where it was spoken.
+    assert one.finals()[-1]["start"] > away
+
+
+def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail("it does not come about")
+        time.sleep(0.02)
