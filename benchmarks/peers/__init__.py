@@ -19,8 +19,8 @@ from benchmarks.contest import Comparison, medians
 from benchmarks.errors import BenchmarkError
 
 if TYPE_CHECKING:
+    from benchmarks.peers.judging import Peer
     from benchmarks.peers.rules import PeerSettings
-    from benchmarks.peers.svm import FeaturePeer
     from edge_runtime.bundle import Bundle
     from training.data.folds import Cut
     from training.evaluate.metrics import Metrics
@@ -155,7 +155,7 @@ def compare_accuracy(
     Raises TrainingError for corpora that cannot be read or do not fold, BenchmarkError for one
     without audio, for a peer that is asked for and not there, or where no peer is left.
     """
-    from benchmarks.peers import rules, svm
+    from benchmarks.peers import rules
     from edge_runtime import EmotionStream
     from edge_runtime.bench import speechlike_noise
     from edge_runtime.stream import classify
@@ -164,15 +164,17 @@ def compare_accuracy(
     peers = _chosen(settings.only)
     groups = rules.groups(corpora, settings)
     jobs = settings.folds.jobs
-    judged = [[svm.judge(peer, g.utterances, g.plan, jobs) for g in groups] for peer in peers]
+    judged = [[peer.judge(g.utterances, g.plan, jobs, None) for g in groups] for peer in peers]
+    labels = {u.label for group in groups for u in group.utterances}
+    costs = [peer.cost(len(labels)) for peer in peers]
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     signal = speechlike_noise(SECONDS)
     ours_ms, *peers_ms = medians(
-        [lambda: classify(stream, signal), *(partial(peer.extract, signal) for peer in peers)],
+        [lambda: classify(stream, signal), *(partial(cost.run, signal) for cost in costs)],
         _SLOW_RUNS,
     )
     rows = []
-    for peer, results, ms in zip(peers, judged, peers_ms, strict=True):
+    for peer, results, cost, ms in zip(peers, judged, costs, peers_ms, strict=True):
         folds = {name: ua for result in results for name, ua in result.fold_ua.items()}
         rows.append(
             Standing(
@@ -180,7 +182,7 @@ def compare_accuracy(
                 {name: found for result in results for name, found in result.metrics.items()},
                 {name: statistics.mean(ua) for name, ua in folds.items()},
                 ms,
-                peer.file_bytes() + max(result.svm_bytes for result in results),
+                cost.file_bytes + max(result.model_bytes for result in results),
             )
         )
     carried = bundle.manifest.metrics
@@ -189,8 +191,8 @@ def compare_accuracy(
     ours = _ours(bundle, carried, list(rows[0].metrics), ours_ms)
     folds_of_peers = "; ".join(group.protocol for group in groups)
     protocols = {
-        "peers": f"{folds_of_peers}; {_learned(settings.cut, settings.all_at_once)}; features of "
-        "whole clips, standardized; SVC of scikit-learn, its defaults, balanced classes",
+        "peers": f"{folds_of_peers}; {_learned(settings.cut, settings.all_at_once)}; "
+        + "; ".join(dict.fromkeys(peer.protocol for peer in peers)),
         "ours": str(carried.get("protocol", "none in this bundle")),
     }
     same = protocols["ours"].split("; ")[0] == folds_of_peers and all(
@@ -200,7 +202,7 @@ def compare_accuracy(
     return Accuracy([ours, *rows], protocols, settings.all_at_once, same)
 
 
-def _chosen(only: str) -> list[FeaturePeer]:
+def _chosen(only: str) -> list[Peer]:
     """The peers that are named in `only`, apart by commas; all that are installed for "".
 
     Raises BenchmarkError where one that is named does not exist or is not installed, or none is.
@@ -217,7 +219,7 @@ def _chosen(only: str) -> list[FeaturePeer]:
         if not find_spec(known[name].package):
             raise BenchmarkError(f"--only {name}: not installed: {known[name].install}")
     peers = [peer for key, peer in known.items() if not names or key in names]
-    installed = [peer for peer in peers if find_spec(peer.package)]
+    installed: list[Peer] = [peer for peer in peers if find_spec(peer.package)]
     for peer in peers:
         if peer not in installed:
             log.warning("%s is left out: %s", peer.name, peer.install)

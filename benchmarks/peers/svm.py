@@ -18,27 +18,24 @@ one that cross-validation of ours reports, so both are shown.
 
 from __future__ import annotations
 
-import logging
 import pickle
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from benchmarks.errors import BenchmarkError
+from benchmarks.peers.judging import Cost, Indices, Judged, Side, over_folds
 from edge_runtime.pcm import Float32, Int16
 from training.corpora import Utterance
 from training.data.cache import parallel
-from training.data.folds import Fold, check_classes
-from training.evaluate.metrics import Metrics, measure
+from training.data.folds import Fold
 
-log = logging.getLogger(__name__)
-
-Indices = npt.NDArray[np.int64]
+PROTOCOL = (
+    "features of whole clips, standardized; SVC of scikit-learn, its defaults, balanced classes"
+)
 
 
 @dataclass(frozen=True)
@@ -60,17 +57,24 @@ class FeaturePeer:
     file_bytes: Callable[[], int]
     """Bytes of the extractor's own files: native library, settings, weights."""
 
+    @property
+    def protocol(self) -> str:
+        """How it learns, one phrase."""
+        return PROTOCOL
 
-@dataclass(frozen=True)
-class Judged:
-    """A peer's accuracy over the folds of some corpora."""
+    def judge(
+        self,
+        utterances: Sequence[Utterance],
+        plan: Sequence[Fold],
+        jobs: int | None,
+        epochs: int | None = None,
+    ) -> Judged:
+        """As `judge`; there are no epochs."""
+        return judge(self, utterances, plan, jobs)
 
-    metrics: dict[str, Metrics]
-    """Corpus to accuracy over its clips of all test folds together."""
-    fold_ua: dict[str, list[float]]
-    """Corpus to the UA of each fold that tests it, 0 to 1, over the classes that it has there."""
-    svm_bytes: int
-    """The largest of the folds' classifiers, pickled."""
+    def cost(self, classes: int) -> Cost:
+        """The features alone."""
+        return Cost(self.extract, self.file_bytes())
 
 
 def judge(
@@ -85,61 +89,28 @@ def judge(
     plan : folds, indices into them. Clips without features are in neither side, and logged.
     jobs : processes at a time; by default one a core.
 
-    Raises TrainingError when there is one class only, and BenchmarkError when no clip of a corpus
-    has features, or those of a training side are of one class.
+    Raises like `over_folds`.
     """
-    labels = check_classes(utterances)
     found = peer.extract_all(utterances, jobs)
     extracted = np.array([vector is not None for vector in found])
-    names = np.array([u.corpus for u in utterances], object)
-    corpora = list(dict.fromkeys(names.tolist()))
-    for corpus in corpora:
-        if not extracted[names == corpus].any():
-            raise BenchmarkError(f"{peer.name}: no clip of {corpus} has features")
-    if not extracted.all():
-        log.warning("%s: %d clips have no features", peer.name, (~extracted).sum())
-    width = next(len(vector) for vector in found if vector is not None)
+    width = next((len(vector) for vector in found if vector is not None), 0)
     nothing = np.zeros(width, np.float32)
     vectors: Float32 = np.stack([nothing if vector is None else vector for vector in found])
-    truth: Indices = np.array([labels.index(u.label) for u in utterances])
-    sides = [
-        (train, test) for fold in plan for train, test in [_with(extracted, fold)] if len(test)
-    ]
-    for train, test in sides:
-        if len(set(truth[train].tolist())) < 2:
-            raise BenchmarkError(
-                f"{peer.name}: the clips that train for those of {names[test[0]]} have features of "
-                "one class only"
-            )
-    tasks: list[tuple[Float32, Indices, Float32]]
-    tasks = [(vectors[train], truth[train], vectors[test]) for train, test in sides]
-    predicted = np.full(len(truth), -1)
-    fold_ua: dict[str, list[float]] = {corpus: [] for corpus in corpora}
-    sizes = []
-    outcomes = parallel(_fit_fold, tasks, jobs, peer.name, chunk=1)
-    for (_, test), (guess, size) in zip(sides, outcomes, strict=True):
-        predicted[test] = guess
-        sizes.append(size)
-        for corpus in dict.fromkeys(names[test].tolist()):
-            part = names[test] == corpus
-            fold_ua[corpus].append(measure(truth[test][part], guess[part], labels).ua)
-    speakers = np.array([u.speaker for u in utterances], object)
-    metrics = {}
-    for corpus in corpora:
-        own = extracted & (names == corpus)
-        metrics[corpus] = measure(truth[own], predicted[own], labels, list(speakers[own]))
-    return Judged(metrics, fold_ua, max(sizes))
+    sizes: list[int] = []
+
+    def learn(sides: list[Side], truth: Indices, _: int) -> Iterator[Indices]:
+        tasks = [(vectors[train], truth[train], vectors[test]) for train, test in sides]
+        for guess, size in parallel(_fit_fold, tasks, jobs, peer.name, chunk=1):
+            sizes.append(size)
+            yield guess
+
+    judged = over_folds(peer.name, utterances, plan, extracted, learn)
+    return replace(judged, model_bytes=max(sizes))
 
 
 def classifier() -> Pipeline:
     """What judges features (values,): standardized, RBF SVM of scikit-learn's defaults."""
     return make_pipeline(StandardScaler(), SVC(kernel="rbf", class_weight="balanced"))
-
-
-def _with(extracted: npt.NDArray[np.bool_], fold: Fold) -> tuple[Indices, Indices]:
-    """Training and test side of a fold without the clips that have no features."""
-    train, test = (np.array(side, np.int64) for side in (fold.train, fold.test))
-    return train[extracted[train]], test[extracted[test]]
 
 
 def _fit_fold(task: tuple[Float32, Indices, Float32]) -> tuple[Indices, int]:
