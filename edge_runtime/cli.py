@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from edge_runtime import __version__
 from edge_runtime.audio import AudioSource
 from edge_runtime.audio.mono import HIGHEST_RATE, LOWEST_RATE
 from edge_runtime.audio.raw import ENCODINGS, RawFormat
+from edge_runtime.audio.sources import LIVE, Asked, file_source
 from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
 from edge_runtime.console import (
     OK,
@@ -110,7 +110,9 @@ class RunSettings(Settings):
         maximum=64,
     )
     wait: bool = setting(
-        False, "Wait for a microphone that is not there yet. One that was heard is waited for."
+        False,
+        "Wait for a microphone or program that is not there yet. One that was heard is always "
+        "waited for.",
     )
 
 
@@ -142,6 +144,16 @@ class DoctorSettings(Settings):
     bundle: str = setting(DEFAULT, _BUNDLE)
 
 
+@dataclass(frozen=True)
+class DevicesSettings(Settings):
+    """Options of `devices`."""
+
+    meter: bool = setting(False, "Show how loud it is there, until Ctrl-C.")
+    device: str | None = setting(None, "Of the meter: index or part of a name.")
+    channel: int | None = setting(None, "Of the meter: its channel.", minimum=1, maximum=64)
+    seconds: float | None = setting(None, "Of the meter: how long.", above=0)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result, commands = command_parser(
@@ -163,6 +175,17 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="listen to standard input, as - does: raw samples (--rate, --format, --channels), or "
         "any audio file; WAV, AIFF, MP3, FLAC and OGG are heard as they come",
+    )
+    source.add_argument(
+        "--mic-command",
+        metavar="COMMAND",
+        help="listen to what a program writes, raw samples (--rate, --format, --channels), and "
+        "start it again when it ends: --mic-command 'arecord -f S16_LE -r 16000 -t raw'",
+    )
+    source.add_argument(
+        "--listen",
+        metavar="unix:PATH|tcp:PORT",
+        help="listen to raw samples that another program of this machine sends",
     )
     add_arguments(run, RunSettings)
     run.set_defaults(command=_run)
@@ -191,7 +214,8 @@ def parser() -> argparse.ArgumentParser:
     add_arguments(doctor, DoctorSettings)
     doctor.set_defaults(command=_doctor)
 
-    devices = commands.add_parser("devices", help="list microphones")
+    devices = commands.add_parser("devices", help="list microphones, or show a level meter")
+    add_arguments(devices, DevicesSettings)
     devices.set_defaults(command=_devices)
 
     demo = commands.add_parser("demo", help="stream the scene that ships in the box")
@@ -224,7 +248,7 @@ def _run(arguments: argparse.Namespace) -> int:
     settings = from_arguments(RunSettings, arguments)
     if arguments.files == [STANDARD_INPUT]:
         arguments.files, arguments.stdin = [], True
-    live = arguments.mic or arguments.stdin
+    live = any(getattr(arguments, name) for name in LIVE)
     if live == bool(arguments.files):
         raise EdgeError("name one or more FILEs, or --mic, or --stdin (see --help)")
     _refuse_shared_input(arguments, settings)
@@ -271,7 +295,7 @@ def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink
             if number:
                 stream.restart()
             try:
-                if not _listen(_file_source(file, settings), stream, settings, sink):
+                if not _listen(file_source(file, _raw_format(settings)), stream, settings, sink):
                     raise _Stopped(code)
             except AudioError as error:
                 code = THEIRS
@@ -279,32 +303,10 @@ def _run_files(files: Sequence[str], bundle: Bundle, settings: RunSettings, sink
     return code
 
 
-def _file_source(file: str, settings: RunSettings) -> AudioSource:
-    """A file; raw samples, a named pipe or a shell's <(...), which are read once from the front."""
-    raw = _raw_format(settings)
-    try:
-        mode = Path(file).stat().st_mode
-        once = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-        if once or (raw and stat.S_ISREG(mode)):
-            from edge_runtime.audio.stdin import PipeSource
-
-            return PipeSource(Path(file).open("rb"), raw, file)
-    except OSError as error:
-        if not isinstance(error, FileNotFoundError):
-            raise AudioError(f"{file} cannot be read: {error.strerror}") from None
-    from edge_runtime.audio.file import FileSource
-
-    return FileSource(file)
-
-
 def _live_source(arguments: argparse.Namespace, settings: RunSettings) -> AudioSource:
-    if arguments.mic:
-        from edge_runtime.audio.microphone import MicrophoneSource
-
-        return MicrophoneSource(settings.device, settings.channel, settings.wait)
-    from edge_runtime.audio.stdin import PipeSource
-
-    return PipeSource(raw=_raw_format(settings))
+    (kind,) = [name for name in LIVE if getattr(arguments, name, None)]
+    value, raw = getattr(arguments, kind), _raw_format(settings)
+    return LIVE[kind](Asked(value, raw, settings.device, settings.channel, settings.wait))
 
 
 def _raw_format(settings: RunSettings) -> RawFormat | None:
@@ -383,7 +385,7 @@ def _enroll(arguments: argparse.Namespace) -> int:
     enrolment = Enrolment(load_bundle(settings.bundle), settings.seconds)
     heard_by = RunSettings(device=settings.device)
     if arguments.file:
-        source = _file_source(arguments.file, heard_by)
+        source = file_source(arguments.file, None)
     else:
         arguments.mic = not arguments.stdin
         source = _live_source(arguments, heard_by)
@@ -429,15 +431,17 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return OK if report.works else OURS
 
 
-def _devices(_: argparse.Namespace) -> int:
-    from edge_runtime.audio.microphone import list_microphones
+def _devices(arguments: argparse.Namespace) -> int:
+    from edge_runtime.devices import device_table, meter
 
-    microphones = list_microphones()
-    if not microphones:
-        raise EdgeError("no microphone found: is one plugged in, and is the user in group audio?")
-    for device in microphones:
-        print(f"{'*' if device.default else ' '} {device.index:3d}  {device}")
-    print("* is the default; choose another with: edge-emotion run --mic --device INDEX")
+    settings = from_arguments(DevicesSettings, arguments)
+    if not settings.meter:
+        for line in device_table():
+            print(line)
+        return OK
+    from edge_runtime.audio.microphone import MicrophoneSource
+
+    meter(MicrophoneSource(settings.device, settings.channel), settings.seconds)
     return OK
 
 

@@ -94,6 +94,8 @@ def _optional(report: Report, what: str, package: str, extra: str, further: str 
 
 def microphone_state() -> tuple[bool, str]:
     """Whether there is a microphone to listen to; which, or what to do."""
+    from edge_runtime.audio import pulse
+    from edge_runtime.audio.channels import can_resample
     from edge_runtime.audio.microphone import list_microphones
 
     try:
@@ -106,7 +108,16 @@ def microphone_state() -> tuple[bool, str]:
     if not chosen:
         return False, "none is the default; choose one: edge-emotion devices"
     others = f", and {len(devices) - 1} more" if len(devices) > 1 else ""
-    return True, f"{chosen[0]}{others}"
+    found = [f"{chosen[0]}{others}"]
+    source = pulse.source_named(chosen[0].name)
+    if source is not None and (trouble := pulse.trouble(source)):
+        found.append(trouble)
+    if not can_resample():
+        found.append(
+            "asked for 16 kHz, which many refuse, for soxr is not installed: "
+            "pip install 'edge-emotion[mic]'"
+        )
+    return True, "; ".join(found)
 
 
 def _examine_bundle(report: Report, name: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_runtime.audio import AudioSource
 from edge_runtime.bundle import Bundle
+from edge_runtime.console import note
 from edge_runtime.errors import ProfileError
 from edge_runtime.model.audio_branch import AudioBranch, StageTimes
 from edge_runtime.model.reference import FULL_SECONDS, Reference, least_alike
@@ -159,6 +160,8 @@ def listen(source: AudioSource, enrolment: Enrolment) -> None:
         with closing(source.blocks()) as blocks:  # type: ignore[type-var]  # a generator
             for block in blocks:
                 enrolment.feed(block.samples, block.lost)
+                for status in block.status:
+                    note(f"{status.source}: {status.message}")
                 if show:
                     show()
                 if enrolment.complete or enrolment.hopeless:

@@ -50,7 +50,7 @@ FLOORS = {
         "bundle",
         "model",
         "stream",
-        "bench doctor enroll",
+        "bench doctor enroll devices",
         "cli",
     ),
     "training": (

@@ -15,6 +15,7 @@ from typing import Any
 
 DEVICES = ("pulse", "pipewire", "default")
 """PortAudio's names of the way to the server, best first."""
+_LOW = 60  # %; of speech it leaves less than 13 dB below what the microphone gives
 _SECONDS = 2.0  # a server that is asked answers within
 _SOURCE = "PULSE_SOURCE"  # by which the server's library is told which one is meant
 
@@ -58,21 +59,24 @@ def source_named(name: str) -> Source | None:
     return None
 
 
-def advice(name: str) -> str:
-    """What the server says of a source that is too quiet; nothing where that is no reason."""
-    source = source_named(name)
-    if source is None:
-        return "alsamixer (F4, space) switches it on, and turns it up"
+def trouble(source: Source) -> str:
+    """Why nobody is heard by it, as far as the server knows, and what helps; or nothing."""
     if source.muted:
         return f"the sound server has it muted: pactl set-source-mute {source.name} 0"
     if source.monitor:
         return f"{source.name} is no microphone, but what is played"
-    if source.volume < 100:
+    if source.volume < _LOW:
         return (
             f"the sound server has it at {source.volume} %: "
             f"pactl set-source-volume {source.name} 100%"
         )
     return ""
+
+
+def advice(name: str) -> str:
+    """What helps where a device is silent: what the server says, or how to look at it."""
+    source = source_named(name)
+    return trouble(source) if source else "alsamixer (F4, space) switches it on, and turns it up"
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soxr
-from sound_server import PATIENCE, Pulse, wait_for_capture
+from sound_server import PATIENCE, SINK, Pulse, wait_for_capture
 
 from edge_runtime import EmotionStream
 from edge_runtime.bundle import Bundle
@@ -197,6 +197,27 @@ def test_a_server_that_is_killed_three_times_is_heard_again(
     assert one.process.returncode == 0, said
     # The utterance after all of it stands where it was spoken.
     assert one.finals()[-1]["start"] > away
+
+
+def test_a_muted_microphone_is_said(
+    alsa: Path, tmp_path: Path, run: Run, sentence: np.ndarray
+) -> None:
+    source = f"{SINK}.monitor"
+    with server(tmp_path) as pulse:
+        one = run("--mic")
+        wait_for_capture()
+        player = pulse.play(np.tile(sentence // 4, 20))
+        one.wait_for(type="speech_start")
+        pulse.control("set-source-mute", source, "1")
+        muted = one.wait_for(what="muted", active=True)
+        assert f"pactl set-source-mute {source} 0" in muted["message"]
+        time.sleep(2)
+        assert one.count(what="muted") == 1
+        pulse.control("set-source-mute", source, "0")
+        one.wait_for(what="muted", active=False)
+        player.kill()
+        player.wait()
+        one.stop()
 
 
 def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:

@@ -1,0 +1,175 @@
+"""Audio from programs and sockets: what breaks is told and tried again, and the command goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from command_output import Start, finals, read_until
+
+from edge_runtime.audio import Block
+from edge_runtime.audio.command import CommandSource
+from edge_runtime.audio.raw import RawFormat
+from edge_runtime.audio.sockets import SocketSource
+from edge_runtime.errors import AudioError
+from edge_runtime.pcm import SAMPLE_RATE
+
+Int16 = npt.NDArray[np.int16]
+RUN = ("run", "--out", "jsonl")
+
+
+@pytest.fixture
+def raw(tmp_path: Path, sentence: Int16) -> Path:
+    path = tmp_path / "sentence.raw"
+    path.write_bytes(np.concatenate([sentence, np.zeros(SAMPLE_RATE, np.int16)]).tobytes())
+    return path
+
+
+def until(blocks: Iterator[Block], condition: Callable[[list[Block]], bool]) -> list[Block]:
+    """Blocks up to the one that fulfils it."""
+    taken: list[Block] = []
+    deadline = time.monotonic() + 30
+    while not condition(taken):
+        assert time.monotonic() < deadline, taken
+        taken.append(next(blocks))
+    return taken
+
+
+def changes(blocks: list[Block]) -> list[tuple[str, bool]]:
+    return [(s.what, s.active) for block in blocks for s in block.status]
+
+
+def test_a_program_that_ends_is_started_again(tmp_path: Path, raw: Path) -> None:
+    runs = tmp_path / "runs"
+    source = CommandSource(f"echo x >> {runs}; cat {raw}; echo worn out >&2; sleep 0.3; exit 3")
+    begin = time.monotonic()
+    blocks = source.blocks()
+    taken = until(blocks, lambda t: changes(t).count(("lost", False)) == 2)
+    blocks.close()
+    elapsed = time.monotonic() - begin
+    assert len(runs.read_text().split()) == 3
+    events = [s for block in taken for s in block.status if s.what == "lost"]
+    assert [e.active for e in events] == [True, False, True, False]
+    assert "exit code 3: worn out" in events[0].message
+    samples = np.concatenate([block.samples for block in taken])
+    sent = np.fromfile(raw, np.int16)
+    assert np.array_equal(samples[: sent.size], sent)
+    # Away from the end of one to the beginning of the next; of what was heard none is missing.
+    lost = sum(block.lost for block in taken) / SAMPLE_RATE
+    assert 0.25 < lost < elapsed
+    # Where it was lost: between what the first and the second said.
+    at = 0
+    for block in taken:
+        if block.lost:
+            assert at % sent.size == 0
+        at += block.samples.size
+
+
+@pytest.mark.parametrize("command", ["no-such-program-here", "exit 3", "true"])
+def test_a_program_that_cannot_work_is_one_line(command: str, edge_emotion: Callable) -> None:
+    done = edge_emotion("run", "--mic-command", command)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "ended with exit code" in line
+
+
+def test_it_is_waited_for_where_that_is_asked(tmp_path: Path, raw: Path, start: Start) -> None:
+    flag = tmp_path / "flag"
+    command = f"test -e {flag} && cat {raw} && sleep 60"
+    process = start(*RUN, "--wait", "--mic-command", command)
+    try:
+        read_until(process, b'"lost"')
+        flag.touch()
+        told = read_until(process, b'"final": true')
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    assert not subprocess.run(["pgrep", "-f", str(flag)], capture_output=True).stdout
+    health = json.loads(rest.splitlines()[-1])
+    assert health["dropped_ms"] == 0
+    assert len(finals((told + rest).decode())) == 1
+
+
+def test_stereo_at_another_rate_can_be_said(tmp_path: Path, sentence: Int16) -> None:
+    path = tmp_path / "stereo.raw"
+    path.write_bytes(np.repeat(sentence, 2).tobytes())
+    source = CommandSource(f"cat {path}; sleep 60", RawFormat("s16le", 32_000, 2), channel=2)
+    blocks = source.blocks()
+    half = sentence.size // 2 - SAMPLE_RATE // 10
+    taken = until(blocks, lambda t: sum(block.samples.size for block in t) >= half)
+    blocks.close()
+    assert not changes(taken)
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_senders_come_and_go(kind: str, tmp_path: Path, raw: Path, start: Start) -> None:
+    path = tmp_path / "audio.socket"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = start(*RUN, "--listen", f"unix:{path}" if kind == "unix" else f"tcp:{port}")
+    told = b""
+    try:
+        told += read_until(process, b'"source"')
+        for _ in range(2):
+            with connected(path if kind == "unix" else port) as sender:
+                # Without the silence that would end it: the sender's leaving does.
+                sender.sendall(raw.read_bytes()[: -2 * SAMPLE_RATE - 27_000])
+            told += read_until(process, b'"final": true')
+        if kind == "unix":
+            assert path.stat().st_mode & 0o077 == 0
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors
+    first, second = finals((told + rest).decode())
+    assert first["scores"] == pytest.approx(second["scores"], abs=0.25)
+    assert not path.exists()
+    assert json.loads(rest.splitlines()[-1])["dropped_ms"] == 0
+
+
+def connected(address: Path | int) -> socket.socket:
+    family, where = (
+        (socket.AF_INET, ("127.0.0.1", address))
+        if isinstance(address, int)
+        else (socket.AF_UNIX, str(address))
+    )
+    sender = socket.socket(family)
+    sender.connect(where)
+    return sender
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp:0.0.0.0:4000", "tcp:70000", "udp:5", "unix:", "tcp:example.org:80"]
+)
+def test_only_loopback_is_listened_to(address: str) -> None:
+    with pytest.raises(AudioError, match="expected unix:PATH or tcp:PORT"):
+        SocketSource(address)
+
+
+def test_a_socket_that_is_in_use_is_refused_and_a_stale_one_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "audio.socket"
+    first = SocketSource(f"unix:{path}")
+    with pytest.raises(AudioError, match="cannot listen at"):
+        SocketSource(f"unix:{path}")
+    first.blocks().close()  # not begun: closes nothing
+    with socket.socket(socket.AF_UNIX) as stale:
+        path.unlink()
+        stale.bind(str(path))
+    SocketSource(f"unix:{path}")
+    path.unlink()
+    path.write_text("a file of somebody's")
+    with pytest.raises(AudioError, match="cannot listen at"):
+        SocketSource(f"unix:{path}")
+    assert path.read_text() == "a file of somebody's"
