@@ -6,12 +6,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_runtime import __version__
-from edge_runtime.audio import AudioSource
+from edge_runtime.audio import AudioSource, LiveSource
 from edge_runtime.audio.mono import HIGHEST_RATE, LOWEST_RATE
 from edge_runtime.audio.raw import ENCODINGS, RawFormat
 from edge_runtime.audio.sources import LIVE, Asked, file_source
@@ -32,7 +32,7 @@ from edge_runtime.graph import THREADS
 from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.profile import delete_profile, profile_named, profile_names, profile_path
 from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
-from edge_runtime.sinks import AUTO, NAMES, Sink, open_sink
+from edge_runtime.sinks import AUTO, NAMES, LevelSink, Sink, open_sink
 from edge_runtime.stream import PARTIAL_LIMITS, PARTIAL_SECONDS, EmotionStream
 from edge_runtime.text import GIVEN_FORMS, OFF
 from edge_runtime.text.engines import forms
@@ -342,6 +342,8 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
     begin = time.monotonic()
     verdicts = 0
     failure: AudioError | None = None
+    show = _level_shown(source, sink)
+    show(0.0)
     with UntilInterrupted(source.blocks()) as blocks:
         try:
             for block in blocks:
@@ -350,6 +352,7 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
                 for event in events:
                     verdicts += isinstance(event, EmotionEvent) and event.final
                     sink.write(event)
+                show(stream.time)
                 if settings.realtime:
                     time.sleep(max(0.0, begin + stream.time - time.monotonic()))
         except AudioError as error:
@@ -365,6 +368,17 @@ def _listen(source: AudioSource, stream: EmotionStream, settings: RunSettings, s
     if not verdicts:
         note(f"{PROGRAM}: {source.name}: no speech found")
     return not blocks.interrupted
+
+
+def _level_shown(source: AudioSource, sink: Sink) -> Callable[[float], None]:
+    """What shows, at a second of the stream, how loud a live source is; where somebody looks."""
+    if not isinstance(source, LiveSource):
+        return lambda t: None
+    if isinstance(sink, LevelSink):
+        return lambda t: sink.hear(t, source.form, source.level)
+    if sys.stdout.isatty():
+        note(f"{PROGRAM}: {source.name}, {source.form}: speak now; Ctrl-C ends it")
+    return lambda t: None
 
 
 def _enroll(arguments: argparse.Namespace) -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from edge_runtime.events import AudioStatusEvent
 from edge_runtime.pcm import SAMPLE_RATE, Int16
+
+if TYPE_CHECKING:
+    from edge_runtime.audio.levels import Level
 
 BLOCK_SECONDS = 0.1  # audio handed over at a time
 BLOCK = round(BLOCK_SECONDS * SAMPLE_RATE)  # the same in samples
@@ -40,4 +43,19 @@ class AudioSource(Protocol):
 
     def blocks(self) -> Iterator[Block]:
         """Blocks, about 0.1 s each, in order, until the source ends. Raises AudioError."""
+        ...
+
+
+@runtime_checkable
+class LiveSource(AudioSource, Protocol):
+    """A source whose level can be shown."""
+
+    @property
+    def form(self) -> str:
+        """Rate and channels, in words."""
+        ...
+
+    @property
+    def level(self) -> Level:
+        """Of what came last."""
         ...

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from edge_runtime.audio.levels import Level
 from edge_runtime.errors import EdgeError
 from edge_runtime.events import Event
 
@@ -22,6 +23,15 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Leave the terminal or connection as it was found."""
+        ...
+
+
+@runtime_checkable
+class LevelSink(Protocol):
+    """A sink that shows how loud a live source is, too."""
+
+    def hear(self, t: float, form: str, level: Level) -> None:
+        """The level at second `t` of the stream; rate and channels in words."""
         ...
 
 

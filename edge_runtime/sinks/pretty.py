@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
+from edge_runtime.audio.levels import Level
 from edge_runtime.errors import MissingPackageError
 from edge_runtime.events import (
     UNSURE,
@@ -19,10 +22,11 @@ from edge_runtime.text import OFF
 
 try:
     from rich.cells import cell_len, set_cell_size
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
+    from edge_runtime.sinks.first_minute import FirstMinute
     from edge_runtime.terminal import Terminal
 except ImportError:
     raise MissingPackageError("the terminal view", "rich", "view") from None
@@ -37,6 +41,7 @@ _LABEL = 8  # columns of a label, if none is longer
 _FIGURE = 6  # columns of a confidence
 _KEPT = 32  # finished utterances whose label is remembered, to say what a revision changed
 _SHOWN_LAG = 0.5  # s; less is what every engine needs
+_FRAME = 0.05  # s; what changes sooner, as where files are read, is drawn with what follows
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -49,8 +54,11 @@ class PrettySink:
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Terminal()
-        self._live = Live(console=self._console, refresh_per_second=12, transient=True)
+        # Drawn when something has changed: twelve times a second would be work in silence, too.
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._live.start()
+        self._drawn = 0.0  # when
+        self._first = FirstMinute()
         self._start: float | None = None  # of the running utterance
         self._words = ""
         self._verdict: EmotionEvent | None = None
@@ -62,11 +70,13 @@ class PrettySink:
         if isinstance(event, SourceEvent):
             self._begin(None)
             self._labels.clear()
+            self._first = FirstMinute()
             # Of a long path the end, which tells it from others.
             name = _tail(_plain(event.name), max(2, self._console.width))
             self._live.console.print(Text(f"\n{name}", style="bold"), no_wrap=True, overflow="crop")
         elif isinstance(event, SpeechStartEvent):
             self._begin(event.t)
+            self._first.end()
         elif isinstance(event, HealthEvent):
             self._health(event)
         elif isinstance(event, TextStatusEvent):
@@ -84,9 +94,15 @@ class PrettySink:
             self._verdict = event
         self._draw()
 
+    def hear(self, t: float, form: str, level: Level) -> None:
+        """How loud a live source is at second `t`, its rate and channels; until somebody speaks."""
+        if self._console.is_terminal and not self._first.over:
+            self._first.take(t, form, level)
+            self._draw()
+
     def close(self) -> None:
         """Give the terminal back."""
-        self._live.update(Text(""))
+        self._live.update(Text(""), refresh=True)
         self._live.stop()
 
     def _begin(self, start: float | None) -> None:
@@ -123,6 +139,7 @@ class PrettySink:
     def _draw(self) -> None:
         """What is still under way, below everything that is finished."""
         rows: list[Text] = []
+        first = self._first.rows() if self._start is None else []
         if self._late is not None:
             words = _tail(_plain(self._late.text), self._room)
             rows.append(self._row(f"{_clock(self._late.start)}  late", Text(words, "italic")))
@@ -138,7 +155,10 @@ class PrettySink:
             rows.append(self._row(head, verdict))
         text = Text("\n", no_wrap=True).join(rows)
         text.style = "dim"
-        self._live.update(text)
+        now = monotonic()
+        due = now - self._drawn >= _FRAME
+        self._drawn = now if due else self._drawn
+        self._live.update(Group(text, *first) if first else text, refresh=due)
 
     @property
     def _indent(self) -> int:

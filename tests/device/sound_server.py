@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,16 +64,13 @@ class Pulse:
     def play(
         self, samples: np.ndarray, rate: int = SAMPLE_RATE, sink: str = SINK
     ) -> subprocess.Popen[bytes]:
-        """Begin to play int16 (n,) or (n, channels); all are on their way on return."""
+        """Begin to play int16 (n,) or (n, channels)."""
         channels = 1 if samples.ndim == 1 else samples.shape[1]
         form = (f"--rate={rate}", "--format=s16le", f"--channels={channels}", "--raw")
-        player = subprocess.Popen(
-            ["pacat", "--playback", f"--device={sink}", *form], stdin=subprocess.PIPE
-        )
-        assert player.stdin
-        player.stdin.write(samples.astype("<i2").tobytes())
-        player.stdin.close()
-        return player
+        with tempfile.TemporaryFile() as file:
+            file.write(samples.astype("<i2").tobytes())
+            file.seek(0)
+            return subprocess.Popen(["pacat", "--playback", f"--device={sink}", *form], stdin=file)
 
     def control(self, *arguments: str) -> str:
         """What `pactl` says."""

