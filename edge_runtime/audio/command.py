@@ -73,6 +73,7 @@ class _Command:
         self.rate, self.channels = raw.rate, raw.channels
 
     def open(self) -> None:
+        self.close()
         self._said = b""
         self._frames = Frames(self._raw)
         self._process = subprocess.Popen(

@@ -36,7 +36,7 @@ class Feed(Protocol):
     """Whether what is not heard while it is away was lost; or else nobody spoke."""
 
     def open(self) -> None:
-        """Begin. Raises AudioError where it cannot be now."""
+        """Begin; after a failure, once more. Raises AudioError where it cannot be now."""
         ...
 
     def read(self, seconds: float, most: int) -> Taken | None:
@@ -144,8 +144,8 @@ class EndlessSource:
         self._away = error
         told: set[str] = set()
         pause = FIRST_PAUSE
+        self._feed.close()
         while True:
-            self._feed.close()
             reason = str(self._away)
             findings = []
             if reason not in told:

@@ -18,9 +18,11 @@ from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE
 
 QUEUE_SECONDS = 10.0  # audio that may wait while inference is busy
-_SILENT_SECONDS = 2.0  # without a frame for this long, the device is gone
+_SILENT_SECONDS = 3.0  # without a frame for this long, the device is gone; a monitor hands over 2
 _MOST_CHANNELS = 8  # more is no microphone, but a sound server that would copy what it has
 _FURTHER_RATES = (48_000, 44_100, 16_000, 32_000, 8_000)  # Hz, where its own does not open
+_QUICK_LOOKS = 15  # for a device that is not there, at every attempt: half a minute
+_RARE_SECONDS, _RAREST_SECONDS = 30.0, 300.0  # from one look to the next afterwards
 _LISTED = "'edge-emotion devices' lists what there is"
 
 
@@ -54,19 +56,49 @@ class _Microphone:
         self._device: Device | None = None  # the one that was opened first
         self._portaudio: PortAudio | None = None
         self._capture: Capture | None = None
+        self._there: tuple[str, ...] | None = None  # what was around at the last attempt
+        self._attempts = 0  # looks for the device since that changed
+        self._failure: str | None = None  # why the last of them found nothing
+        self._next_look = 0.0
         self.name = f"microphone {wanted or ''}".strip()
         self.rate, self.channels = SAMPLE_RATE, 1
 
     def open(self) -> None:
-        self._portaudio = open_portaudio()
+        there = pulse.surroundings()
+        if there != self._there:
+            self.close()
+            self._there, self._attempts, self._failure = there, 0, None
+        device = self._found()
+        assert self._portaudio is not None  # it found the device
+        self.name = f"microphone {device.name}"
         try:
-            device = self._find(self._portaudio.devices())
-            self.name = f"microphone {device.name}"
             self._capture, self._ring = self._opened(self._portaudio, device)
         except OSError as error:
+            # Busy, or not ours: PortAudio need not look for it again.
             raise AudioError(f"cannot open the microphone: {error}; {_LISTED}") from None
         self._device = self._device or device
         self._alive_at = time.monotonic()
+        self._attempts = 0
+
+    def _found(self) -> Device:
+        """The device. PortAudio looks for it anew, if it is not open.
+
+        Every look costs 20 ms and some kilobytes that PortAudio never gives back: where nothing
+        around has changed, it becomes rare.
+        """
+        if self._portaudio is None:
+            if self._failure is not None and time.monotonic() < self._next_look:
+                raise AudioError(self._failure)
+            self._attempts += 1
+            rare = max(0, self._attempts - _QUICK_LOOKS)
+            self._next_look = time.monotonic() + min(rare * _RARE_SECONDS, _RAREST_SECONDS)
+            self._portaudio = open_portaudio()
+        try:
+            return self._find(self._portaudio.devices())
+        except AudioError as error:
+            self.close()
+            self._failure = str(error)
+            raise
 
     def read(self, seconds: float, most: int) -> Taken | None:
         taken = self._ring.read(seconds, most)

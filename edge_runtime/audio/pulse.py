@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 DEVICES = ("pulse", "pipewire", "default")
@@ -94,6 +96,31 @@ def chosen(name: str) -> Iterator[None]:
             del os.environ[_SOURCE]
         else:
             os.environ[_SOURCE] = before
+
+
+def surroundings() -> tuple[str, ...]:
+    """What changes when a sound card, the server, or one of its sources comes or goes; cheap."""
+    try:
+        found = sorted(path.name for path in Path("/dev/snd").iterdir())
+    except OSError:
+        found = []
+    if _answers():
+        found += ["server", *sorted(source.name for source in sources())]
+    return tuple(found)
+
+
+def _answers() -> bool:
+    """Whether somebody listens at the server's socket; of one elsewhere it is not known."""
+    where = os.environ.get("PULSE_SERVER", "")
+    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
+    path = where.removeprefix("unix:") or f"{runtime}/pulse/native"
+    with socket.socket(socket.AF_UNIX) as trial:
+        try:
+            trial.settimeout(_SECONDS)
+            trial.connect(path)
+        except OSError:
+            return not path.startswith("/")
+        return True
 
 
 _LIST = ("list", "sources")

@@ -130,7 +130,7 @@ def test_a_device_that_disappears_is_waited_for(pulse: Pulse, start: Start) -> N
     with start("run", "--mic", "--out", "jsonl") as process:
         try:
             wait_for_capture()
-            time.sleep(1)
+            time.sleep(3)  # a monitor's first samples need two
             pulse.kill()
             time.sleep(4)
             assert process.poll() is None
