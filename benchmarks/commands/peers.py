@@ -73,15 +73,16 @@ def _print_accuracy(accuracy: Accuracy) -> None:
 
         Tables(34 + 22 * len(accuracy.standings)).print(_by_corpus(accuracy))
     else:
-        Tables(60 + 48 * len(corpora)).print(_by_peer(accuracy))
+        Tables(90 + 48 * len(corpora)).print(_by_peer(accuracy))
     for who, protocol in accuracy.protocols.items():
         print(f"{who}: {protocol}")
     if accuracy.together and not accuracy.same_folds:
         print("ours are not of the same clips and folds as peers': compare with care")
     figures = "UA" if accuracy.together else "UA / WA"
     print(
-        f"{figures} over the clips of all test folds together; ms: features alone of peers, "
-        "all of ours, medians of alternating runs, one thread; MB: without Python packages"
+        f"{figures} over the clips of all test folds together; ms: features alone of peers with an "
+        "SVM, all of networks and of ours, medians of alternating runs, one thread; MB: without "
+        "Python packages, of a network float32 in ONNX"
     )
     if accuracy.together:
         print(INTERVAL)
@@ -96,7 +97,7 @@ def _by_peer(accuracy: Accuracy) -> Table:
         for name in accuracy.corpora
         for column in (f"{name}\nUA [95 %] / WA %", "mean of\nfolds UA", "clips")
     ]
-    table = Table("who", *columns, "ms per\n7.5 s", "MB")
+    table = Table("who", *columns, *accuracy.standings[0].costs())
     for standing in accuracy.standings:
         table.add_row(*standing.cells(accuracy.corpora))
     return table
@@ -118,6 +119,7 @@ def _by_corpus(accuracy: Accuracy) -> Table:
         f"mean of the {len(accuracy.complete)} with every class",
         *("-" if mean is None else f"{100 * mean:.1f}" for mean in means),
     )
-    table.add_row("ms per 7.5 s", *(f"{standing.ms:.1f}" for standing in standings))
-    table.add_row("MB", *(f"{standing.file_bytes / 1e6:.1f}" for standing in standings))
+    costs = [standing.costs() for standing in standings]
+    for head in costs[0]:
+        table.add_row(head, *(cost[head] for cost in costs))
     return table

@@ -59,8 +59,22 @@ class Standing:
     ms: float
     """Median over 7.5 s of audio, ms: a peer's features, without its SVM; all that ours does."""
     file_bytes: int
-    """A peer's files and the largest of its SVMs; the graphs of ours. Python packages and
-    interpreters are not counted."""
+    """A peer's files and the largest of its SVMs, a network as float32 ONNX; the graphs of ours.
+    Python packages and interpreters are not counted."""
+    seconds: float | None = None
+    """How much of a clip it hears at most; None: all of it."""
+    parameters: int | None = None
+    """What a network trains; None for features, and for ours."""
+
+    @property
+    def ms_per_second(self) -> float:
+        """Ms for a second of the audio that it hears."""
+        return self.ms / min(SECONDS, self.seconds or SECONDS)
+
+    @property
+    def heard(self) -> str:
+        """How much of a clip it hears."""
+        return "all" if self.seconds is None else f"{self.seconds:.1f} s"
 
     def mean_ua(self, corpora: Sequence[str]) -> float | None:
         """Mean of the UA of `corpora`, 0 to 1; None where one was not judged, or there is none."""
@@ -69,7 +83,7 @@ class Standing:
         return statistics.mean(self.metrics[corpus].ua for corpus in corpora)
 
     def cells(self, corpora: Sequence[str]) -> tuple[str, ...]:
-        """A row of a table: who, then for each corpus UA / WA, mean fold UA; ms, MB."""
+        """A row of a table: who, then for each corpus UA / WA, mean fold UA, clips; `costs`."""
         accuracies: list[str] = []
         for corpus in corpora:
             found, folds = self.metrics.get(corpus), self.fold_ua.get(corpus)
@@ -78,7 +92,17 @@ class Standing:
                 "-" if folds is None else f"{100 * folds:.1f}",
                 "-" if found is None else str(found.n),
             ]
-        return (self.who, *accuracies, f"{self.ms:.1f}", f"{self.file_bytes / 1e6:.1f}")
+        return (self.who, *accuracies, *self.costs().values())
+
+    def costs(self) -> dict[str, str]:
+        """What it takes, by the heads of a table's columns."""
+        return {
+            "ms per 7.5 s": f"{self.ms:.1f}",
+            "hears of a clip": self.heard,
+            "ms per s heard": f"{self.ms_per_second:.2f}",
+            "parameters": "-" if self.parameters is None else str(self.parameters),
+            "MB": f"{self.file_bytes / 1e6:.1f}",
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """The fields; each corpus as in the JSON of `accuracy`, with `fold_ua` where known."""
@@ -93,6 +117,9 @@ class Standing:
             "who": self.who,
             "corpora": corpora,
             "ms": round(self.ms, 2),
+            "ms_per_second": round(self.ms_per_second, 3),
+            "seconds": self.seconds,
+            "parameters": self.parameters,
             "file_bytes": self.file_bytes,
         }
 
@@ -104,7 +131,7 @@ class Accuracy:
     standings: list[Standing]
     """Ours first."""
     protocols: dict[str, str]
-    """What the figures of peers and of ours rest on."""
+    """What the figures of peers, of ours and of each network rest on."""
     together: bool
     """Whether peers learned from all corpora at once."""
     same_folds: bool
@@ -155,6 +182,8 @@ def compare_accuracy(
     Raises TrainingError for corpora that cannot be read or do not fold, BenchmarkError for one
     without audio, for a peer that is asked for and not there, or where no peer is left.
     """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     from benchmarks.peers import rules
     from edge_runtime import EmotionStream
     from edge_runtime.bench import speechlike_noise
@@ -164,15 +193,17 @@ def compare_accuracy(
     peers = _chosen(settings.only)
     groups = rules.groups(corpora, settings)
     jobs = settings.folds.jobs
-    judged = [[peer.judge(g.utterances, g.plan, jobs, None) for g in groups] for peer in peers]
+    epochs = settings.epochs
+    judged = [[peer.judge(g.utterances, g.plan, jobs, epochs) for g in groups] for peer in peers]
     labels = {u.label for group in groups for u in group.utterances}
     costs = [peer.cost(len(labels)) for peer in peers]
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
     signal = speechlike_noise(SECONDS)
-    ours_ms, *peers_ms = medians(
-        [lambda: classify(stream, signal), *(partial(cost.run, signal) for cost in costs)],
-        _SLOW_RUNS,
-    )
+    with threadpool_limits(1):
+        ours_ms, *peers_ms = medians(
+            [lambda: classify(stream, signal), *(partial(cost.run, signal) for cost in costs)],
+            _SLOW_RUNS,
+        )
     rows = []
     for peer, results, cost, ms in zip(peers, judged, costs, peers_ms, strict=True):
         folds = {name: ua for result in results for name, ua in result.fold_ua.items()}
@@ -183,6 +214,8 @@ def compare_accuracy(
                 {name: statistics.mean(ua) for name, ua in folds.items()},
                 ms,
                 cost.file_bytes + max(result.model_bytes for result in results),
+                cost.seconds,
+                cost.parameters,
             )
         )
     carried = bundle.manifest.metrics
@@ -195,6 +228,9 @@ def compare_accuracy(
         + "; ".join(dict.fromkeys(peer.protocol for peer in peers)),
         "ours": str(carried.get("protocol", "none in this bundle")),
     }
+    for peer, results in zip(peers, judged, strict=True):
+        if notes := "; ".join(dict.fromkeys(result.note for result in results if result.note)):
+            protocols[peer.key] = notes
     same = protocols["ours"].split("; ")[0] == folds_of_peers and all(
         ours.metrics[name].n == found.n if name in ours.metrics else False
         for name, found in rows[0].metrics.items()
@@ -203,13 +239,15 @@ def compare_accuracy(
 
 
 def _chosen(only: str) -> list[Peer]:
-    """The peers that are named in `only`, apart by commas; all that are installed for "".
+    """The peers that are named in `only`, apart by commas; the installed feature sets for "".
 
     Raises BenchmarkError where one that is named does not exist or is not installed, or none is.
     """
-    from benchmarks.peers import opensmile_sets, speaker_svm
+    from benchmarks.peers import light_sernet, opensmile_sets, reslstm_sa, speaker_svm, tim_net
 
-    known = {peer.key: peer for peer in (*opensmile_sets.peers(), *speaker_svm.peers())}
+    sets: list[Peer] = [*opensmile_sets.peers(), *speaker_svm.peers()]
+    networks: list[Peer] = [*light_sernet.peers(), *tim_net.peers(), *reslstm_sa.peers()]
+    known = {peer.key: peer for peer in (*sets, *networks)}
     names = [name.strip() for name in only.split(",") if name.strip()]
     for name in names:
         if name not in known:
@@ -218,8 +256,8 @@ def _chosen(only: str) -> list[Peer]:
             )
         if not find_spec(known[name].package):
             raise BenchmarkError(f"--only {name}: not installed: {known[name].install}")
-    peers = [peer for key, peer in known.items() if not names or key in names]
-    installed: list[Peer] = [peer for peer in peers if find_spec(peer.package)]
+    peers = [peer for key, peer in known.items() if key in names] if names else sets
+    installed = [peer for peer in peers if find_spec(peer.package)]
     for peer in peers:
         if peer not in installed:
             log.warning("%s is left out: %s", peer.name, peer.install)

@@ -34,9 +34,18 @@ class PeerSettings(Settings):
     )
     only: str = setting(
         "",
-        "Peers to judge, apart by commas, of eGeMAPSv02, ComParE_2016, resemblyzer; by default all "
-        "that are installed.",
+        "Peers to judge, apart by commas, of eGeMAPSv02, ComParE_2016, resemblyzer, light-sernet, "
+        "tim-net, reslstm-sa; by default the first three, as far as they are installed: the others "
+        "are networks, which train for minutes a fold.",
         metavar="PEER,...",
+    )
+    epochs: int | None = setting(
+        None,
+        "Epochs that a network trains for (default: what makes so many updates of its weights: "
+        "light-sernet 800, tim-net 1000, reslstm-sa 3000; fewer than in their papers).",
+        metavar="N",
+        minimum=1,
+        maximum=100_000,
     )
     folds: FoldSettings = field(default_factory=FoldSettings)
 
