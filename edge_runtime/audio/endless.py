@@ -72,6 +72,7 @@ class EndlessSource:
         self._heard_at: float | None = None  # when the last frame came; None: none ever did
         self._missing = 0  # samples that were told of the absence that began then
         self._away: AudioError | None = None
+        self._levels = Levels(feed.rate)
         try:
             self._open()
         except AudioError as error:
@@ -116,7 +117,7 @@ class EndlessSource:
     def _open(self) -> None:
         self._feed.open()
         self._mono = LiveMono(self._feed.rate, self._feed.channels, self._channel)
-        self._levels = Levels(self._feed.rate)
+        self._levels.reopened(self._feed.rate)
         self._most = max(1, round(BLOCK_SECONDS * self._feed.rate))
 
     def _heard(self, taken: Taken) -> Iterator[Block]:

@@ -129,6 +129,13 @@ class Levels:
         self._begin()
         return findings
 
+    def reopened(self, rate: int) -> None:
+        """The source was away. What was wrong with it is not said again, if it still is."""
+        self._rate = rate
+        for trouble in self._troubles.values():
+            trouble.clear_now()
+        self._begin()
+
     def _begin(self) -> None:
         self._count, self._clipped, self._sum = 0, 0, 0.0
         self._loudest = SILENT_DB

@@ -77,7 +77,7 @@ class _Microphone:
             # Busy, or not ours: PortAudio need not look for it again.
             raise AudioError(f"cannot open the microphone: {error}; {_LISTED}") from None
         self._device = self._device or device
-        self._alive_at = time.monotonic()
+        self._waited = 0.0  # seconds since the last frame
         self._attempts = 0
 
     def _found(self) -> Device:
@@ -102,12 +102,13 @@ class _Microphone:
 
     def read(self, seconds: float, most: int) -> Taken | None:
         taken = self._ring.read(seconds, most)
-        now = time.monotonic()
         if taken is not None:
-            self._alive_at = now
+            self._waited = 0.0
             return taken
+        # What was waited, not what the clock says: after a sleep of the machine it jumps.
+        self._waited += seconds
         assert self._capture is not None  # it is open
-        if not self._capture.active() or now - self._alive_at > _SILENT_SECONDS:
+        if not self._capture.active() or self._waited > _SILENT_SECONDS:
             raise AudioError(f"{self.name} gives no more audio: was it unplugged?")
         return None
 

@@ -127,3 +127,15 @@ def test_the_stream_is_as_if_resampled_at_once(rate: int) -> None:
     assert heard.size == whole.size == 2 * SAMPLE_RATE
     # Rounding to int16, and soxr's choice of sizes in a stream.
     assert np.abs(heard / 32768 - whole).max() < 3e-4
+
+
+def test_what_is_still_wrong_when_it_is_back_is_not_said_again() -> None:
+    levels = Levels(SAMPLE_RATE)
+    second = np.zeros(SAMPLE_RATE, np.float32)
+    found = []
+    for _ in range(4):
+        found += levels.take(second, second.astype(np.int16))
+    levels.reopened(SAMPLE_RATE)
+    for _ in range(4):
+        found += levels.take(second, second.astype(np.int16))
+    assert told(found) == [("muted", True)]
