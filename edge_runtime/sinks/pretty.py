@@ -98,6 +98,7 @@ class PrettySink:
         """How loud a live source is at second `t`, its rate and channels; until somebody speaks."""
         if self._console.is_terminal and not self._first.over:
             self._first.take(t, form, level)
+            self._drawn = 0.0  # this is drawn at once: the next may take a while
             self._draw()
 
     def close(self) -> None:
