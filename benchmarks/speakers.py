@@ -189,9 +189,10 @@ def cost(bundle: Bundle, utterances: int = 40, seconds: float = 2.5) -> float:
         if not number:
             warm_up = stream.times.graph
     graphs = (stream.times.graph - warm_up) / utterances
-    audio = stream.recognizer.last
-    if audio is None:
+    heard = stream.recognizer.last
+    if heard is None:
         return 0.0
+    audio = heard.audio
     reference = Reference(bundle, running=True)
     asked = round(4 * seconds)
     spent = []

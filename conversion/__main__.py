@@ -16,6 +16,7 @@ _EPILOG = """examples:
   python -m conversion build runs/mine --out bundles/mine
   python -m conversion parity bundles/mine --run runs/mine --manifest clips.csv
   python -m conversion inspect bundles/mine
+  python -m conversion build training/models/default --large --out bundles/large
 """
 
 
@@ -50,7 +51,22 @@ def parser() -> argparse.ArgumentParser:
         default=None,
         help="add the whole model as one graph over 7.5 s (default: if the bundle stays in 6 MB)",
     )
+    build.add_argument(
+        "--large",
+        action="store_true",
+        help="add the pre-trained encoder that the run was joined with (training pretrained): the "
+        "large tier, 6 MB more",
+    )
     build.set_defaults(command=_build)
+
+    encoder = commands.add_parser(
+        "encoder",
+        help="the pre-trained encoder of the large tier as a graph",
+        description="Write the first blocks of the encoder of Whisper-tiny as a TFLite graph of "
+        "int8 weights, as training pretrained asks it and build --large puts it into a bundle.",
+    )
+    encoder.add_argument("--out", type=Path, required=True, metavar="TFLITE", help="file to write")
+    encoder.set_defaults(command=_encoder)
 
     parity = commands.add_parser("parity", help="float vs fake-quant vs int8 on real clips")
     parity.add_argument("bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'")
@@ -106,10 +122,13 @@ def _build(arguments: argparse.Namespace) -> int:
         arguments.form,
         arguments.keywords,
         arguments.whole,
+        arguments.large,
     )
     bundle = load_bundle(arguments.out)
     size = bundle.file_bytes()
     tensors = "all tensors integer" if arguments.form == "int8" else "float32 ONNX"
+    if arguments.large and arguments.form == "int8":
+        tensors += " but what is between the layers of the pre-trained encoder"
     print(f"{arguments.out}: {target.name} bundle, {size / 1e6:.2f} MB, {tensors}")
     for warning in (
         *int8_losses(run.metrics),
@@ -117,6 +136,17 @@ def _build(arguments: argparse.Namespace) -> int:
         *uncalibrated(run.calibration, bundle.manifest.modalities),
     ):
         logging.warning("warning: %s", warning)
+    return OK
+
+
+def _encoder(arguments: argparse.Namespace) -> int:
+    from conversion.pretrained import BLOCKS, write_encoder
+    from training.output import at_once
+
+    with tempfile.TemporaryDirectory() as work, at_once(arguments.out) as new:
+        write_encoder(new, Path(work))
+    size = arguments.out.stat().st_size
+    print(f"{arguments.out}: {BLOCKS} blocks of the encoder, {size / 1e6:.2f} MB, int8 weights")
     return OK
 
 

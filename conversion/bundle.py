@@ -15,13 +15,14 @@ import numpy as np
 from conversion.card import model_card
 from conversion.errors import ConversionError
 from conversion.export import chunk_frames, export_onnx, export_part, to_tflite
+from conversion.pretrained import export_encoder, write_encoder
 from conversion.quantize import learned_ranges, quantize
 from conversion.targets import Target
 from conversion.whole.float import whole_part
 from conversion.whole.int8 import write_whole
 from edge_runtime import EmotionStream, __version__
 from edge_runtime.bench import speechlike_noise
-from edge_runtime.bundle import MODEL_CARD, load_bundle
+from edge_runtime.bundle import MODEL_CARD, PRETRAINED_ARRAYS, load_bundle
 from edge_runtime.embedding import EmbeddingTable
 from edge_runtime.errors import EdgeError
 from edge_runtime.graph import Graph, TensorSpec
@@ -29,6 +30,7 @@ from edge_runtime.manifest import (
     EMBEDDINGS,
     KEYWORDS,
     MANIFEST,
+    PRETRAINED,
     REFERENCE,
     TEXT_ENCODER,
     VOCABULARY,
@@ -39,6 +41,7 @@ from edge_runtime.manifest import (
     FileSpec,
     GraphSpec,
     Manifest,
+    PretrainedPart,
     ReferencePart,
     TextPart,
     manifest_to_json,
@@ -49,7 +52,7 @@ from edge_runtime.stream import classify
 from edge_runtime.tokenizer import FIRST_WORD
 from training.network.model import MscnnSpu
 from training.output import at_once
-from training.run import REFERENCE_FILE, Run
+from training.run import PRETRAINED_FILE, REFERENCE_FILE, Run
 from training.words.embeddings import table_in_range
 
 FORMS = ("int8", "float")
@@ -67,6 +70,7 @@ def build(
     form: str = "int8",
     keywords: Path | None = None,
     whole: bool | None = None,
+    large: bool = False,
 ) -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
 
@@ -74,6 +78,7 @@ def build(
     the quantization-aware weights unrounded: for other runtimes, and to compare with. `keywords`
     is a list of phrases for the device to spot. `whole` adds the whole model as one graph over a
     window of fixed length; by default where the int8 bundle stays within `WHOLE_BYTES` with it.
+    `large` adds the pre-trained encoder that the run was joined with, and leaves that graph out.
     Where `run` has no calibration of what a verdict rests on, the bundle never says "unsure".
     The new bundle is made beside `out` and takes its place when a device's code has loaded and run
     it; until then, and where it fails, `out` stays as it is.
@@ -81,6 +86,14 @@ def build(
     something else than a bundle.
     """
     refuse_foreign(out)
+    if large and not run.pretrained:
+        raise ConversionError(
+            "the run is joined with no pre-trained encoder: python -m training pretrained RUN "
+            "NAME=PATH... does that"
+        )
+    if large and whole:
+        raise ConversionError("the whole-window graph is of the model alone: --large or --whole")
+    whole = False if large else whole
     model = run.model()
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
@@ -108,6 +121,9 @@ def build(
             files[REFERENCE].write_bytes(run.reference.arrays.content())
             part = ReferencePart(_file_spec(files[REFERENCE]), **run.reference.settings)
             manifest = replace(manifest, reference=part)
+        if large:
+            manifest, others = _with_encoder(manifest, run, form, work)
+            files |= others
         with at_once(out, folder=True) as new:
             for path in files.values():
                 shutil.copy(path, new)
@@ -224,6 +240,34 @@ def _manifest(
     return replace(manifest, calibration=calibration)
 
 
+def _with_encoder(
+    manifest: Manifest, run: Run, form: str, work: Path
+) -> tuple[Manifest, dict[str, Path]]:
+    """The pre-trained part, and its files: the encoder's graph and the layer behind it."""
+    joined = run.pretrained
+    assert joined is not None
+    if form == "float":
+        graph = export_encoder(work).path
+    else:
+        graph = work / f"{PRETRAINED}.tflite"
+        write_encoder(graph, work)
+    layer = work / PRETRAINED_FILE
+    layer.write_bytes(joined.arrays.content())
+    part = PretrainedPart(_file_spec(layer), **joined.settings)
+    calibration = {
+        modality: replace(chosen, threshold=joined.thresholds.get(modality, chosen.threshold))
+        for modality, chosen in manifest.calibration.items()
+    }
+    changed = replace(
+        manifest,
+        pretrained=part,
+        graphs={**manifest.graphs, PRETRAINED: _describe(graph)},
+        calibration=calibration,
+        metrics=joined.metrics,
+    )
+    return changed, {PRETRAINED: graph, PRETRAINED_ARRAYS: layer}
+
+
 def _copied(keywords: Path, work: Path) -> Path:
     """The list under the name it has in a bundle, once the device's own code has read it."""
     from edge_runtime.text.phrases import read_keywords
@@ -300,7 +344,7 @@ def _names(out: Path) -> set[str]:
         return set()
     if not isinstance(raw, dict) or not {"schema", "graphs"} <= set(raw):
         return set()
-    parts = [raw.get(name) for name in ("graphs", "text", "reference")]
+    parts = [raw.get(name) for name in ("graphs", "text", "reference", "pretrained")]
     specs = [spec for part in parts if isinstance(part, dict) for spec in part.values()]
     files = {str(spec["file"]) for spec in specs if isinstance(spec, dict) and "file" in spec}
     return {MANIFEST, MODEL_CARD, *files}

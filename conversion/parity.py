@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,11 @@ def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) ->
     """Run every form of `run`'s model, and its bundle, over the clips, with words where it reads.
 
     The weights before quantization-aware training are there where the run has them. The bundle in
-    float goes into the folder `work`. Raises ConversionError or AudioError,
+    float goes into the folder `work`. Of a large bundle the model is compared: its pre-trained
+    encoder has one form. Raises ConversionError or AudioError,
     and TrainingError for an utterance that is text only.
     """
+    bundle = replace(bundle, manifest=replace(bundle.manifest, pretrained=None))
     build(
         run,
         work / "float",

@@ -23,6 +23,7 @@ from edge_runtime.manifest import (
     EMBEDDINGS,
     KEYWORDS,
     MANIFEST,
+    PRETRAINED,
     REFERENCE,
     VOCABULARY,
     FileSpec,
@@ -31,11 +32,14 @@ from edge_runtime.manifest import (
     _parse,
 )
 from edge_runtime.manifest_check import _check_shapes, _form
+from edge_runtime.pretrained_arrays import PretrainedArrays, read_pretrained
 from edge_runtime.reference_arrays import ReferenceArrays, read_reference
+from edge_runtime.system import data_folder
 from edge_runtime.tokenizer import FIRST_WORD
 
 MODEL_CARD = "MODEL_CARD.md"
-DEFAULT = "default"
+DEFAULT, LARGE = "default", "large"  # bundles that go by their names
+PRETRAINED_ARRAYS = "pretrained_arrays"  # beside the role of its graph
 MODELS = Path(__file__).parent / "models"
 
 
@@ -142,6 +146,19 @@ class Bundle:
             name = self.manifest.reference.arrays.file
             raise BundleError(f"bundle {self.source}: {name}: {error}") from None
 
+    def pretrained(self) -> PretrainedArrays | None:
+        """What follows its pre-trained encoder; None without. BundleError where it does not fit."""
+        if self.manifest.pretrained is None:
+            return None
+        width = self.manifest.graphs[PRETRAINED].outputs[0].shape[-1]
+        try:
+            return read_pretrained(
+                self.contents[PRETRAINED_ARRAYS], width, len(self.manifest.labels)
+            )
+        except ValueError as error:
+            name = self.manifest.pretrained.arrays.file
+            raise BundleError(f"bundle {self.source}: {name}: {error}") from None
+
     def file_bytes(self) -> int:
         """Bytes of all its files but manifest and card."""
         return sum(len(content) for content in self.contents.values())
@@ -164,12 +181,12 @@ class _FolderContents(Mapping[str, bytes]):
 
 
 def load_bundle(source: str | Path = DEFAULT) -> Bundle:
-    """Read and verify a bundle: "default", a directory, or a .zip of one.
+    """Read and verify a bundle: "default", "large" where it was built, a directory, or a .zip.
 
     Raises BundleError, in one line that says which file and why, for a missing or unreadable
     file, a wrong hash, an unknown schema, or fields and shapes that do not fit together.
     """
-    path = MODELS / DEFAULT if str(source) == DEFAULT else Path(source)
+    path = _place(str(source))
     read = _reader(path)
     try:
         raw = json.loads(read(MANIFEST))
@@ -184,6 +201,8 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
             files[KEYWORDS] = manifest.text.keywords
     if manifest.reference:
         files[REFERENCE] = manifest.reference.arrays
+    if manifest.pretrained:
+        files[PRETRAINED_ARRAYS] = manifest.pretrained.arrays
     for role, spec in files.items():
         content = read(spec.file)
         digest = hashlib.sha256(content).hexdigest()
@@ -203,7 +222,24 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
     if manifest.text:
         bundle.embeddings()  # refuses a table that does not fit
     bundle.reference()
+    bundle.pretrained()
     return bundle
+
+
+def _place(source: str) -> Path:
+    """Where the bundle of that name is, if it is a name. BundleError where it was not built."""
+    if source == DEFAULT:
+        return MODELS / DEFAULT
+    if source != LARGE:
+        return Path(source)
+    own = data_folder("models") / LARGE
+    for folder in (MODELS / LARGE, own):
+        if folder.is_dir():
+            return folder
+    raise BundleError(
+        f"the bundle {LARGE} is not here: in a checkout, on a workstation, python -m conversion "
+        f"build training/models/default --large --out {own} builds it; copy that folder to a device"
+    )
 
 
 def _reader(path: Path) -> Any:

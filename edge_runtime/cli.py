@@ -39,7 +39,7 @@ from edge_runtime.text.engines import forms
 
 PROGRAM = "edge-emotion"
 STANDARD_INPUT = "-"
-_BUNDLE = 'Bundle: a folder, a .zip, or "default".'
+_BUNDLE = 'Bundle: a folder, a .zip, "default", or "large" where it was built.'
 _EPILOG = """examples:
   edge-emotion run interview.wav                     one line per utterance
   edge-emotion run --mic                             listen; Ctrl-C ends it

@@ -33,6 +33,8 @@ HEAD = "head"
 
 REFERENCE = "reference"
 
+PRETRAINED = "pretrained"
+
 WHOLE = "whole"
 
 WINDOW_FRAMES = 750  # what the whole-window graph sees: 7.5 s, as in the paper
@@ -40,6 +42,8 @@ WINDOW_FRAMES = 750  # what the whole-window graph sees: 7.5 s, as in the paper
 VOCABULARY, EMBEDDINGS, KEYWORDS = "vocabulary", "embeddings", "keywords"
 
 AUDIO, TEXT, BOTH = "audio", "text", "audio+text"  # what a verdict can rest on
+
+_OPTIONAL = (REFERENCE, PRETRAINED)  # parts that versions which do not know them read without
 
 _INTEGER_BOUND = 1 << 31  # beyond it no field means anything
 
@@ -159,6 +163,20 @@ class ReferencePart:
     """Log likelihood ratio below which an utterance is not by the voice that is being enrolled."""
 
 
+@dataclass(frozen=True)
+class PretrainedPart:
+    """A pre-trained encoder beside the model (`edge_runtime.model.pretrained`)."""
+
+    arrays: FileSpec
+    """NumPy's .npz of what `edge_runtime.pretrained_arrays` holds."""
+    frames: int
+    """Length of the windows that it hears, frames of 10 ms."""
+    strength: dict[str, float]
+    """Weight of what it says beside the model's own scores, by what the verdict rests on."""
+    temperature: dict[str, float]
+    """What the joined log probabilities are divided by, by what the verdict rests on."""
+
+
 @dataclass(frozen=True, eq=False)
 class Manifest:
     """The parsed manifest.json; `load_bundle` has checked it."""
@@ -201,6 +219,8 @@ class Manifest:
     """Versions of the tools that made the bundle."""
     reference: ReferencePart | None = None
     """How it adapts to a speaker; may be left out where it does not."""
+    pretrained: PretrainedPart | None = None
+    """A pre-trained encoder that hears along; may be left out where there is none."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -232,8 +252,9 @@ class Manifest:
 def manifest_to_json(manifest: Manifest) -> str:
     """The text of manifest.json."""
     raw = {"schema": SCHEMA_VERSION, **asdict(manifest)}
-    if manifest.reference is None:
-        del raw[REFERENCE]  # versions that do not know it read the bundle
+    for name in _OPTIONAL:
+        if raw[name] is None:
+            del raw[name]
     return json.dumps(raw, indent=1, default=_array_to_list) + "\n"
 
 
@@ -265,7 +286,7 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         kinds = get_type_hints(kind)
         if not isinstance(raw, dict):
             raise ValueError(f"{where} is not an object")
-        lacking = kinds.keys() - raw - {REFERENCE}
+        lacking = kinds.keys() - raw - set(_OPTIONAL)
         for what, names in (("lacks", lacking), ("has an unknown", raw.keys() - kinds)):
             if names:
                 raise ValueError(f"{where} {what} {min(names)!r}")

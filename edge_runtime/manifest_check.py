@@ -15,7 +15,9 @@ from edge_runtime.manifest import (
     AUDIO_ENCODER,
     HEAD,
     MANIFEST,
+    PRETRAINED,
     STATISTICS,
+    TEXT,
     TEXT_ENCODER,
     WHOLE,
     WINDOW_FRAMES,
@@ -23,6 +25,7 @@ from edge_runtime.manifest import (
     TextPart,
 )
 from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.pretrained_arrays import MELS, STRIDE
 
 _MOST = 1000.0  # factors beyond it cannot be meant
 
@@ -54,6 +57,8 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
         )
     if manifest.attention and (not manifest.audio or not manifest.text):
         raise BundleError(f"bundle {path}: attention needs an audio and a text model")
+    if manifest.pretrained:
+        wanted.append(PRETRAINED)
     for role in (*wanted, HEAD):
         if role not in manifest.graphs:
             raise BundleError(f"bundle {path}: {MANIFEST} lacks the {role} graph")
@@ -66,6 +71,7 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
         *_expected_of_audio(manifest),
         *_expected_of_text(manifest),
         *_expected_of_whole(manifest),
+        *_expected_of_pretrained(manifest),
     ]
     for what, expected, found in expectations:
         if expected != found:
@@ -81,6 +87,7 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
             raise BundleError(f"bundle {path}: {MANIFEST} lacks the calibration of {modality!r}")
     _check_calibration(manifest, path)
     _check_reference(manifest, path)
+    _check_pretrained(manifest, path)
 
 
 def _check_calibration(manifest: Manifest, path: Path) -> None:
@@ -121,6 +128,38 @@ def _check_reference(manifest: Manifest, path: Path) -> None:
                 f"bundle {path}: the reference temperature of {modality!r} is {temperature}; it "
                 f"must be above 0, to {_MOST:g}"
             )
+
+
+def _check_pretrained(manifest: Manifest, path: Path) -> None:
+    """Refuse numbers by which a pre-trained encoder could not be joined."""
+    part = manifest.pretrained
+    if part is None:
+        return
+    if manifest.audio is None:
+        raise BundleError(f"bundle {path}: a pre-trained encoder of sound needs an audio model")
+    for modality in manifest.modalities:
+        if modality == TEXT:
+            continue
+        for name, values, least in (
+            ("strength", part.strength, 0.0),
+            ("temperature", part.temperature, 1 / _MOST),
+        ):
+            if not least <= values.get(modality, -1.0) <= _MOST:
+                raise BundleError(
+                    f"bundle {path}: the pretrained {name} of {modality!r} is "
+                    f"{values.get(modality)}; it must be {least:g} to {_MOST:g}"
+                )
+
+
+def _expected_of_pretrained(manifest: Manifest) -> list[tuple[str, Any, Any]]:
+    if manifest.pretrained is None:
+        return []
+    graph, frames = manifest.graphs[PRETRAINED], manifest.pretrained.frames
+    states = [(1, frames // STRIDE, spec.shape[-1] if spec.shape else 0) for spec in graph.outputs]
+    return [
+        (f"{graph.file} input", [(1, MELS, frames)], _shapes(graph.inputs)),
+        (f"{graph.file} output", states[:1], _shapes(graph.outputs)),
+    ]
 
 
 def _expected_of_audio(manifest: Manifest) -> list[tuple[str, Any, Any]]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from edge_runtime.errors import ProfileError
 from edge_runtime.pcm import Float32
+from edge_runtime.system import data_folder
 
 VERSION = 1
 MOST_BYTES = 20_000  # of a file
@@ -118,8 +119,7 @@ def load_profile(path: Path) -> Profile:
 
 def profiles_folder() -> Path:
     """Where profiles are: $XDG_DATA_HOME/edge-emotion/speakers, else under ~/.local/share."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "edge-emotion" / "speakers"
+    return data_folder("speakers")
 
 
 def profile_path(name: str) -> Path:

@@ -30,8 +30,8 @@ from edge_runtime.events import (
     TextEvent,
 )
 from edge_runtime.manifest import KEYWORDS
-from edge_runtime.model.recognizer import Recognizer, Verdict
-from edge_runtime.model.reference import Opinion, Reference
+from edge_runtime.model.recognizer import Heard, Recognizer, Verdict
+from edge_runtime.model.reference import Reference
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
 from edge_runtime.profile import Profile
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
@@ -63,10 +63,8 @@ class _Utterance:
     """Samples of it that the last verdict covered."""
     end: float = 0.0
     """Second at which it ended, once it has."""
-    audio: Float32 | None = None
-    """Its audio statistics, once it has ended."""
-    opinion: Opinion | None = None
-    """What the speaker's reference said of it then."""
+    sound: Heard | None = None
+    """How it sounded, once it has ended."""
 
 
 class EmotionStream:
@@ -345,7 +343,7 @@ class EmotionStream:
         if done is None or event.text == done.text or not (event.final or self._words_stay):
             return []
         done.text = event.text
-        verdict = self.recognizer.judge(done.audio, event.text, done.opinion)
+        verdict = self.recognizer.judge(done.sound, event.text)
         if verdict is None:
             return []
         return [self._event(verdict, done, True, done.end, RevisedEvent)]
@@ -369,8 +367,7 @@ class EmotionStream:
                 if self._words:
                     events += self._end_words(item.t)
                 verdict = self.recognizer.finish(utterance.text)
-                utterance.end, utterance.audio = item.t, self.recognizer.last
-                utterance.opinion = self.recognizer.opinion
+                utterance.end, utterance.sound = item.t, self.recognizer.last
                 events.append(self._event(verdict, utterance, True, item.t))
                 self._finished.append(utterance)
                 self._running = None

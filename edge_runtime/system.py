@@ -8,7 +8,17 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Lock
+
+
+def data_folder(kind: str) -> Path:
+    """Where a user's own data of a `kind` are: $XDG_DATA_HOME/edge-emotion/KIND, or the default.
+
+    That is under ~/.local/share (XDG Base Directory Specification 0.8).
+    """
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "edge-emotion" / kind
 
 
 def resident_megabytes() -> float:

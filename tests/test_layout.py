@@ -43,9 +43,9 @@ FLOORS = {
     "edge_runtime": (
         "errors branches int8",
         "pcm console settings terminal",
-        "events system",
+        "events system arrays",
         "mfcc segment tokenizer embedding graph audio",
-        "manifest text profile reference_arrays",
+        "manifest text profile reference_arrays pretrained_arrays",
         "manifest_check sinks",
         "bundle",
         "model",

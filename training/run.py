@@ -5,6 +5,8 @@ RUN/weights.pt     the quantization-aware weights with their learned ranges
 RUN/float.pt       the float weights before quantization-aware training; may be left out
 RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/reference.npz  what adapts it to a speaker, if it was fitted (python -m training reference)
+RUN/pretrained.npz what follows a pre-trained encoder, if it is joined with one (python -m training
+                   pretrained)
 RUN/log/, RUN/checkpoints/, RUN/*.png
 """
 
@@ -20,6 +22,7 @@ import torch
 from edge_runtime.bundle import DEFAULT
 from edge_runtime.manifest import Calibration
 from edge_runtime.mfcc import MfccParams
+from edge_runtime.pretrained_arrays import PretrainedArrays, read_pretrained
 from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.segment import SegmentParams
 from training.data.features import FeatureSettings
@@ -41,6 +44,8 @@ FORM_TEXTS = {
 """The forms of a model that figures are of, and which of its two sets of weights each has."""
 VOCABULARY_FILE = "vocabulary.txt"
 REFERENCE_FILE = "reference.npz"
+PRETRAINED_FILE = "pretrained.npz"
+STATE_WIDTH = 384  # of the pre-trained encoder
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 2
 
@@ -53,6 +58,20 @@ class SpeakerReference:
     """Its weights."""
     settings: dict[str, Any]
     """The other fields of the manifest's `ReferencePart`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pretrained:
+    """What joins a pre-trained encoder to a model, see `training.evaluate.pretrained`."""
+
+    arrays: PretrainedArrays
+    """The layer behind it."""
+    settings: dict[str, Any]
+    """The other fields of the manifest's `PretrainedPart`."""
+    thresholds: dict[str, float]
+    """Confidence below which both together are unsure, by what the verdict rests on."""
+    metrics: dict[str, Any]
+    """Accuracy of both together, with what it was measured on."""
 
 
 @dataclass(eq=False)
@@ -73,6 +92,8 @@ class Run:
     """The words of a model that reads, in the order of its embedding table."""
     reference: SpeakerReference | None = None
     """What adapts it to a speaker."""
+    pretrained: Pretrained | None = None
+    """What joins a pre-trained encoder to it, in the large tier."""
 
     def start(self) -> dict[str, torch.Tensor]:
         """Weights for float training to start from: float ones, or else what became of them."""
@@ -103,6 +124,9 @@ class Run:
         }
         if self.reference:
             raw["reference"] = self.reference.settings
+        if self.pretrained:
+            kept = ("settings", "thresholds", "metrics")
+            raw["pretrained"] = {name: getattr(self.pretrained, name) for name in kept}
         with into_at_once(folder, last=RUN_FILE) as new:
             torch.save(self.weights, new / WEIGHTS_FILE)
             if self.float_weights:
@@ -112,6 +136,8 @@ class Run:
                 (new / VOCABULARY_FILE).write_text(text, encoding="utf-8")
             if self.reference:
                 (new / REFERENCE_FILE).write_bytes(self.reference.arrays.content())
+            if self.pretrained:
+                (new / PRETRAINED_FILE).write_bytes(self.pretrained.arrays.content())
             (new / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
@@ -143,6 +169,7 @@ def load(folder: Path) -> Run:
             training=raw["training"],
             vocabulary=vocabulary,
             reference=_reference(folder, raw.get("reference"), shape),
+            pretrained=_pretrained(folder, raw.get("pretrained"), shape),
         )
     except FileNotFoundError as error:
         raise TrainingError(
@@ -160,6 +187,13 @@ def _reference(
     content = (folder / REFERENCE_FILE).read_bytes()
     arrays = read_reference(content, config.audio_statistics, len(config.labels))
     return SpeakerReference(arrays, settings)
+
+
+def _pretrained(folder: Path, raw: dict[str, Any] | None, config: ModelConfig) -> Pretrained | None:
+    if raw is None:
+        return None
+    content = (folder / PRETRAINED_FILE).read_bytes()
+    return Pretrained(read_pretrained(content, STATE_WIDTH, len(config.labels)), **raw)
 
 
 def forms_of(metrics: dict[str, Any]) -> dict[str, str]:

@@ -12,9 +12,22 @@ from time import perf_counter
 from edge_runtime.bundle import Bundle
 from edge_runtime.model.audio_branch import AudioBranch, StageTimes
 from edge_runtime.model.fusion import Fusion, modality
+from edge_runtime.model.pretrained import Pretrained
 from edge_runtime.model.reference import Opinion, Reference
 from edge_runtime.model.text_branch import TextEncoder
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """All that is known of how an utterance sounds."""
+
+    audio: Float32
+    """Statistics of the audio maps, (scales, 3, filters)."""
+    pretrained: tuple[float, ...] | None = None
+    """Log probability of each class by the pre-trained encoder; None without, or too early."""
+    opinion: Opinion | None = None
+    """What the reference says of who speaks; None without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +55,12 @@ class Recognizer:
         self._fusion = Fusion(bundle, threads, engine)
         self._audio = AudioBranch(bundle, self.times, threads, engine) if manifest.audio else None
         self._text = TextEncoder(bundle, threads, engine) if manifest.text else None
-        self._last: Float32 | None = None
+        self._pretrained = Pretrained(bundle, threads, engine) if manifest.pretrained else None
+        self._last: Heard | None = None
         self.speaker: Float32 | None = None
         """Embedding of who speaks, (width,), for a model that takes one; None: not known."""
         self.reference: Reference | None = None
         """What is known of who speaks; None where verdicts are not adapted to it."""
-        self._opinion: Opinion | None = None
         self._samples = 0
 
     @property
@@ -60,68 +73,74 @@ class Recognizer:
         if self._audio:
             self._audio.feed(samples)
             self._samples += len(samples)
+        if self._pretrained:
+            start = perf_counter()
+            self._pretrained.feed(samples)
+            self.times.graph += perf_counter() - start
 
     def verdict(self, text: str = "") -> Verdict | None:
         """What is pooled so far, with the words so far; None while there is nothing of either."""
         audio = self._audio.pooled() if self._audio else None
-        return self._judge(audio, text, self._ask(audio))
+        pretrained = self._pretrained.opinion() if self._pretrained else None
+        return self._judge(self._heard(audio, pretrained), text)
 
     def finish(self, text: str = "") -> Verdict | None:
         """Close the utterance; None if it had no sample and has no word."""
-        self._last = self._audio.finish() if self._audio else None
+        audio = self._audio.finish() if self._audio else None
         seconds, self._samples = self._samples / SAMPLE_RATE, 0
-        self._opinion = self._ask(self._last, seconds)
-        return self._judge(self._last, text, self._opinion)
+        start = perf_counter()
+        pretrained = self._pretrained.finish() if self._pretrained else None
+        self.times.graph += perf_counter() - start
+        self._last = self._heard(audio, pretrained, seconds)
+        return self._judge(self._last, text)
 
     @property
-    def last(self) -> Float32 | None:
-        """Audio statistics of the last finished utterance, for `judge`."""
+    def last(self) -> Heard | None:
+        """How the last finished utterance sounded, for `judge`."""
         return self._last
 
-    @property
-    def opinion(self) -> Opinion | None:
-        """What the reference said of the last finished utterance, for `judge`."""
-        return self._opinion
-
-    def judge(
-        self, audio: Float32 | None, text: str, opinion: Opinion | None = None
-    ) -> Verdict | None:
-        """A finished utterance again, with words that came too late for it.
-
-        By its `last`, and the `opinion` as it was then.
-        """
-        return self._judge(audio, text, opinion)
+    def judge(self, heard: Heard | None, text: str) -> Verdict | None:
+        """A finished utterance again, its `last`, with words that came too late for it."""
+        return self._judge(heard, text)
 
     def judge_text(self, text: str) -> Verdict | None:
         """The verdict on words alone; None without a word, or without a text branch."""
         return self._judge(None, text)
 
-    def _ask(self, audio: Float32 | None, finished: float | None = None) -> Opinion | None:
-        """The reference's opinion, if there is one; what is `finished`, of so many s, it learns."""
-        if self.reference is None or audio is None:
+    def _heard(
+        self,
+        audio: Float32 | None,
+        pretrained: tuple[float, ...] | None,
+        finished: float | None = None,
+    ) -> Heard | None:
+        """With the reference's opinion, if there is one; what is `finished`, of s, it learns."""
+        if audio is None:
             return None
+        if self.reference is None:
+            return Heard(audio, pretrained)
         start = perf_counter()
         standard = self.reference.standardize(audio)
         opinion = self.reference.opinion(standard)
         if finished is not None:
             self.reference.learn(standard, opinion, finished)
         self.times.graph += perf_counter() - start
-        return opinion
+        return Heard(audio, pretrained, opinion)
 
-    def _judge(
-        self, audio: Float32 | None, text: str, opinion: Opinion | None = None
-    ) -> Verdict | None:
+    def _judge(self, heard: Heard | None, text: str) -> Verdict | None:
         start = middle = perf_counter()
         reading = None
         if self._text and text:
             reading = self._text.read(text)
             middle = perf_counter()
             self.times.text += middle - start
-        if audio is None and reading is None:
+        if heard is None and reading is None:
             return None
+        audio = heard.audio if heard else None
         scores = self._fusion.scores(audio, reading, self.speaker)
         basis = modality(audio, reading)
-        if self.reference is not None and opinion is not None:
-            scores = self.reference.join(scores, opinion, basis)
+        if self._pretrained and heard and heard.pretrained is not None:
+            scores = self._pretrained.join(scores, heard.pretrained, basis)
+        if self.reference is not None and heard and heard.opinion is not None:
+            scores = self.reference.join(scores, heard.opinion, basis)
         self.times.graph += perf_counter() - middle
         return Verdict(scores, basis)

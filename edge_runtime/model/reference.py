@@ -12,19 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, log
+from math import exp, inf
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
+from edge_runtime.model.fusion import joined, log_softmax
 from edge_runtime.pcm import Float32
 from edge_runtime.profile import Profile
 
 PRIOR = 1.0  # utterances of the average voice that a reference begins with
 FULL_SECONDS = 1.0  # an utterance that is shorter counts for less: it carries little of a voice
-_SMALLEST = 1e-12  # a probability of which the logarithm is taken
 _LARGEST_RATIO = 50.0  # of a log likelihood ratio that becomes a probability
 
 
@@ -119,24 +119,14 @@ class Reference:
         scaled = max(-_LARGEST_RATIO, min(_LARGEST_RATIO, self._part.trust * ratio))
         changed = odds / (odds + exp(scaled))
         logits = [a + b for a, b in zip(found, self._offset, strict=False)]
-        highest = max(logits)
-        total = highest + log(sum(exp(value - highest) for value in logits))
         share = self.weight / (self.weight + PRIOR) * (1 - changed)
-        return Opinion(share, tuple(value - total for value in logits), ratio, changed)
+        return Opinion(share, log_softmax(logits), ratio, changed)
 
     def join(self, scores: Float32, opinion: Opinion, modality: str) -> Float32:
         """Class probabilities of a model, (classes,), and of the reference, as one, calibrated."""
         part = self._part
         temperature = 1 + (part.temperature.get(modality, 1.0) - 1) * opinion.share
-        weight = part.strength * opinion.share
-        joined = [
-            (log(max(cold, _SMALLEST)) + weight * warm) / temperature
-            for cold, warm in zip(scores.tolist(), opinion.scores, strict=True)
-        ]
-        highest = max(joined)
-        powers = [exp(value - highest) for value in joined]
-        total = sum(powers)
-        return np.array([power / total for power in powers], np.float32)
+        return joined(scores, opinion.scores, part.strength * opinion.share, temperature)
 
     def learn(self, standard: Float32, opinion: Opinion | None, seconds: float) -> None:
         """Take a finished utterance of so many seconds, and what `opinion` said of it, for known.

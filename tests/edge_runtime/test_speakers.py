@@ -137,10 +137,10 @@ def test_a_late_word_is_judged_by_what_was_known_then(bundle: Bundle, scene: Int
     for _ in range(2):
         recognizer.feed(scene[:48_000])
         verdict = recognizer.finish()
-    audio, opinion = recognizer.last, recognizer.opinion
+    heard = recognizer.last
     recognizer.feed(scene[48_000:96_000])
     recognizer.finish()
-    again = recognizer.judge(audio, "", opinion)
+    again = recognizer.judge(heard, "")
     assert verdict is not None
     assert again is not None
     assert again.scores.tolist() == verdict.scores.tolist()

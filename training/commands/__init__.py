@@ -4,5 +4,5 @@ A module has `add(commands)`, which adds its parser and names what runs. Nothing
 before a command runs.
 """
 
-MODULES = ("corpora", "fit", "crossval", "reference", "table", "words", "variants")
+MODULES = ("corpora", "fit", "crossval", "reference", "pretrained", "table", "words", "variants")
 """In the order of the help."""

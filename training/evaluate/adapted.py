@@ -187,12 +187,12 @@ def enrolment_ratios(
 
 
 def crossval_parts(
-    folder: Path, utterances: Sequence[Utterance]
+    folder: Path, utterances: Sequence[Utterance], form: str = "int8"
 ) -> list[tuple[Path, list[Utterance], dict[str, Float32]]]:
     """Of each fold of a finished crossval: folder, the utterances that it judged, their logits.
 
-    Only of those in `utterances` that are spoken; logits (n, classes) by modality, of int8. Raises
-    TrainingError where it is no crossval, or none of the utterances is in it.
+    Only of those in `utterances` that are spoken; logits (n, classes) by modality, of one `form`.
+    Raises TrainingError where it is no crossval, or none of the utterances is in it.
     """
     try:
         plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))["test"]
@@ -210,10 +210,10 @@ def crossval_parts(
         logits = {
             key.partition("/")[0]: rows
             for key, rows in np.load(fold / PREDICTIONS).items()
-            if key.endswith("/int8") and key.startswith(AUDIO)
+            if key.endswith(f"/{form}") and key.startswith(AUDIO)
         }
         if not logits:
-            raise TrainingError(f"{fold} has no int8 figures of sound")
+            raise TrainingError(f"{fold} has no {form} figures of sound")
         places, found = [], []
         for place, name in enumerate(names):
             # Behind these four are its words, which may hold anything.

@@ -186,16 +186,21 @@ def modalities(parts: Variant) -> tuple[str, ...]:
     return (*one, BOTH) if len(one) > 1 else one
 
 
-def convert(run: Path, out: Path) -> Path:
+def convert(run: Path, out: Path, *options: str) -> Path:
     """Build a bundle of a run with the converter's command; TrainingError if it fails."""
-    command = [sys.executable, "-m", "conversion", "build", str(run), "--out", str(out)]
+    ask_converter("build", str(run), "--out", str(out), *options, what=f"converting {run}")
+    return out
+
+
+def ask_converter(*arguments: str, what: str) -> None:
+    """Run the converter's command; TrainingError, that `what` failed and why, if it does."""
+    command = [sys.executable, "-m", "conversion", *arguments]
     done = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, encoding="utf-8"
     )
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise TrainingError(f"converting {run} failed: {' '.join(last)}")
-    return out
+        raise TrainingError(f"{what} failed: {' '.join(last)}")
 
 
 def int8_logits(

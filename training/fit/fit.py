@@ -28,7 +28,7 @@ from training.errors import TrainingError
 from training.fit.examples import FitData, _dataset, _labelled, _text_collate, loss_weights
 from training.fit.module import EmotionModule
 from training.fit.schedule import BATCH, EvenBatches, Steps
-from training.fit.settings import FitSettings
+from training.fit.settings import FitSettings, SurroundingSettings
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase
 from training.network.model import MscnnSpu
@@ -169,9 +169,17 @@ def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
     Raises TrainingError for folders of `settings` that cannot be used.
     """
     if settings.surrounded:
-        around = surroundings(settings.noises, settings.rooms, settings.babble)
-        return versions(around, settings.versions)
+        return surrounded_variants(settings)
     return TRAINING if settings.augment else (CLEAN,)
+
+
+def surrounded_variants(settings: SurroundingSettings) -> tuple[Augmentation, ...]:
+    """A clip as it is, and as devices hear it in the surroundings of `settings`, if they name any.
+
+    Raises TrainingError for folders that cannot be used.
+    """
+    around = surroundings(settings.noises, settings.rooms, settings.babble)
+    return versions(around, settings.versions if around else 0)
 
 
 def watched_augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:

@@ -13,7 +13,45 @@ from training.limits import SEEDS
 
 
 @dataclass(frozen=True)
-class FitSettings(Settings):
+class SurroundingSettings(Settings):
+    """Where devices stand that hear the clips (`training.data.degrade`)."""
+
+    noises: str = setting(
+        "",
+        "Folders of noises, apart by commas: with these, --rooms or --babble each training clip is "
+        "also heard as devices hear it, among noises, in rooms, through microphones and codecs "
+        "(training/data/degrade.py), in place of --augment.",
+        metavar="DIR,...",
+    )
+    rooms: str = setting(
+        "", "Folders of impulse responses of rooms, apart by commas.", metavar="DIR,..."
+    )
+    babble: str = setting(
+        "",
+        "Folders of ordinary speech, apart by commas, of which people talking behind are made.",
+        metavar="DIR,...",
+    )
+    versions: int = setting(
+        5,
+        "With any of these three: versions of each clip beside itself.",
+        minimum=1,
+        maximum=100,
+    )
+    nonspeech: str = setting(
+        "",
+        "Folders of sounds that are no speech, apart by commas: where a device would take them for "
+        "speech, they train to be unsure. For a model of sound alone.",
+        metavar="DIR,...",
+    )
+
+    @property
+    def surrounded(self) -> bool:
+        """Whether clips are put among noises, rooms or other people."""
+        return bool(self.noises or self.rooms or self.babble)
+
+
+@dataclass(frozen=True)
+class FitSettings(SurroundingSettings):
     """How a model is trained."""
 
     teacher: str = setting(
@@ -156,33 +194,6 @@ class FitSettings(Settings):
         True,
         "Vary speed, colour, room and noise of the training clips' waveforms.",
     )
-    noises: str = setting(
-        "",
-        "Folders of noises, apart by commas: with these, --rooms or --babble each training clip is "
-        "also heard as devices hear it, among noises, in rooms, through microphones and codecs "
-        "(training/data/degrade.py), in place of --augment.",
-        metavar="DIR,...",
-    )
-    rooms: str = setting(
-        "", "Folders of impulse responses of rooms, apart by commas.", metavar="DIR,..."
-    )
-    babble: str = setting(
-        "",
-        "Folders of ordinary speech, apart by commas, of which people talking behind are made.",
-        metavar="DIR,...",
-    )
-    versions: int = setting(
-        5,
-        "With any of these three: versions of each clip beside itself.",
-        minimum=1,
-        maximum=100,
-    )
-    nonspeech: str = setting(
-        "",
-        "Folders of sounds that are no speech, apart by commas: where a device would take them for "
-        "speech, they train to be unsure. For a model of sound alone.",
-        metavar="DIR,...",
-    )
     device: str = setting(
         "cpu",
         "What trains: auto is a GPU where there is one. Figures here are all of the CPU.",
@@ -208,11 +219,6 @@ class FitSettings(Settings):
                 f"min_frames {self.min_frames} is above max_frames {self.max_frames}: crops have a "
                 "length between the two"
             )
-
-    @property
-    def surrounded(self) -> bool:
-        """Whether clips are put among noises, rooms or other people."""
-        return bool(self.noises or self.rooms or self.babble)
 
     def record(self) -> dict[str, Any]:
         """The settings as a run and its bundle keep them: files and folders by their names alone.

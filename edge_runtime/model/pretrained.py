@@ -1,0 +1,191 @@
+"""A pre-trained encoder beside the model: what a network that heard much more makes of a voice.
+
+The paper feeds a pre-trained embedding (x-vector) beside the convolutions (Peng et al. 2021, sec.
+2.1). Here it is the first blocks of the encoder of Whisper-tiny (Radford et al. 2022, arXiv
+2212.04356), frozen: mean and standard deviation of its states over an utterance go through one
+linear layer, and what that says is joined with the model's own scores.
+
+An utterance is heard in windows of fixed length that do not overlap: window k begins k lengths
+after its first sample, and what lies beyond its end is silence. So nothing depends on how the
+samples were cut. Until a first window is full, a partial verdict rests on the model alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import log
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.bundle import Bundle
+from edge_runtime.errors import BundleError
+from edge_runtime.graph import Array
+from edge_runtime.manifest import PRETRAINED
+from edge_runtime.model.fusion import joined, log_softmax
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
+from edge_runtime.pretrained_arrays import MELS, STRIDE
+
+HOP = 160  # samples from one frame to the next: 10 ms
+_FFT = 400  # samples of a frame
+_BEFORE = _FFT // 2  # samples that the first frame of a window reaches back
+_LEAST_POWER = 1e-7  # of the samples so far, by which they are divided
+_DYNAMIC = 8.0  # decades below the loudest band of a window that are told apart
+
+Encoder = Callable[[Array], Sequence[Array]]
+"""Log-mel windows (1, 80, frames), float32, to states (1, frames / 2, width)."""
+
+
+class PretrainedStatistics:
+    """Mean and standard deviation of an encoder's states over an utterance, as samples come.
+
+    Parameters
+    ----------
+    encoder : graph of one input, log-mel windows (1, 80, frames), and one output.
+    frames : length of a window, frames of 10 ms, even.
+    width : width of a state.
+    """
+
+    def __init__(self, encoder: Encoder, frames: int, width: int) -> None:
+        self._encoder, self._frames, self._width = encoder, frames, width
+        self._samples = frames * HOP
+        # From half a frame before the window to half a frame behind it.
+        self._held = np.zeros(self._samples + _FFT, np.float32)
+        self._window = np.empty((1, MELS, frames), np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin an utterance."""
+        self._held[:_BEFORE] = 0
+        self._end = _BEFORE
+        self._heard, self._power = 0, 0.0
+        self._count = 0
+        self._sum, self._squares = np.zeros((2, self._width))
+
+    def feed(self, samples: Int16 | Float32) -> None:
+        """Take the next samples of the utterance, int16, or float in [-1, 1], shape (n,)."""
+        scale = np.float32(1 / FULL_SCALE if samples.dtype.kind == "i" else 1.0)
+        while samples.size:
+            taken = samples[: self._held.size - self._end]
+            end = self._end + taken.size
+            np.multiply(taken, scale, out=self._held[self._end : end], casting="unsafe")
+            self._end, samples = end, samples[taken.size :]
+            if end == self._held.size:
+                self._encode(self._samples, self._frames)
+                # What the next window's first frame reaches back to comes along.
+                self._held[:_FFT] = self._held[self._samples :].copy()
+                self._end = _FFT
+
+    def result(self) -> Float32 | None:
+        """What is known of the windows that are complete, (2 x width,); None before the first."""
+        if not self._count:
+            return None
+        mean = self._sum / self._count
+        variance = np.maximum(self._squares / self._count - mean * mean, 0)
+        return np.asarray(np.concatenate([mean, np.sqrt(variance)]), np.float32)
+
+    def finish(self) -> Float32 | None:
+        """Close the utterance and begin the next; None of one without a sample."""
+        left = self._end - _BEFORE  # of the window that is not complete
+        if self._heard == 0 and left == 0:
+            return None
+        frames = left // HOP
+        if frames or not self._count:
+            self._held[self._end :] = 0
+            self._encode(min(left, self._samples), min(max(frames, 1), self._frames))
+        found = self.result()
+        self.reset()
+        return found
+
+    def _encode(self, samples: int, frames: int) -> None:
+        """Hear the window that is held: of its frames so many are real."""
+        real = self._held[_BEFORE : _BEFORE + samples].astype(np.float64)
+        self._heard += samples
+        self._power += float(real @ real)
+        power = np.float32(self._power / self._heard + _LEAST_POWER)
+        levels = np.log10(np.maximum(mel_power(self._held, frames) / power, np.float32(1e-10)))
+        floor = levels.max() - np.float32(_DYNAMIC)
+        self._window.fill((floor + 4) / 4)
+        self._window[0, :, :frames] = ((np.maximum(levels, floor) + 4) / 4).T
+        (states,) = self._encoder(self._window)
+        valid = states[0, : max(1, frames // STRIDE)].astype(np.float64)
+        self._count += len(valid)
+        self._sum += valid.sum(axis=0)
+        self._squares += np.einsum("ij,ij->j", valid, valid)
+
+
+def mel_power(samples: Float32, frames: int) -> Float32:
+    """Whisper's mel spectrogram, power: (frames, 80).
+
+    Frame n is of samples 160 n to 160 n + 400, under a periodic Hann window; 80 triangles that are
+    alike on Slaney's mel scale and have an area of 1, as librosa's.
+    """
+    rows = np.lib.stride_tricks.sliding_window_view(samples, _FFT)[::HOP][:frames]
+    window, bank = _tables()
+    spectrum = np.fft.rfft(rows * window, axis=1)
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    return np.asarray(power.astype(np.float32) @ bank)
+
+
+@lru_cache(maxsize=1)
+def _tables() -> tuple[Float32, Float32]:
+    """Hann window (400,), and mel triangles (bins, 80)."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT) / _FFT)
+    edges = _slaney_hz(np.linspace(0.0, _slaney_mel(SAMPLE_RATE / 2), MELS + 2, dtype=np.float64))
+    bins = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    bank = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))
+    return window.astype(np.float32), bank.astype(np.float32)
+
+
+_LINEAR_HZ = 200 / 3  # a mel, below 1 kHz
+_BREAK_HZ, _BREAK_MEL = 1000.0, 15.0
+_LOG_STEP = log(6.4) / 27  # a mel, above
+
+
+def _slaney_mel(hz: float) -> float:
+    return hz / _LINEAR_HZ if hz < _BREAK_HZ else _BREAK_MEL + log(hz / _BREAK_HZ) / _LOG_STEP
+
+
+def _slaney_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    above = _BREAK_HZ * np.exp(_LOG_STEP * (mel - _BREAK_MEL))
+    return np.asarray(np.where(mel < _BREAK_MEL, mel * _LINEAR_HZ, above))
+
+
+class Pretrained:
+    """The pre-trained part of a bundle, running.
+
+    Raises EngineError or BundleError when its graph cannot be opened, or there is none.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int = 1, engine: str | None = None) -> None:
+        part, arrays = bundle.manifest.pretrained, bundle.pretrained()
+        if part is None or arrays is None:
+            raise BundleError(f"bundle {bundle.source} has no pre-trained encoder")
+        self._part, self._weights, self._bias = part, arrays.weights, arrays.bias
+        graph = bundle.open_graph(PRETRAINED, threads, engine)
+        self._statistics = PretrainedStatistics(graph, part.frames, len(arrays.weights) // 2)
+
+    def feed(self, samples: Int16) -> None:
+        """Take the next samples of the utterance, int16 or float, shape (n,)."""
+        self._statistics.feed(samples)
+
+    def opinion(self) -> tuple[float, ...] | None:
+        """Log probability of each class by the complete windows; None before the first."""
+        return self._of(self._statistics.result())
+
+    def finish(self) -> tuple[float, ...] | None:
+        """Close the utterance: log probability of each class; None of one without a sample."""
+        return self._of(self._statistics.finish())
+
+    def join(self, scores: Float32, opinion: tuple[float, ...], modality: str) -> Float32:
+        """Class probabilities of the model, (classes,), and an `opinion` as one, calibrated."""
+        part = self._part
+        return joined(scores, opinion, part.strength[modality], part.temperature[modality])
+
+    def _of(self, statistics: Float32 | None) -> tuple[float, ...] | None:
+        if statistics is None:
+            return None
+        return log_softmax((statistics @ self._weights + self._bias).tolist())

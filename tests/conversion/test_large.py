@@ -1,0 +1,219 @@
+"""The large tier end to end: the encoder's graph, a bundle with it, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from conversion.bundle import build
+from conversion.errors import ConversionError
+from conversion.pretrained import FRAMES, whisper_encoder
+from conversion.targets import target_named
+from edge_runtime.bundle import LARGE, Bundle, load_bundle
+from edge_runtime.errors import BundleError
+from edge_runtime.graph import Graph
+from edge_runtime.manifest import AUDIO, BOTH, HEAD, PRETRAINED
+from edge_runtime.model.pretrained import PretrainedStatistics
+from edge_runtime.model.recognizer import Recognizer
+from edge_runtime.pretrained_arrays import PretrainedArrays
+from edge_runtime.stream import EmotionStream
+from training.data.teachers import whisper
+from training.errors import TrainingError
+from training.evaluate.judge import convert
+from training.run import DEFAULT_RUN, STATE_WIDTH, Pretrained, load
+
+Int16 = npt.NDArray[np.int16]
+
+STRENGTH, TEMPERATURE, THRESHOLD = 0.8, 1.5, 0.61
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _installed() -> None:
+    try:
+        whisper.weights()
+    except TrainingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The default run with a layer drawn at random, as a bundle."""
+    drawn = np.random.default_rng(3)
+    weights = drawn.standard_normal((2 * STATE_WIDTH, 4)).astype(np.float32) * np.float32(0.02)
+    run = load(DEFAULT_RUN)
+    run.pretrained = Pretrained(
+        PretrainedArrays(weights, np.zeros(4, np.float32)),
+        {
+            "frames": FRAMES,
+            "strength": {AUDIO: STRENGTH, BOTH: STRENGTH},
+            "temperature": {AUDIO: TEMPERATURE, BOTH: TEMPERATURE},
+        },
+        {AUDIO: THRESHOLD},
+        {"protocol": "none"},
+    )
+    folder = tmp_path_factory.mktemp("large")
+    run.save(folder / "run")
+    return convert(folder / "run", folder / "bundle", "--large")
+
+
+@pytest.fixture(scope="module")
+def bundle(large: Path) -> Bundle:
+    return load_bundle(large)
+
+
+def scores(recognizer: Recognizer, samples: Int16, block: int, text: str = "") -> list[float]:
+    for start in range(0, samples.size, block):
+        recognizer.feed(samples[start : start + block])
+    verdict = recognizer.finish(text)
+    assert verdict is not None
+    return [float(score) for score in verdict.scores]
+
+
+def test_the_encoder_has_the_states_of_the_graph_its_weights_are_from(scene: Int16) -> None:
+    """The original quantizes every activation statically, so it is off from its own weights."""
+    mel = whisper._mels(scene[:128_000].astype(np.float32) / 32768)[None]
+    (expected,) = whisper._encoder().run([whisper._STATES], {"input_features": mel})
+    encoder = whisper_encoder(4)
+    with torch.no_grad():
+        x = encoder_until(encoder, torch.from_numpy(mel))
+    found = encoder.layers[3].self_attn_layer_norm(x).detach().numpy()
+    assert np.corrcoef(found.ravel(), expected.astype(np.float32).ravel())[0, 1] > 0.8
+
+
+def encoder_until(encoder: torch.nn.Module, mel: torch.Tensor) -> torch.Tensor:
+    """The states behind the third block."""
+    layers = encoder.layers
+    encoder.layers = layers[:3]
+    try:
+        states: torch.Tensor = encoder(mel)
+    finally:
+        encoder.layers = layers
+    return states
+
+
+def test_the_graph_computes_what_torch_does(bundle: Bundle, scene: Int16) -> None:
+    """int8 weights, each product quantized as it goes: nearly the float states."""
+    graph = bundle.open_graph(PRETRAINED)
+    encoder = whisper_encoder()
+
+    def torch_encoder(window: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        with torch.no_grad():
+            return [encoder(torch.from_numpy(window)).numpy()]
+
+    found = []
+    for computes in (graph, torch_encoder):
+        statistics = PretrainedStatistics(computes, FRAMES, STATE_WIDTH)
+        statistics.feed(scene)
+        result = statistics.finish()
+        assert result is not None
+        found.append(result)
+    assert np.corrcoef(*found)[0, 1] > 0.999
+
+
+def test_a_bundle_joins_both_and_every_cut_gives_the_same(bundle: Bundle, scene: Int16) -> None:
+    recognizer = Recognizer(bundle)
+    found = scores(recognizer, scene, scene.size)
+    for block in (160, 4801):
+        assert scores(recognizer, scene, block) == found
+    alone = dataclasses.replace(
+        bundle, manifest=dataclasses.replace(bundle.manifest, pretrained=None)
+    )
+    own = np.array(scores(Recognizer(alone), scene, 4800))
+    statistics = PretrainedStatistics(bundle.open_graph(PRETRAINED), FRAMES, STATE_WIDTH)
+    statistics.feed(scene)
+    result, arrays = statistics.finish(), bundle.pretrained()
+    assert result is not None
+    assert arrays is not None
+    said = np.exp((result @ arrays.weights).astype(np.float64))
+    product = (own * (said / said.sum()) ** STRENGTH) ** (1 / TEMPERATURE)
+    np.testing.assert_allclose(found, product / product.sum(), atol=1e-5)
+    assert max(abs(np.array(found) - own)) > 0.01
+
+
+def test_late_words_join_what_was_heard(bundle: Bundle, scene: Int16) -> None:
+    recognizer = Recognizer(bundle)
+    told = scores(recognizer, scene[:64_000], 4800, "i hate this")
+    scores(recognizer, scene[:64_000], 4800)
+    heard = recognizer.last
+    scores(recognizer, scene[64_000:128_000], 4800)
+    verdict = recognizer.judge(heard, "i hate this")
+    assert verdict is not None
+    assert verdict.scores.tolist() == told
+
+
+def test_a_partial_verdict_does_not_wait_for_a_window(bundle: Bundle, scene: Int16) -> None:
+    recognizer = Recognizer(bundle)
+    recognizer.feed(scene[:32_000])
+    assert recognizer.verdict() is not None
+
+
+def test_its_threshold_is_of_both_together(bundle: Bundle) -> None:
+    assert bundle.manifest.calibration[AUDIO].threshold == THRESHOLD
+    own = load(DEFAULT_RUN).calibration[AUDIO]
+    assert bundle.manifest.calibration[AUDIO].temperature == own.temperature
+    assert EmotionStream(bundle).recognizer.manifest.pretrained is not None
+
+
+def test_the_bundle_stays_within_12_mb(bundle: Bundle) -> None:
+    assert bundle.file_bytes() <= 12_000_000
+    integer = [o.dtype == "int8" for o in bundle.manifest.graphs[HEAD].outputs]
+    assert all(integer)
+    names = {spec.dtype for spec in bundle.manifest.graphs[PRETRAINED].inputs}
+    assert names == {"float32"}
+
+
+def test_a_run_that_is_joined_with_nothing_is_refused(tmp_path: Path) -> None:
+    run, target = load(DEFAULT_RUN), target_named("raspberry-pi")
+    plain = dataclasses.replace(run, pretrained=None)
+    with pytest.raises(ConversionError, match="python -m training pretrained RUN"):
+        build(plain, tmp_path / "out", target, "large", large=True)
+
+
+def test_misfits_are_refused(large: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "bundle"
+    shutil.copytree(large, changed)
+    path = changed / "manifest.json"
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    for part, expected in (
+        ({"frames": 400}, r"has shape \[\(1, 80, 800\)\], expected \[\(1, 80, 400\)\]"),
+        ({"strength": {AUDIO: -1.0, BOTH: 1.0}}, "pretrained strength of 'audio' is -1.0"),
+        ({"temperature": {AUDIO: 1.0}}, r"pretrained temperature of 'audio\+text' is None"),
+    ):
+        pretrained = {**raw["pretrained"], **part}
+        path.write_text(json.dumps({**raw, "pretrained": pretrained}), encoding="utf-8")
+        with pytest.raises(BundleError, match=expected):
+            load_bundle(changed)
+    lacking = {name: graph for name, graph in raw["graphs"].items() if name != PRETRAINED}
+    path.write_text(json.dumps({**raw, "graphs": lacking}), encoding="utf-8")
+    with pytest.raises(BundleError, match="lacks the pretrained graph"):
+        load_bundle(changed)
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    (changed / "pretrained.npz").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"pretrained\.npz is damaged"):
+        load_bundle(changed)
+
+
+def test_large_goes_by_its_name_once_it_is_built(
+    large: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setattr("edge_runtime.bundle.MODELS", tmp_path / "none")
+    with pytest.raises(BundleError, match=r"python -m conversion build .* --large --out"):
+        load_bundle(LARGE)
+    shutil.copytree(large, tmp_path / "edge-emotion" / "models" / LARGE)
+    assert load_bundle(LARGE).manifest.pretrained is not None
+
+
+def test_the_encoder_alone_is_a_graph(large: Path) -> None:
+    graph = Graph(large / f"{PRETRAINED}.tflite")
+    assert [spec.shape for spec in graph.inputs] == [(1, 80, FRAMES)]
+    assert [spec.shape for spec in graph.outputs] == [(1, FRAMES // 2, STATE_WIDTH)]
+    with pytest.raises(ConversionError, match="4 blocks"):
+        whisper_encoder(5)

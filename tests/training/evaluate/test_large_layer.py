@@ -1,0 +1,135 @@
+"""What follows the pre-trained encoder: fitted on statistics, joined with verdicts, refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.manifest import AUDIO, BOTH
+from edge_runtime.model.fusion import softmax
+from edge_runtime.pcm import Float32
+from training.commands.pretrained import SUMMARY, VERDICTS, PretrainedRecipe, join_run
+from training.corpora import NO_CLASS, Utterance
+from training.errors import TrainingError
+from training.evaluate.pretrained import (
+    STRENGTH,
+    States,
+    fit_layer,
+    join_verdicts,
+    opinions,
+)
+from training.run import DEFAULT_RUN
+
+LABELS = ["calm", "cross"]
+RNG = np.random.default_rng(11)
+
+Part = tuple[list[Utterance], Float32]
+
+
+def people(corpus: str, clips: int, label: str, at: float) -> Part:
+    """Clips whose statistics lie around `at` in the first of six columns; two variants each."""
+    found = [
+        Utterance(Path(f"{label}{n}.wav"), label, f"{corpus}-{n % 3}", corpus) for n in range(clips)
+    ]
+    values = RNG.standard_normal((clips, 2, 6)).astype(np.float32)
+    values[:, :, 0] += at
+    return found, values
+
+
+def states(*parts: Part) -> States:
+    return States(
+        [u for found, _ in parts for u in found], np.concatenate([values for _, values in parts])
+    )
+
+
+def test_the_layer_tells_classes_and_knows_nothing_of_what_says_nothing() -> None:
+    spoken = states(
+        people("a", 60, "calm", 3.0),
+        people("a", 20, "cross", -3.0),
+        people("b", 10, "cross", -3.0),
+        people("b", 10, "calm", 3.0),
+    )
+    loud = people("nonspeech", 40, NO_CLASS, 3.0)
+    loud[1][:, :, 1] += 4.0  # by which it can be told apart
+    plain = fit_layer(spoken, LABELS)
+    taught = fit_layer(spoken.with_more(states(loud)), LABELS)
+    truth = [LABELS.index(u.label) for u in spoken.utterances]
+    for layer in (plain, taught):
+        assert np.mean(opinions(layer, spoken.values[:, 0]).argmax(axis=1) == truth) > 0.95
+    surest = [
+        float(np.exp(opinions(layer, loud[1][:, 0])).max(axis=1).mean())
+        for layer in (plain, taught)
+    ]
+    assert surest[1] < surest[0] - 0.05
+
+
+def test_corpora_count_alike_however_many_clips_they_have() -> None:
+    """Of two corpora that contradict each other the larger does not win."""
+    both = states(
+        people("many", 300, "calm", 1.0),
+        people("many", 300, "cross", -1.0),
+        people("few", 30, "calm", -1.0),
+        people("few", 30, "cross", 1.0),
+    )
+    weights = fit_layer(both, LABELS).weights
+    assert abs(weights[0, 0] - weights[0, 1]) < 0.15
+
+
+def test_a_missing_class_is_named() -> None:
+    with pytest.raises(TrainingError, match="no cross"):
+        fit_layer(states(people("a", 9, "calm", 0.0)), LABELS)
+
+
+def test_verdicts_are_joined_by_variant() -> None:
+    spoken = states(people("a", 12, "calm", 2.0), people("a", 12, "cross", -2.0))
+    layer = fit_layer(spoken, LABELS)
+    logits = RNG.standard_normal((24, 2)).astype(np.float32)
+    found = join_verdicts(
+        {
+            "audio/int8": logits,
+            "audio/degraded": logits,
+            "audio/float": logits,
+            "text/int8": logits,
+        },
+        {AUDIO: 2.0},
+        spoken,
+        layer,
+    )
+    assert sorted(found) == ["audio/degraded", "audio/int8"]
+    for variant, key in enumerate(("audio/int8", "audio/degraded")):
+        product = softmax(logits, 2.0) * np.exp(
+            STRENGTH * opinions(layer, spoken.values[:, variant])
+        )
+        expected = product / product.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(softmax(found[key]), expected, atol=1e-5)
+
+
+def test_a_run_needs_a_crossval_that_was_joined(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--crossval"):
+        join_run(DEFAULT_RUN, [], PretrainedRecipe())
+    with pytest.raises(TrainingError, match=r"python -m training pretrained .* comes first"):
+        join_run(DEFAULT_RUN, [], PretrainedRecipe(crossval=tmp_path))
+
+
+def test_confidence_is_of_all_crossvals_and_figures_of_the_first(tmp_path: Path) -> None:
+    from training.commands.pretrained import _borrowed
+
+    for number, name in enumerate(("folds", "corpora")):
+        folder = tmp_path / name
+        folder.mkdir()
+        truth = RNG.integers(0, 2, 200)
+        logits = RNG.standard_normal((200, 2)).astype(np.float32)
+        logits[np.arange(200), truth] += 3.0 - 2.0 * number
+        verdicts = {"audio/int8": logits} | ({"audio+text/int8": logits} if not number else {})
+        np.savez(folder / VERDICTS, truth=truth, **verdicts)
+        metrics = {"corpora": {name: {}}}
+        (folder / SUMMARY).write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
+    calibration, metrics = _borrowed([tmp_path / "folds", tmp_path / "corpora"])
+    alone, _ = _borrowed([tmp_path / "folds"])
+    assert set(calibration) == {AUDIO, BOTH}
+    assert calibration[AUDIO].temperature > alone[AUDIO].temperature
+    assert set(metrics["corpora"]) == {"folds"}
+    assert set(metrics["unseen"]["corpora"]) == {"corpora"}

@@ -1,0 +1,245 @@
+"""`python -m training pretrained`: a finished run is joined with a pre-trained encoder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_runtime.console import OK, counted
+from edge_runtime.settings import add_arguments, from_arguments, setting
+from training.commands.common import add_corpora
+from training.fit.settings import SurroundingSettings
+
+if TYPE_CHECKING:
+    from training.corpora import Utterance
+    from training.run import Pretrained, Run
+
+SUMMARY, VERDICTS = "pretrained.json", "pretrained_verdicts.npz"
+BUNDLE = "large"  # of a fold, beside that of the model alone
+
+
+@dataclass(frozen=True)
+class PretrainedRecipe:
+    """How a run is joined with the encoder."""
+
+    ordinary: str | None = setting(
+        None, "Class of ordinary speech, as for fit; without, it is left out.", metavar="LABEL"
+    )
+    crossval: Path | None = setting(
+        None,
+        "Of a run: the crossval whose confidence and figures it takes, after this command has been "
+        "there.",
+        metavar="CROSSVAL",
+    )
+    crossval_corpora: Path | None = setting(
+        None,
+        "With --crossval: a crossval --by corpus, likewise; confidence is fitted on its verdicts "
+        "too.",
+        metavar="CROSSVAL",
+    )
+    jobs: int | None = setting(
+        None, "Processes at a time (default: one a core).", metavar="N", minimum=1
+    )
+    around: SurroundingSettings = field(default_factory=SurroundingSettings)
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser's."""
+    command = commands.add_parser(
+        "pretrained",
+        help="join a finished run with a pre-trained encoder: the large tier",
+        description="Fit a layer behind the first blocks of the encoder of Whisper-tiny, from the "
+        "clips that trained a run, and write it into the run's folder, where conversion build "
+        "--large finds it. Of a crossval: for every fold, which is converted and judged by what it "
+        "did not train on. The encoder is in the package pipecat-ai.",
+    )
+    command.add_argument("run", type=Path, metavar="RUN", help="a finished run, or a crossval")
+    add_corpora(command)
+    add_arguments(command, PretrainedRecipe)
+    command.set_defaults(command=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edge_runtime.terminal import Tables
+    from training.corpora import load_corpora
+    from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
+    from training.evaluate.report import print_metrics
+
+    recipe = from_arguments(PretrainedRecipe, arguments)
+    found = load_corpora(arguments.corpora, ordinary=recipe.ordinary or "")
+    spoken = [u for part in found.values() for u in part.utterances if u.path is not None]
+    if (arguments.run / CROSSVAL_SUMMARY).exists():
+        metrics = join_folds(arguments.run, spoken, recipe)["metrics"]
+    else:
+        joined = join_run(arguments.run, spoken, recipe)
+        metrics = joined.metrics
+        told = ", ".join(f"{n} {t:.2f}" for n, t in joined.settings["temperature"].items())
+        print(
+            f"{arguments.run} is joined with the encoder; temperature {told}; next: python -m "
+            f"conversion build {arguments.run} --large --out BUNDLE"
+        )
+    print_metrics(Tables(), metrics)
+    return OK
+
+
+def join_folds(
+    folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRecipe
+) -> dict[str, Any]:
+    """Join every fold of a crossval, judge it on what it did not train on; what is found of all.
+
+    That is written into the crossval as well, and each fold gets a bundle, `BUNDLE`. Raises
+    TrainingError.
+    """
+    import numpy as np
+
+    from training.commands.fit import calibration_of
+    from training.evaluate.adapted import crossval_parts
+    from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
+    from training.evaluate.judge import calibrations, convert, summarize
+    from training.evaluate.pretrained import fit_layer, join_verdicts
+    from training.output import at_once
+    from training.run import load
+
+    summary = json.loads((folder / CROSSVAL_SUMMARY).read_text(encoding="utf-8"))
+    labels, calibration = summary["labels"], calibration_of(summary)
+    temperatures = {name: chosen.temperature for name, chosen in calibration.items()}
+    judged = crossval_parts(folder, utterances)
+    degraded = _degraded(folder, utterances, judged)
+    heard, nothing = _hear(load(judged[0][0]), utterances, recipe)
+    place_of = {id(u): place for place, u in enumerate(heard.utterances)}
+    fitted, parts, tested_all, numbers = [], [], [], []
+    for number, (fold, tested, logits) in enumerate(judged):
+        logits = {f"{name}/int8": values for name, values in logits.items()} | degraded[number]
+        rows = [row for row, u in enumerate(tested) if id(u) in place_of]
+        mine = [place_of[id(tested[row])] for row in rows]
+        rest = heard.take(sorted(set(range(len(heard.utterances))) - set(mine)))
+        layer = fit_layer(rest.with_more(nothing), labels)
+        of_test = {key: values[rows] for key, values in logits.items()}
+        parts.append(join_verdicts(of_test, temperatures, heard.take(mine), layer))
+        tested_all += [heard.utterances[place] for place in mine]
+        numbers += [number] * len(mine)
+        fitted.append((fold, layer))
+    verdicts = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    truth = np.array([labels.index(u.label) for u in tested_all])
+    chosen, errors = calibrations([(verdicts, truth)])
+    found = summarize(verdicts, tested_all, labels, numbers)
+    metrics = {
+        **summary["metrics"],
+        "corpora": found.metrics,
+        "calibration_error": errors,
+    }
+    for fold, layer in fitted:
+        run = load(fold)
+        run.calibration = calibration
+        run.pretrained = _joined(layer, chosen, metrics)
+        run.save(fold)
+        convert(fold, fold / BUNDLE, "--large")
+    result = {
+        "labels": labels,
+        "calibration": {name: asdict(one) for name, one in chosen.items()},
+        "metrics": metrics,
+    }
+    with at_once(folder / VERDICTS) as new:
+        np.savez(new, **verdicts, truth=truth)  # type: ignore[arg-type]
+    with at_once(folder / SUMMARY) as new:
+        new.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(f"{counted(len(fitted), 'fold')}, {counted(len(tested_all), 'clip')} judged")
+    return result
+
+
+def _degraded(
+    folder: Path, utterances: Sequence[Utterance], judged: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """Logits of the same clips degraded, by "modality/degraded"; none where none were judged."""
+    import numpy as np
+
+    from training.evaluate.adapted import crossval_parts
+    from training.evaluate.crossval import PREDICTIONS
+    from training.evaluate.judge import DEGRADED
+
+    if not any(key.endswith(f"/{DEGRADED}") for key in np.load(judged[0][0] / PREDICTIONS)):
+        return [{} for _ in judged]
+    return [
+        {f"{name}/{DEGRADED}": values for name, values in logits.items()}
+        for _, _, logits in crossval_parts(folder, utterances, DEGRADED)
+    ]
+
+
+def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRecipe) -> Pretrained:
+    """Join one run, by all the clips given; confidence and figures are the crossval's.
+
+    Raises TrainingError.
+    """
+    from training.errors import TrainingError
+    from training.evaluate.pretrained import fit_layer
+    from training.run import load
+
+    run = load(folder)
+    if not run.config.parts.audio:
+        raise TrainingError(f"{folder} hears nothing: there is nothing to hear along with")
+    if recipe.crossval is None:
+        raise TrainingError(
+            "name the crossval that says how sure it may be, which this command has joined: "
+            "--crossval"
+        )
+    calibration, metrics = _borrowed(
+        [path for path in (recipe.crossval, recipe.crossval_corpora) if path]
+    )
+    heard, nothing = _hear(run, utterances, recipe)
+    layer = fit_layer(heard.with_more(nothing), list(run.config.labels))
+    run.pretrained = _joined(layer, calibration, metrics)
+    run.save(folder)
+    return run.pretrained
+
+
+def _hear(run: Run, utterances: Sequence[Utterance], recipe: PretrainedRecipe) -> tuple[Any, Any]:
+    """What the encoder makes of clips of the run's classes, and of sounds that say nothing."""
+    from training.corpora.noise import nonspeech
+    from training.data.surroundings import folders_of
+    from training.evaluate.pretrained import hear_states
+    from training.fit.fit import surrounded_variants
+
+    variants = surrounded_variants(recipe.around)
+    known = [u for u in utterances if u.label in run.config.labels]
+    heard, _ = hear_states(known, run.features.segment, variants, recipe.jobs)
+    sounds = nonspeech(map(Path, folders_of(recipe.around.nonspeech)))
+    nothing = None
+    if sounds:
+        nothing, _ = hear_states(sounds, run.features.segment, variants, recipe.jobs)
+    return heard, nothing
+
+
+def _joined(layer: Any, calibration: dict[str, Any], metrics: dict[str, Any]) -> Pretrained:
+    from training.evaluate.pretrained import part_settings
+    from training.run import Pretrained
+
+    thresholds = {name: chosen.threshold for name, chosen in calibration.items()}
+    return Pretrained(layer, part_settings(calibration), thresholds, metrics)
+
+
+def _borrowed(crossvals: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Calibration over the verdicts of joined crossvals, and the first one's figures."""
+    import numpy as np
+
+    from training.errors import TrainingError
+    from training.evaluate.judge import calibrations
+
+    judged, summaries = [], []
+    for folder in crossvals:
+        if not (folder / SUMMARY).exists():
+            raise TrainingError(
+                f"{folder} is not joined with the encoder: python -m training pretrained {folder} "
+                "NAME=PATH... comes first"
+            )
+        summaries.append(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+        verdicts = dict(np.load(folder / VERDICTS))
+        judged.append((verdicts, verdicts.pop("truth")))
+    calibration, errors = calibrations(judged)
+    metrics = {**summaries[0]["metrics"], "calibration_error": errors}
+    if len(summaries) > 1:
+        metrics["unseen"] = summaries[1]["metrics"]
+    return calibration, metrics

@@ -1,0 +1,210 @@
+"""Fit what follows a pre-trained encoder, by what the device computes of the clips that trained.
+
+The encoder stays as it is: mean and standard deviation of its states go through one linear layer,
+a logistic regression held to small weights. Every class of every corpus counts alike; sounds that
+say nothing are each clip of all classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.errors import AudioError
+from edge_runtime.graph import Graph
+from edge_runtime.manifest import AUDIO, PRETRAINED, Calibration
+from edge_runtime.model.fusion import joined, log_softmax, softmax
+from edge_runtime.model.pretrained import PretrainedStatistics
+from edge_runtime.pcm import Float32, Int16
+from edge_runtime.pretrained_arrays import PretrainedArrays
+from edge_runtime.segment import SegmentParams, speech_of
+from training.corpora import NO_CLASS, Utterance, class_indices
+from training.data.augment import CLEAN, Augmentation, augment
+from training.data.cache import cache_folder, content_of, kept, opened_cache, parallel
+from training.errors import TrainingError
+from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
+
+STRENGTH = 1.0
+"""Weight of what the encoder says: that of the model's own scores, as an expert of its own."""
+PENALTY = 0.02
+"""Of the squared weights, beside a mean loss over the clips; the best of five on early folds."""
+_NOTHING = 2.0  # weight of all sounds that say nothing, in classes of a corpus
+_PIECE = 16  # clips a task
+_VERSION = 1  # raise when what is computed of a clip changes
+
+
+@dataclass(eq=False)
+class States:
+    """What the encoder makes of clips."""
+
+    utterances: list[Utterance]
+    """Those that could be heard."""
+    values: Float32
+    """Statistics of its states, (utterances, variants, width); the first variant is clean."""
+
+    def take(self, places: Sequence[int]) -> States:
+        """Some of them."""
+        return States([self.utterances[i] for i in places], self.values[list(places)])
+
+    def with_more(self, others: States | None) -> States:
+        """These and `others`, of the same variants."""
+        if others is None:
+            return self
+        values = np.concatenate([self.values, others.values])
+        return States([*self.utterances, *others.utterances], values)
+
+
+def encoder_graph() -> Path:
+    """The encoder as a device runs it, made once by the converter's command and kept.
+
+    Raises TrainingError where that fails, such as without the package that has the weights.
+    """
+    path = opened_cache(cache_folder("encoder")) / f"{PRETRAINED}-{_VERSION}.tflite"
+    if path.exists():
+        return path
+    ask_converter("encoder", "--out", str(path), what="making the encoder")
+    return path
+
+
+def hear_states(
+    utterances: Sequence[Utterance],
+    segment: SegmentParams,
+    variants: Sequence[Augmentation] = (CLEAN,),
+    jobs: int | None = None,
+    progress: bool = True,
+) -> tuple[States, list[int]]:
+    """Clips through the encoder as a device hears them, and the places of those heard.
+
+    What comes of a clip is cached. `jobs` are processes; by default one a core. Raises
+    TrainingError where nothing can be heard, or as `encoder_graph`.
+    """
+    graph = encoder_graph()
+    pieces = [list(utterances[i : i + _PIECE]) for i in range(0, len(utterances), _PIECE)]
+    tasks = [(graph, segment, tuple(variants), piece) for piece in pieces]
+    title = "hearing by the encoder"
+    with closing(parallel(_states, tasks, jobs, title, progress, chunk=1)) as found:
+        rows = [row for piece in found for row in piece]
+    places = [place for place, row in enumerate(rows) if row is not None]
+    if not places:
+        raise TrainingError("no clip could be heard")
+    values = np.stack([row for row in rows if row is not None])
+    return States([utterances[place] for place in places], values), places
+
+
+_Task = tuple[Path, SegmentParams, tuple[Augmentation, ...], list[Utterance]]
+
+
+def _states(task: _Task) -> list[Float32 | None]:
+    """Of each clip its variants' statistics, (variants, width); None if it cannot be heard."""
+    path, segment, variants, utterances = task
+    graph = Graph(path)
+    frames, width = graph.inputs[0].shape[2], graph.outputs[0].shape[2]
+    statistics = PretrainedStatistics(graph, frames, width)
+    folder = opened_cache(cache_folder("states"))
+    made_from = [_VERSION, content_of(path), repr(segment), [v.identity() for v in variants]]
+    rows: list[Float32 | None] = []
+    for utterance in utterances:
+
+        def make(samples: Int16, of: Utterance = utterance) -> Float32 | None:
+            seed, found = int(content_of(of.audio)[:8], 16), []
+            for variant in variants:
+                statistics.feed(speech_of(augment(samples, variant, seed), segment))
+                found.append(statistics.finish())
+            whole = [row for row in found if row is not None]
+            return np.stack(whole) if len(whole) == len(variants) else None
+
+        try:
+            rows.append(kept(folder, utterance, make, *made_from))
+        except (AudioError, OSError):
+            rows.append(None)  # whoever trained on it has said so
+    return rows
+
+
+def fit_layer(states: States, labels: Sequence[str]) -> PretrainedArrays:
+    """The linear layer behind the encoder, of clips that train, all their variants alike.
+
+    Raises TrainingError where a class is missing.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    known = [u.label in (*labels, NO_CLASS) for u in states.utterances]
+    chosen = states.take([place for place, of in enumerate(known) if of])
+    truth = np.array(class_indices(chosen.utterances, labels))
+    missing = [name for place, name in enumerate(labels) if not (truth == place).any()]
+    if missing:
+        raise TrainingError(f"the encoder's layer needs clips of every class; no {missing[0]}")
+    corpora = np.array([u.corpus for u in chosen.utterances])
+    weight = np.zeros(len(truth))
+    for corpus in np.unique(corpora):
+        for label in range(-1, len(labels)):
+            cell = (corpora == corpus) & (truth == label)
+            if cell.any():
+                weight[cell] = (1.0 if label >= 0 else _NOTHING) / cell.sum()
+    variants = chosen.values.shape[1]
+    rows = chosen.values.reshape(-1, chosen.values.shape[2]).astype(np.float64)
+    target, share = np.repeat(truth, variants), np.repeat(weight, variants)
+    mean, std = rows.mean(axis=0), rows.std(axis=0) + 1e-6
+    standard, nothing = (rows - mean) / std, target < 0
+    classes = np.arange(len(labels))
+    # A sound that says nothing is a clip of each class, at a share of its weight.
+    every = len(classes)
+    inputs = np.concatenate([standard[~nothing], *[standard[nothing]] * every])
+    targets = np.concatenate([target[~nothing], np.repeat(classes, nothing.sum())])
+    shares = np.concatenate([share[~nothing], *[share[nothing] / every] * every])
+    model = LogisticRegression(C=1 / (2 * PENALTY), max_iter=300)
+    model.fit(inputs, targets, sample_weight=shares / shares.sum())
+    weights, bias = model.coef_, model.intercept_
+    if len(labels) == 2:  # of two classes the regression has one row
+        weights = np.concatenate([-weights, weights]) / 2
+        bias = np.concatenate([-bias, bias]) / 2
+    folded = (weights / std).T
+    return PretrainedArrays(folded.astype(np.float32), (bias - mean @ folded).astype(np.float32))
+
+
+def opinions(arrays: PretrainedArrays, values: Float32) -> Float32:
+    """Log probabilities of clips by the encoder, (clips, classes), of statistics (clips, width)."""
+    return np.array([log_softmax(row) for row in (values @ arrays.weights + arrays.bias).tolist()])
+
+
+def join_verdicts(
+    verdicts: Verdicts,
+    temperatures: dict[str, float],
+    states: States,
+    arrays: PretrainedArrays,
+) -> Verdicts:
+    """Logits of the model and what the encoder says of the same clips, as one, not yet tempered.
+
+    Parameters
+    ----------
+    verdicts : logits by "modality/form"; those of int8 and of degraded clips are joined.
+    temperatures : of the model alone, by modality.
+    states : of the clips in the same order; the second variant, if there is one, is the degraded.
+    arrays : the layer behind the encoder.
+    """
+    result = {}
+    for key, logits in verdicts.items():
+        modality, _, form = key.partition("/")
+        variant = 1 if form == DEGRADED else 0
+        if not modality.startswith(AUDIO) or form not in ("int8", DEGRADED):
+            continue
+        if variant >= states.values.shape[1]:
+            continue
+        own = softmax(logits, temperatures[modality])
+        said = opinions(arrays, states.values[:, variant])
+        rows = [joined(a, tuple(b), STRENGTH, 1.0) for a, b in zip(own, said, strict=True)]
+        result[key] = np.log(np.maximum(rows, 1e-9)).astype(np.float32)
+    return result
+
+
+def part_settings(calibration: Mapping[str, Calibration]) -> dict[str, Any]:
+    """The numbers of a manifest's pre-trained part, for what was calibrated together."""
+    return {
+        "frames": Graph(encoder_graph()).inputs[0].shape[2],
+        "strength": dict.fromkeys(calibration, STRENGTH),
+        "temperature": {name: chosen.temperature for name, chosen in calibration.items()},
+    }
