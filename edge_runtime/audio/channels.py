@@ -58,17 +58,15 @@ class LiveMono:
             return frames[:, 0]
         if self._only is not None:
             return frames[:, self._only]
-        self._weigh(frames)
+        rows = np.ascontiguousarray(frames.T)  # (channels, n): a third of the time of columns
+        self._weigh(rows)
         if self.cancelling is not None:
-            return frames[:, self.cancelling - 1]
+            return np.asarray(rows[self.cancelling - 1])
         taken = np.flatnonzero(self._alive)
         if len(taken) == 1:
-            return frames[:, taken[0]]
-        if len(taken) in (0, frames.shape[1]):
-            mixed = frames.mean(axis=1)
-        else:
-            mixed = frames[:, taken].mean(axis=1)
-        return self._uncancelled(frames, mixed)
+            return np.asarray(rows[taken[0]])
+        mixed = (rows[taken] if len(taken) else rows).mean(axis=0)
+        return self._uncancelled(rows, mixed)
 
     def convert(self, mixed: Float32) -> Int16:
         """What is known by now at 16 kHz: the resampler holds some milliseconds back."""
@@ -80,9 +78,9 @@ class LiveMono:
         self._resampler = _resampler(self._rate)
         return rest
 
-    def _weigh(self, frames: Float32) -> None:
-        fade = 0.5 ** (len(frames) / self._rate / _HALVED_SECONDS)
-        self._loudest = np.maximum(self._loudest * fade, frames.var(axis=0, dtype=np.float64))
+    def _weigh(self, rows: Float32) -> None:
+        fade = 0.5 ** (rows.shape[1] / self._rate / _HALVED_SECONDS)
+        self._loudest = np.maximum(self._loudest * fade, [_variance(row) for row in rows])
         self._mixed *= fade
         most = float(self._loudest.max())
         near = self._loudest > _DEAD * most
@@ -91,16 +89,16 @@ class LiveMono:
             self._alive &= near
         self._alive |= near & (self._loudest > _HEARD)
 
-    def _uncancelled(self, frames: Float32, mixed: Float32) -> Float32:
+    def _uncancelled(self, rows: Float32, mixed: Float32) -> Float32:
         """The mix, or the loudest channel from where it is known that they cancel each other."""
-        self._mixed = max(self._mixed, float(mixed.var(dtype=np.float64)))
+        self._mixed = max(self._mixed, _variance(mixed))
         heard = self._loudest[self._alive]
         if heard.size < 2 or heard.max() < _LOUD:
             return mixed
         if self._mixed >= _CANCELLED * float(heard.mean()) / heard.size:
             return mixed
         self.cancelling = int(self._loudest.argmax()) + 1
-        return frames[:, self.cancelling - 1]
+        return np.asarray(rows[self.cancelling - 1])
 
     def _pcm(self, samples: Float32) -> Int16:
         return to_pcm(np.clip(samples, -1.0, 1.0))[0]
@@ -113,6 +111,11 @@ def can_resample() -> bool:
     except ImportError:
         return False
     return True
+
+
+def _variance(samples: Float32) -> float:
+    centred = samples - samples.mean()
+    return float(centred @ centred) / samples.size
 
 
 def _resampler(rate: int) -> Any:

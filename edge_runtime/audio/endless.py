@@ -116,6 +116,11 @@ class EndlessSource:
 
     def _open(self) -> None:
         self._feed.open()
+        if self._channel is not None and self._channel > self._feed.channels:
+            self._feed.close()
+            raise AudioError(
+                f"{self.name} has {self.form}, and --channel asks for number {self._channel}"
+            )
         self._mono = LiveMono(self._feed.rate, self._feed.channels, self._channel)
         self._levels.reopened(self._feed.rate)
         self._most = max(1, round(BLOCK_SECONDS * self._feed.rate))
@@ -145,13 +150,14 @@ class EndlessSource:
         self._away = error
         told: set[str] = set()
         pause = FIRST_PAUSE
-        self._feed.close()
         while True:
             reason = str(self._away)
             findings = []
             if reason not in told:
                 findings.append(Finding("lost", True, f"{reason}; trying again until it is back"))
             yield self._block(_NOTHING, self._absence(time.monotonic()), not told, findings)
+            if not told:
+                self._feed.close()  # after it was told: a server that hangs holds this up
             told.add(reason)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -113,8 +113,9 @@ class Levels:
         """
         low, high = float(mixed.min()), float(mixed.max())
         peak = max(high, -low)
-        mean = float(mixed.mean(dtype=np.float64))
-        variance = float(mixed.var(dtype=np.float64)) if high > low else 0.0
+        mean = float(mixed.mean())
+        centred = mixed - np.float32(mean)
+        variance = float(centred @ centred) / len(mixed) if high > low else 0.0
         clipped = int(np.count_nonzero(np.abs(mixed) >= _CLIPPED)) if peak >= _CLIPPED else 0
         self.level = Level(_decibels(variance), _decibels(peak * peak), clipped > 0)
         self._count += len(mixed)

@@ -111,6 +111,11 @@ def test_stereo_at_another_rate_can_be_said(tmp_path: Path, sentence: Int16) -> 
     assert not changes(taken)
 
 
+def test_a_channel_that_is_not_there_is_refused() -> None:
+    with pytest.raises(AudioError, match="16 kHz, 1 channel, and --channel asks for number 2"):
+        CommandSource("cat /dev/zero", channel=2)
+
+
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 def test_senders_come_and_go(kind: str, tmp_path: Path, raw: Path, start: Start) -> None:
     path = tmp_path / "audio.socket"
