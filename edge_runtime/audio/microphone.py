@@ -109,7 +109,7 @@ class _Microphone:
         self._waited += seconds
         assert self._capture is not None  # it is open
         if not self._capture.active() or self._waited > _SILENT_SECONDS:
-            raise AudioError(f"{self.name} gives no more audio: was it unplugged?")
+            raise AudioError(f"{self.name} gives no more audio (unplugged?)")
         return None
 
     def close(self) -> None:
