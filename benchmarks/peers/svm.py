@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -100,9 +101,10 @@ def judge(
 
     def learn(sides: list[Side], truth: Indices, _: int) -> Iterator[Indices]:
         tasks = [(vectors[train], truth[train], vectors[test]) for train, test in sides]
-        for guess, size in parallel(_fit_fold, tasks, jobs, peer.name, chunk=1):
-            sizes.append(size)
-            yield guess
+        with closing(parallel(_fit_fold, tasks, jobs, peer.name, chunk=1)) as fitted:
+            for guess, size in fitted:
+                sizes.append(size)
+                yield guess
 
     judged = over_folds(peer.name, utterances, plan, extracted, learn)
     return replace(judged, model_bytes=max(sizes))

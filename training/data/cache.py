@@ -8,7 +8,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,11 +36,14 @@ def parallel(
     title: str,
     progress: bool = True,
     chunk: int = 4,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """`function` of each of `tasks`, in their order, behind a progress bar with `title`.
 
     `workers` are processes; None for one per core; 1 stays in this process. Each takes `chunk`
     tasks at a time.
+
+    Closed, it gives up what is not under way: who loops over it does so (`contextlib.closing`), for
+    interrupted, it would keep its processes at work until somebody collects it.
     """
     with contextlib.ExitStack() as stack:
         outcomes: Iterator[Outcome]
@@ -49,7 +52,8 @@ def parallel(
         else:
             context = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context)
-            outcomes = stack.enter_context(pool).map(function, tasks, chunksize=chunk)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            outcomes = pool.map(function, tasks, chunksize=chunk)
         yield from track(
             outcomes,
             title,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,18 +123,20 @@ def extract(
     text_only = Counter(u.corpus for u in utterances if u.path is None)
     for corpus, count in sorted(text_only.items()):
         log.warning("%s: skipped %s without sound", corpus, counted(count, "utterance"))
-    extracted = parallel(_extract_one, tasks, workers, "extracting features", progress)
-    for utterance, outcome in zip(utterances, extracted, strict=True):
-        if isinstance(outcome, str):
-            if utterance.label == NO_CLASS:
-                continue  # what a device does not take for speech needs no verdict
-            if utterance.path is not None:
-                log.warning("skipped %s: %s", utterance.path, outcome)
-            result.skipped.append((utterance, outcome))
-        else:
-            result.utterances.append(utterance)
-            result.variants.append([features for features, _ in outcome])
-            result.places.append([places for _, places in outcome])
+    with closing(
+        parallel(_extract_one, tasks, workers, "extracting features", progress)
+    ) as extracted:
+        for utterance, outcome in zip(utterances, extracted, strict=True):
+            if isinstance(outcome, str):
+                if utterance.label == NO_CLASS:
+                    continue  # what a device does not take for speech needs no verdict
+                if utterance.path is not None:
+                    log.warning("skipped %s: %s", utterance.path, outcome)
+                result.skipped.append((utterance, outcome))
+            else:
+                result.utterances.append(utterance)
+                result.variants.append([features for features, _ in outcome])
+                result.places.append([places for _, places in outcome])
     return result
 
 

@@ -11,8 +11,9 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -107,12 +108,7 @@ def crossval(
     if training.config.parts.text and words.test:
         usable = draw_words(usable, words.test, words.seed)
     _refuse_other_plan(out, plan, usable, training)
-    context = multiprocessing.get_context("spawn")
-    with (
-        FoldProgress(len(plan), settings.all_epochs) as progress,
-        # A fold's gigabytes go with its process: a finished trainer is a circle of references.
-        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
-    ):
+    with FoldProgress(len(plan), settings.all_epochs) as progress, _fold_pool(jobs) as pool:
         futures = [
             pool.submit(
                 _run_fold,
@@ -203,8 +199,39 @@ class _FoldTask:
     queue: Any
 
 
+_ended: Any = None  # in the process of a fold: an event, set where no more is to be done
+
+
+@contextmanager
+def _fold_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for folds; on the way out, no fold is begun, and none goes on for another epoch."""
+    context = multiprocessing.get_context("spawn")
+    ended = context.Event()
+    # A fold's gigabytes go with its process: a finished trainer is a circle of references.
+    pool = ProcessPoolExecutor(jobs, context, _begin_process, (ended,), max_tasks_per_child=1)
+    try:
+        yield pool
+    finally:
+        # A pool holds more folds than it has processes for; those it cannot give up any more.
+        ended.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin_process(ended: Any) -> None:
+    global _ended
+    _ended = ended
+
+
+def _tell(task: _FoldTask, state: str, epochs: int) -> None:
+    """Say how far a fold is; KeyboardInterrupt where no more is to be done."""
+    if _ended is not None and _ended.is_set():
+        raise KeyboardInterrupt
+    task.queue.put((task.number, state, epochs))
+
+
 def _run_fold(task: _FoldTask) -> dict[str, Logits]:
     """Train, convert and judge one fold; runs in a process of its own."""
+    _tell(task, "reading", 0)
     done = task.folder / PREDICTIONS
     result = _known(done, task.training.int8)
     if not result:
@@ -215,7 +242,7 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
         run = load(task.folder) if finished else _train(task, train, test)
         bundle = None
         if task.training.int8:
-            task.queue.put((task.number, "converting", 0))
+            _tell(task, "converting", 0)
             bundle = convert(task.folder, task.folder / "bundle")
         clean, degraded = None, []
         if run.config.parts.audio:
@@ -225,7 +252,7 @@ def _run_fold(task: _FoldTask) -> dict[str, Logits]:
         result = judge(run, bundle, test, clean, task.training.speakers, degraded)
         with at_once(done) as new:
             np.savez(new, **result)  # type: ignore[arg-type]
-    task.queue.put((task.number, "done", 0))
+    _tell(task, "done", 0)
     return result
 
 
@@ -263,7 +290,7 @@ def _train(task: _FoldTask, train: list[Utterance], test: list[Utterance]) -> Ru
         task.training.settings,
         task.folder,
         resume=True,
-        progress=lambda epoch, _: task.queue.put((task.number, "training", epoch)),
+        progress=lambda epoch, _: _tell(task, "training", epoch),
     )
     run = run_of(module, task.training.features)
     run.training = {"fold": task.number}

@@ -8,6 +8,7 @@ logistic regression), and a Gaussian model of voices (PLDA) tells one speaker fr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,8 +67,8 @@ def hear(
         raise TrainingError(f"bundle {source} hears nothing: there is no voice to adapt to")
     pieces = [list(utterances[i : i + _PIECE]) for i in range(0, len(utterances), _PIECE)]
     tasks = [(source, piece) for piece in pieces]
-    found = parallel(_pool, tasks, jobs, "listening to speakers", progress, chunk=1)
-    rows = [row for piece in found for row in piece]
+    with closing(parallel(_pool, tasks, jobs, "listening to speakers", progress, chunk=1)) as found:
+        rows = [row for piece in found for row in piece]
     places = [place for place, row in enumerate(rows) if row is not None]
     if not places:
         raise TrainingError("no clip could be heard")

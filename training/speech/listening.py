@@ -7,8 +7,9 @@ import math
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,20 +112,23 @@ def _listen(
         for text in sentences
     ]
     heard = _Heard([p.text for p in phrases])
-    for task, length, best in _outcomes(phrases, [*tasks, *_until(clips, settings)], settings):
-        said = tuple(words(task.text))
-        without = heard.others if task.clip is None else heard.real
-        for phrase in phrases:
-            text = phrase.text
-            if said and _overlap(tuple(text.split()), said):
-                if task.clip is None:
-                    heard.spoken[text].append(best.get(text, -math.inf))
-            elif text in best:
-                without[text].append(best[text])
-        if task.clip is None:
-            heard.spoken_hours += length / 3600
-        else:
-            heard.real_hours += length / 3600
+    everything = [*tasks, *_until(clips, settings)]
+    # Interrupted in here, it would keep its processes at work until somebody collects it.
+    with closing(_outcomes(phrases, everything, settings)) as outcomes:
+        for task, length, best in outcomes:
+            said = tuple(words(task.text))
+            without = heard.others if task.clip is None else heard.real
+            for phrase in phrases:
+                text = phrase.text
+                if said and _overlap(tuple(text.split()), said):
+                    if task.clip is None:
+                        heard.spoken[text].append(best.get(text, -math.inf))
+                elif text in best:
+                    without[text].append(best[text])
+            if task.clip is None:
+                heard.spoken_hours += length / 3600
+            else:
+                heard.real_hours += length / 3600
     if not heard.real_hours:
         raise TrainingError("keywords: none of the speech to tune on can be read")
     return heard
@@ -148,7 +152,8 @@ def _until(clips: list[Utterance], settings: KeywordSettings) -> Iterator[_Task]
 
 def _outcomes(
     phrases: list[Phrase], tasks: list[_Task], settings: KeywordSettings
-) -> Iterator[tuple[_Task, float, dict[str, float]]]:
+) -> Generator[tuple[_Task, float, dict[str, float]], None, None]:
+    """What `_hear` makes of each task; closed, it gives up those that nobody hears yet."""
     context = multiprocessing.get_context("spawn")
     jobs = settings.jobs or os.cpu_count() or 1
     pool = ProcessPoolExecutor(jobs, context, _load, (phrases,))

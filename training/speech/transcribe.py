@@ -13,9 +13,10 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,9 +77,13 @@ def transcribe(
     if missing:
         source_named(settings.engine).close()  # what is wrong with it is said before any work
         _mend(out)
-        with out.open("a", newline="", encoding="utf-8") as file:
+        # Interrupted in here, it would keep its processes at work until somebody collects it.
+        with (
+            out.open("a", newline="", encoding="utf-8") as file,
+            closing(_hear_all(missing, settings)) as heard,
+        ):
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            for utterance, outcome in _hear_all(missing, settings):
+            for utterance, outcome in heard:
                 if isinstance(outcome, str):
                     log.warning("%s: %s", utterance.path, outcome)
                     result.failed.append((utterance, outcome))
@@ -143,8 +148,11 @@ def _hear(utterance: Utterance) -> _Heard | str:
 
 def _hear_all(
     clips: Sequence[Utterance], settings: TranscribeSettings
-) -> Iterator[tuple[Utterance, _Heard | str]]:
-    """Clips with their outcome, in the order they get ready, under a progress bar."""
+) -> Generator[tuple[Utterance, _Heard | str], None, None]:
+    """Clips with their outcome, in the order they get ready, under a progress bar.
+
+    Closed, it gives up the clips that nobody hears yet.
+    """
     context = multiprocessing.get_context("spawn")
     jobs = min(settings.jobs or os.cpu_count() or 1, len(clips))
     pool = ProcessPoolExecutor(jobs, context, _load, (settings.engine,))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,6 +48,29 @@ def test_what_cannot_be_used_is_skipped_named_and_counted(
     for name in ("silent.wav", "garbage.wav", "missing.wav"):
         assert name in caplog.text
     assert "it is silent" in caplog.text
+
+
+def test_interrupted_it_gives_up_the_clips_that_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, not when somebody collects what is left of it."""
+    given_up = []
+
+    def extracting(*_: Any) -> Iterator[str]:
+        try:
+            yield "it is silent"
+        finally:
+            given_up.append(True)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.data.features.parallel", extracting)
+    monkeypatch.setattr("training.data.features.log.warning", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        extract([utterance(SCENE)], cache=tmp_path)
+    assert caught.tb  # which keeps all that nobody closed
+    assert given_up
 
 
 def test_a_clip_that_lacks_its_end_is_trained_on_and_told(

@@ -6,8 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from edge_runtime.model.fusion import softmax
 from training.__main__ import main
 from training.corpora import Utterance, load_corpora
 from training.corpora.manifest import write as write_manifest
+from training.data.folds import Fold
+from training.evaluate.crossval import _fold_pool, _FoldTask, _run_fold
 from training.evaluate.judge import calibrations, summarize
 from training.run import load
 
@@ -71,6 +75,19 @@ def test_finished_folds_are_kept_and_other_settings_refused(
     assert weights.stat().st_mtime_ns == before
     assert main([*arguments, "--lr", "0.1"]) == 2
     assert "other data or settings" in capsys.readouterr().err
+
+
+def test_an_interrupted_crossval_begins_no_fold() -> None:
+    nothing: Any = None
+    task = _FoldTask(1, [], Fold([], []), nothing, Path(), nothing)
+    asked = []
+    with suppress(KeyboardInterrupt), _fold_pool(1) as pool:
+        asked += [pool.submit(_run_fold, task) for _ in range(5)]
+        raise KeyboardInterrupt
+    # The pool has handed on two of them before anybody could give them up.
+    assert sum(future.cancelled() for future in asked) >= 3
+    for future in asked:
+        assert future.cancelled() or isinstance(future.exception(), KeyboardInterrupt)
 
 
 def test_fit_takes_calibration_and_figures_from_a_crossval(

@@ -7,7 +7,9 @@ from __future__ import annotations
 import math
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import pytest
 from edge_runtime.text.phrases import Phrase
 from training.corpora import Utterance
 from training.errors import TrainingError
+from training.speech import listening
 from training.speech.keywords import Tuned, learn, spend, threshold
 from training.speech.phrase_ranking import candidates, information, log_odds
 from training.speech.settings import KeywordSettings
@@ -115,8 +118,6 @@ def test_phones_of_espeak_become_those_of_the_dictionary() -> None:
 def test_a_clip_is_heard_as_if_it_were_the_first(corpora: Path) -> None:
     """An engine gets used to a voice; which clips a process heard before must not matter."""
     pytest.importorskip("pocketsphinx")
-    from training.speech import listening
-
     folder = corpora / "ravdess"
     clips = ("Actor_01/03-01-05-02-01-01-01", "Actor_02/03-01-01-01-02-01-02")
     loud, plain = (
@@ -129,6 +130,28 @@ def test_a_clip_is_heard_as_if_it_were_the_first(corpora: Path) -> None:
     assert not isinstance(alone, str)
     assert alone[2]
     assert listening._hear(plain) == alone
+
+
+def test_interrupted_it_gives_up_what_is_not_heard_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, not when somebody collects what is left of it."""
+    given_up = []
+
+    def hearing(_: object, tasks: list[Any], __: object) -> Iterator[tuple[Any, float, Any]]:
+        try:
+            yield tasks[0], 1.0, {}
+        finally:
+            given_up.append(True)
+
+    def interrupted(_: str) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(listening, "_outcomes", hearing)
+    monkeypatch.setattr(listening, "words", interrupted)
+    phrases = [Phrase("happy", 1.0)]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        listening._listen(phrases, ["so happy"], [], SMALL)
+    assert caught.tb  # which keeps all that nobody closed
+    assert given_up
 
 
 def test_a_list_is_learned_and_heard_again(corpora: Path, tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +118,29 @@ def test_mistakes_are_refused(spoken: list[Utterance], tmp_path: Path) -> None:
         transcribe(spoken, out, TranscribeSettings(jobs=-1))
 
 
+def test_interrupted_it_gives_up_the_clips_that_wait(
+    spoken: list[Utterance], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, not when somebody collects what is left of it."""
+    given_up = []
+
+    def hearing(clips: list[Utterance], _: TranscribeSettings) -> Iterator[tuple[Utterance, str]]:
+        try:
+            yield clips[0], "cannot be heard"
+        finally:
+            given_up.append(True)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.speech.transcribe._hear_all", hearing)
+    monkeypatch.setattr("training.speech.transcribe.log.warning", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        transcribe(spoken, tmp_path / "heard.csv", ONE)
+    assert caught.tb  # which keeps all that nobody closed
+    assert given_up
+
+
 def test_ctrl_c_keeps_what_was_heard(
     corpora: Path, tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -135,6 +160,8 @@ def test_ctrl_c_keeps_what_was_heard(
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, Ctrl-C is ignored by all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 120
     while not (out.exists() and len(out.read_text().splitlines()) > 1):
