@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         "--whole",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="add the whole model as one graph over 7.5 s (default: if the bundle stays in 6 MB)",
+        help="add the whole model as one graph over 7.5 s (default: if all graphs stay in 6 MB)",
     )
     build.add_argument(
         "--large",

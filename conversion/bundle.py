@@ -56,7 +56,7 @@ from training.run import PRETRAINED_FILE, REFERENCE_FILE, Run
 from training.words.embeddings import table_in_range
 
 FORMS = ("int8", "float")
-WHOLE_BYTES = 6_000_000  # what a device shall read at most
+GRAPH_BYTES = 6_000_000  # of all graphs together
 # Logits as they are, and never "unsure": what is not known is not made up.
 _UNCALIBRATED = Calibration(1.0, 0.0)
 _TOOLS = ("torch", "onnx", "onnx2tf", "ai-edge-quantizer", "ai-edge-litert", "numpy")
@@ -77,7 +77,7 @@ def build(
     With `form` "float" the bundle holds float32 ONNX graphs and a float32 embedding table, with
     the quantization-aware weights unrounded: for other runtimes, and to compare with. `keywords`
     is a list of phrases for the device to spot. `whole` adds the whole model as one graph over a
-    window of fixed length; by default where the int8 bundle stays within `WHOLE_BYTES` with it.
+    window of fixed length; by default where the int8 graphs stay within `GRAPH_BYTES` with it.
     `large` adds the pre-trained encoder that the run was joined with, and leaves that graph out.
     Where `run` has no calibration of what a verdict rests on, the bundle never says "unsure".
     The new bundle is made beside `out` and takes its place when a device's code has loaded and run
@@ -102,7 +102,7 @@ def build(
             files[WHOLE] = export_part(WHOLE, whole_part(model), work).path
         elif whole is not False:
             content = write_whole(model)
-            if whole or _fits(files, len(content), run):
+            if whole or _fits(files, len(content)):
                 files[WHOLE] = work / f"{WHOLE}.tflite"
                 files[WHOLE].write_bytes(content)
                 target.check(files[WHOLE])
@@ -133,10 +133,9 @@ def build(
             refuse_foreign(out)  # what came since
 
 
-def _fits(graphs: dict[str, Path], whole: int, run: Run) -> bool:
-    """Whether the streaming graphs, the whole one and the words stay within `WHOLE_BYTES`."""
-    words = sum(len(word.encode()) + 1 + run.config.embedding for word in run.vocabulary)
-    return whole + words + sum(path.stat().st_size for path in graphs.values()) <= WHOLE_BYTES
+def _fits(graphs: dict[str, Path], whole: int) -> bool:
+    """Whether the streaming graphs and the whole one stay within `GRAPH_BYTES`."""
+    return whole + sum(path.stat().st_size for path in graphs.values()) <= GRAPH_BYTES
 
 
 def _float_graphs(model: MscnnSpu, work: Path) -> dict[str, Path]:

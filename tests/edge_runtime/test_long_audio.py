@@ -13,7 +13,6 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from edge_runtime.bundle import Bundle
 from edge_runtime.pcm import SAMPLE_RATE
 
 Int16 = npt.NDArray[np.int16]
@@ -135,7 +134,3 @@ def test_a_first_verdict_loads_nothing_that_it_does_not_need(
     loaded = {name.split(".")[0] for name in done.stderr.split()}
     assert {"numpy", "ai_edge_litert", "soundfile"} <= loaded
     assert not loaded & unneeded
-
-
-def test_the_bundle_in_the_box_is_small(bundle: Bundle) -> None:
-    assert bundle.file_bytes() <= 6_000_000
