@@ -15,7 +15,7 @@ from benchmarks.peers.svm import FeaturePeer, classifier
 from edge_runtime.audio.file import read_file
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import Float32
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.data.cache import parallel
 from training.data.surroundings import Surroundings, sources
 from training.evaluate.metrics import Metrics, measure
@@ -105,7 +105,7 @@ def _accuracy(
         raise BenchmarkError(f"{peer.name}: no clip has features")
     guess = model.predict(np.stack([v for _, v in judged]))
     return measure(
-        np.array([labels.index(u.label) for u, _ in judged]),
+        np.array(class_indices([u for u, _ in judged], labels)),
         np.array([labels.index(label) for label in guess]),
         labels,
         [u.speaker for u, _ in judged],

@@ -17,21 +17,18 @@ import numpy.typing as npt
 
 from benchmarks.conditions import CONDITIONS, heard, possible
 from benchmarks.errors import BenchmarkError
+from benchmarks.live import SILENCE, final_labels
 from benchmarks.nonspeech import sounds
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import AudioError
-from edge_runtime.events import UNSURE, EmotionEvent
-from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.events import UNSURE
 from edge_runtime.stream import classify
-from training.corpora import Utterance
+from training.corpora import NEUTRAL, Utterance, class_indices
 from training.data.cache import parallel
 from training.data.surroundings import Surroundings, sources
 from training.evaluate.metrics import Metrics, calibration_error, measure
-
-NEUTRAL = "neutral"
-_SILENCE = np.zeros(SAMPLE_RATE, np.int16)  # behind a clip, so that its utterance ends
 
 
 @dataclass(frozen=True)
@@ -161,10 +158,10 @@ def _judge(task: _Task) -> list[_Verdict]:
                 verdicts.append(None)
                 continue
             if task.live:
-                samples = np.concatenate([samples, _SILENCE])
+                samples = np.concatenate([samples, SILENCE])
             changed = heard(samples, condition, utterance.audio.name, recordings)
             if task.live:
-                verdicts.append(list(_labels(stream, changed)))
+                verdicts.append(final_labels(stream, changed))
             elif changed.size:
                 verdict = classify(stream, changed)
                 verdicts.append(
@@ -175,11 +172,6 @@ def _judge(task: _Task) -> list[_Verdict]:
     return verdicts
 
 
-def _labels(stream: EmotionStream, samples: Int16) -> list[str]:
-    events = stream.feed(samples) + stream.finish()
-    return [e.label for e in events if isinstance(e, EmotionEvent) and e.final]
-
-
 def _cell(
     corpus: str, utterances: Sequence[Utterance], verdicts: Sequence[_Verdict], labels: list[str]
 ) -> Cell:
@@ -187,7 +179,7 @@ def _cell(
     if not judged:
         raise BenchmarkError(f"{corpus}: no clip could be judged")
     scores: npt.NDArray[np.float64] = np.array([v[0] for _, v in judged])
-    truth = np.array([labels.index(u.label) for u, _ in judged])
+    truth = np.array(class_indices([u for u, _ in judged], labels))
     speakers = [u.speaker for u, _ in judged]
     return Cell(
         measure(truth, scores.argmax(axis=1), labels, speakers),
@@ -201,7 +193,7 @@ def _nonspeech(bundle: Bundle, around: Surroundings) -> dict[str, list[str]]:
     played = sounds() | {f"noise {n}": x for n, x in enumerate(recordings.noises, 1)}
     with EmotionStream(bundle, partial_seconds=0, live=False) as stream:
         return {
-            name: _labels(stream, np.asarray(np.clip(32767 * x, -32768, 32767), np.int16))
+            name: final_labels(stream, np.asarray(np.clip(32767 * x, -32768, 32767), np.int16))
             for name, x in played.items()
         }
 

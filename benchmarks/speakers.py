@@ -17,24 +17,23 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.errors import BenchmarkError
+from benchmarks.live import SILENCE, final_labels
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
 from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import Bundle
-from edge_runtime.events import UNSURE, EmotionEvent
+from edge_runtime.events import UNSURE
 from edge_runtime.manifest import AUDIO
 from edge_runtime.model.fusion import softmax
 from edge_runtime.model.reference import Reference
-from edge_runtime.pcm import SAMPLE_RATE
-from training.corpora import Utterance
+from training.corpora import NEUTRAL, Utterance, class_indices
 from training.evaluate.adapted import adapt, crossval_parts, enrolment_ratios
-from training.evaluate.histories import CHANGES, ENROLLED, PLAIN, TRAINED, Speakers
+from training.evaluate.histories import CHANGES, ENROLLED, TRAINED, Speakers
 from training.evaluate.metrics import Metrics, calibration_error, measure
 from training.evaluate.reference import Heard, hear
 
 COLD = "cold"
 DRAWS = 2  # histories of each kind a clip
-_SILENCE = np.zeros(SAMPLE_RATE, np.int16)  # behind a clip, so that its utterance ends
 
 
 @dataclass
@@ -152,7 +151,7 @@ def _judge(result: Worth, folds: Sequence[_Fold]) -> None:
                 scores.append(found.scores)
                 doubts.append(found.changed[~np.isnan(found.changed)] > 0.5)
         joined, people = np.concatenate(scores), people * draws
-        truth = np.array([labels.index(u.label) for u in people])
+        truth = np.array(class_indices(people, labels))
         corpora = np.array([u.corpus for u in people])
         result.calibration_error[kind] = calibration_error(joined, truth)
         if doubts:
@@ -171,9 +170,8 @@ def _calm(bundle: Bundle, ordinary: Sequence[Utterance], adapting: bool) -> floa
         for utterance in ordinary:
             stream.restart()
             samples = read_file(utterance.audio, utterance.start, utterance.end)
-            events = stream.feed(np.concatenate([samples, _SILENCE])) + stream.finish()
-            labels += [e.label for e in events if isinstance(e, EmotionEvent) and e.final]
-    return float(np.mean([label in (PLAIN, UNSURE) for label in labels])) if labels else 0.0
+            labels += final_labels(stream, np.concatenate([samples, SILENCE]))
+    return float(np.mean([label in (NEUTRAL, UNSURE) for label in labels])) if labels else 0.0
 
 
 def cost(bundle: Bundle, utterances: int = 40, seconds: float = 2.5) -> float:

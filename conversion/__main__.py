@@ -140,7 +140,8 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _encoder(arguments: argparse.Namespace) -> int:
-    from conversion.pretrained import BLOCKS, write_encoder
+    from conversion.pretrained import write_encoder
+    from training.data.teachers.whisper import BLOCKS
     from training.output import at_once
 
     with tempfile.TemporaryDirectory() as work, at_once(arguments.out) as new:

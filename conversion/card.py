@@ -51,7 +51,7 @@ def model_card(manifest: Manifest) -> str:
         licences=licences,
         together=together(licences),
         teachers=teachers_terms(_named(manifest.training, ("teacher",))),
-        around=_named(manifest.training, ("noises", "rooms", "babble")),
+        around=_named(manifest.training, ("noises", "rooms", "babble", "nonspeech")),
         languages=sorted({code for name in corpora for code in languages_of(name)}),
         task=_task(manifest.modalities[0]),
         tags=[

@@ -23,10 +23,8 @@ from conversion.export import SEED, Exported, Part, export_part, to_tflite
 from conversion.quantize import natural_order
 from edge_runtime.manifest import PRETRAINED
 from edge_runtime.pretrained_arrays import MELS
-from training.data.teachers.whisper import WIDTH, weights
+from training.data.teachers.whisper import BLOCKS, FRAMES, WIDTH, weights
 
-BLOCKS = 3  # what the fourth tells of emotions is less: docs/experiments.md
-FRAMES = 800  # of a window: 8 s, what the encoder was trained on
 _HEADS = 6
 _MOST_FRAMES = 800  # for which it has positions
 

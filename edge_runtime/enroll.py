@@ -17,7 +17,7 @@ from edge_runtime.console import note
 from edge_runtime.errors import ProfileError
 from edge_runtime.model.audio_branch import AudioBranch, StageTimes
 from edge_runtime.model.reference import FULL_SECONDS, Reference, least_alike
-from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
 from edge_runtime.profile import Profile
 from edge_runtime.segment import Boundary, Segmenter, Speech, SpeechEnd
 from edge_runtime.settings import Limits
@@ -192,5 +192,5 @@ def _meter(enrolment: Enrolment) -> Callable[[], None]:
 
 
 def _decibels(mean_square: float) -> float:
-    power = mean_square / 32768.0**2
+    power = mean_square / FULL_SCALE**2
     return max(_SILENT_DB, 10 * log10(power)) if power > 0 else _SILENT_DB

@@ -60,9 +60,12 @@ def test_every_command_of_a_recipe_parses(tmp_path: Path, script: str) -> None:
     assert len(asked) >= 7
     for program, *words in asked:
         PARSERS[program]().parse_args(words)
-    *_, build = asked
-    assert build[:2] == ["conversion", "build"]
-    assert build[build.index("--name") + 1] == script.removesuffix("-bundle")
+    *_, build, large = asked
+    name = script.removesuffix("-bundle")
+    for made, called in ((build, name), (large, f"{name}-large")):
+        assert made[:2] == ["conversion", "build"]
+        assert made[made.index("--name") + 1] == called
+        assert ("--large" in made) == (made is large)
 
 
 def test_rooms_to_measure_in_do_not_train(tmp_path: Path) -> None:
@@ -89,7 +92,7 @@ def test_the_open_recipe_takes_corpora_of_the_user(tmp_path: Path) -> None:
     asked = commands(tmp_path, "open-bundle", "cremad=mine", ROOMS="halls")
     for program, *words in asked:
         PARSERS[program]().parse_args(words)
-    assert sum("cremad=mine" in words for words in asked) == 7
+    assert sum("cremad=mine" in words for words in asked) == 10
     assert any("--by" in words for words in asked)
     assert all(
         words[words.index("--rooms") + 1] == "halls" for words in asked if "--babble" in words

@@ -26,6 +26,7 @@ from edge_runtime.pretrained_arrays import PretrainedArrays, read_pretrained
 from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.segment import SegmentParams
 from training.data.features import FeatureSettings
+from training.data.teachers.whisper import WIDTH
 from training.errors import TrainingError
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase, set_phase
@@ -45,7 +46,6 @@ FORM_TEXTS = {
 VOCABULARY_FILE = "vocabulary.txt"
 REFERENCE_FILE = "reference.npz"
 PRETRAINED_FILE = "pretrained.npz"
-STATE_WIDTH = 384  # of the pre-trained encoder
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 2
 
@@ -193,7 +193,7 @@ def _pretrained(folder: Path, raw: dict[str, Any] | None, config: ModelConfig) -
     if raw is None:
         return None
     content = (folder / PRETRAINED_FILE).read_bytes()
-    return Pretrained(read_pretrained(content, STATE_WIDTH, len(config.labels)), **raw)
+    return Pretrained(read_pretrained(content, WIDTH, len(config.labels)), **raw)
 
 
 def forms_of(metrics: dict[str, Any]) -> dict[str, str]:

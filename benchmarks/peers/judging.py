@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from benchmarks.errors import BenchmarkError
 from edge_runtime.pcm import Int16
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.data.folds import Fold, check_classes
 from training.evaluate.metrics import Metrics, measure
 
@@ -123,7 +123,7 @@ def over_folds(
             raise BenchmarkError(f"{name}: no clip of {corpus} has features")
     if not usable.all():
         log.warning("%s: %d clips have no features", name, (~usable).sum())
-    truth: Indices = np.array([labels.index(u.label) for u in utterances])
+    truth: Indices = np.array(class_indices(utterances, labels))
     sides = [(train, test) for train, test in (_with(usable, fold) for fold in plan) if len(test)]
     for train, test in sides:
         if len(set(truth[train].tolist())) < 2:

@@ -194,7 +194,7 @@ class Standardized(nn.Module):
         return logits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clips:
     """Features of all clips, one behind the other in a file that every process reads."""
 
@@ -220,7 +220,7 @@ class Clips:
         return np.split(frames, np.cumsum(self.lengths)[:-1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FoldTask:
     """What one fold's training is made from."""
 

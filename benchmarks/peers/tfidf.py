@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline, make_union
 
 from benchmarks.errors import BenchmarkError
 from edge_runtime.tokenizer import Tokenizer
-from training.corpora import Utterance, load_corpora
+from training.corpora import Utterance, class_indices, load_corpora
 from training.data.folds import official_split
 from training.data.tokens import tokenize
 from training.evaluate.metrics import Metrics, measure
@@ -55,7 +55,7 @@ def baseline(train: Sequence[Utterance], judged: Sequence[Utterance]) -> Metrics
     model.fit([u.text for u in train], [u.label for u in train])
     predicted = model.predict([u.text for u in judged])
     return measure(
-        np.array([labels.index(u.label) for u in judged]),
+        np.array(class_indices(judged, labels)),
         np.array([labels.index(str(label)) for label in predicted]),
         labels,
         [u.speaker for u in judged],
@@ -71,6 +71,6 @@ def _judge(run: Run | None, form: str, judged: Sequence[Utterance]) -> Metrics:
     texts = tokenize(judged, Tokenizer(run.vocabulary, config.tokens, config.punctuation))
     model = run.model(Phase.FLOAT if form == "float" else Phase.INT8)
     logits = predict(model, tokens=texts.tokens)
-    truth = np.array([labels.index(u.label) for u in texts.utterances])
+    truth = np.array(class_indices(texts.utterances, labels))
     speakers = [u.speaker for u in texts.utterances]
     return measure(truth, logits.argmax(axis=1), labels, speakers)

@@ -8,7 +8,7 @@ from math import log10
 
 import numpy as np
 
-from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
 
 SILENT_DB = -99.0  # said of digital silence
 _CLIPPED = 0.999  # of full scale
@@ -204,7 +204,7 @@ class Levels:
         if count < _COARSE // 2 or self._constant:
             known["hum"] = False
             return
-        coarse = samples[: count * step].reshape(count, step).mean(axis=1) / 32768.0
+        coarse = samples[: count * step].reshape(count, step).mean(axis=1) / FULL_SCALE
         coarse = (coarse - coarse.mean()) * np.hanning(count)
         power = np.abs(np.fft.rfft(coarse)) ** 2
         total = float(power.sum())

@@ -134,7 +134,8 @@ def _pactl(*arguments: str) -> str:
         stderr=subprocess.DEVNULL,
         timeout=_SECONDS,
         check=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         env={**os.environ, "LC_ALL": "C"},
     ).stdout
 

@@ -184,7 +184,7 @@ def test_the_text_has_every_figure_and_warning(bundle: Bundle) -> None:
         "for research that is not commercial",
         "**Without a formal licence: emodb and ased**",
         "Resemblyzer's speaker encoder, Apache-2.0; the encoder of Whisper-tiny, MIT",
-        "of the folders esc10, speech_commands, rooms, librispeech were put around clips",
+        "of the folders esc10, speech_commands, rooms, librispeech, tones were put around clips",
         "`keywords.txt` says what its key phrases were learned from",
         "int8: the quantization-aware weights in the converted bundle",
         "In brackets, the 95 % interval of UA",
@@ -193,7 +193,7 @@ def test_the_text_has_every_figure_and_warning(bundle: Bundle) -> None:
         "prohibited by the AI Act (Article 5)",
         "Utterances under half a second",
         "expect less",
-        "audio kernels 5, 7, 9, 11, text kernels 2, 3, 4, 5 of 64 filters each, an audio map every "
+        "audio kernels 5, 7, 9, 11, text kernels 2, 3, 4, 5 of 96 filters each, an audio map every "
         "30 ms. Settings: teacher_epochs",
         "The audio branch was trained alone and kept: teacher resemblyzer,whisper, teacher_epochs",
         "Training went on from a run with: epochs 7.",

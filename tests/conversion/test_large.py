@@ -14,7 +14,7 @@ import torch
 
 from conversion.bundle import build
 from conversion.errors import ConversionError
-from conversion.pretrained import FRAMES, whisper_encoder
+from conversion.pretrained import whisper_encoder
 from conversion.targets import target_named
 from edge_runtime.bundle import LARGE, Bundle, load_bundle
 from edge_runtime.errors import BundleError
@@ -25,9 +25,10 @@ from edge_runtime.model.recognizer import Recognizer
 from edge_runtime.pretrained_arrays import PretrainedArrays
 from edge_runtime.stream import EmotionStream
 from training.data.teachers import whisper
+from training.data.teachers.whisper import FRAMES, WIDTH
 from training.errors import TrainingError
 from training.evaluate.judge import convert
-from training.run import DEFAULT_RUN, STATE_WIDTH, Pretrained, load
+from training.run import DEFAULT_RUN, Pretrained, load
 
 Int16 = npt.NDArray[np.int16]
 
@@ -46,7 +47,7 @@ def _installed() -> None:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default run with a layer drawn at random, as a bundle."""
     drawn = np.random.default_rng(3)
-    weights = drawn.standard_normal((2 * STATE_WIDTH, 4)).astype(np.float32) * np.float32(0.02)
+    weights = drawn.standard_normal((2 * WIDTH, 4)).astype(np.float32) * np.float32(0.02)
     run = load(DEFAULT_RUN)
     run.pretrained = Pretrained(
         PretrainedArrays(weights, np.zeros(4, np.float32)),
@@ -109,7 +110,7 @@ def test_the_graph_computes_what_torch_does(bundle: Bundle, scene: Int16) -> Non
 
     found = []
     for computes in (graph, torch_encoder):
-        statistics = PretrainedStatistics(computes, FRAMES, STATE_WIDTH)
+        statistics = PretrainedStatistics(computes, FRAMES, WIDTH)
         statistics.feed(scene)
         result = statistics.finish()
         assert result is not None
@@ -126,7 +127,7 @@ def test_a_bundle_joins_both_and_every_cut_gives_the_same(bundle: Bundle, scene:
         bundle, manifest=dataclasses.replace(bundle.manifest, pretrained=None)
     )
     own = np.array(scores(Recognizer(alone), scene, 4800))
-    statistics = PretrainedStatistics(bundle.open_graph(PRETRAINED), FRAMES, STATE_WIDTH)
+    statistics = PretrainedStatistics(bundle.open_graph(PRETRAINED), FRAMES, WIDTH)
     statistics.feed(scene)
     result, arrays = statistics.finish(), bundle.pretrained()
     assert result is not None
@@ -167,6 +168,11 @@ def test_the_bundle_stays_within_12_mb(bundle: Bundle) -> None:
     assert all(integer)
     names = {spec.dtype for spec in bundle.manifest.graphs[PRETRAINED].inputs}
     assert names == {"float32"}
+
+
+def test_the_card_names_the_encoder_and_its_terms(large: Path) -> None:
+    card = (large / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "smart-turn v3.2 (BSD-2-Clause)" in card
 
 
 def test_a_run_that_is_joined_with_nothing_is_refused(tmp_path: Path) -> None:
@@ -214,6 +220,6 @@ def test_large_goes_by_its_name_once_it_is_built(
 def test_the_encoder_alone_is_a_graph(large: Path) -> None:
     graph = Graph(large / f"{PRETRAINED}.tflite")
     assert [spec.shape for spec in graph.inputs] == [(1, 80, FRAMES)]
-    assert [spec.shape for spec in graph.outputs] == [(1, FRAMES // 2, STATE_WIDTH)]
+    assert [spec.shape for spec in graph.outputs] == [(1, FRAMES // 2, WIDTH)]
     with pytest.raises(ConversionError, match="4 blocks"):
         whisper_encoder(5)

@@ -78,26 +78,57 @@ def test_frames_do_not_depend_on_how_samples_are_cut() -> None:
 
 @pytest.mark.parametrize("clip", clips())
 def test_stream_agrees_with_this_machine(clip: np.ndarray, tmp_path: Path) -> None:
-    pcm = tmp_path / "clip.pcm"
+    agree(clip, tmp_path, tolerance())
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The large bundle, built here, once more inside the root as FOLDER/large."""
+    out = tmp_path_factory.mktemp("large") / "large"
+    command = (sys.executable, "-m", "conversion", "build", "training/models/default", "--large")
+    built = subprocess.run([*command, "--out", out], cwd=REPOSITORY, capture_output=True)
+    assert built.returncode == 0, built.stderr.decode()
+    inside = Path(ROOT + FOLDER, "large")
+    shutil.rmtree(inside, ignore_errors=True)
+    shutil.copytree(out, inside)
+    return out
+
+
+@pytest.mark.parametrize("clip", clips()[-2:])
+def test_the_large_tier_agrees_with_this_machine(
+    clip: np.ndarray, tmp_path: Path, large: Path
+) -> None:
+    """What lies between the layers of its encoder is float32, which rounds otherwise there."""
+    agree(clip, tmp_path, 0.02, ("--bundle", str(large)), ("--bundle", f"{FOLDER}/large"))
+
+
+def agree(
+    clip: np.ndarray,
+    folder: Path,
+    allowed: float,
+    ours: tuple[str, ...] = (),
+    theirs: tuple[str, ...] = (),
+) -> None:
+    """The events here and there are the same, scores within `allowed`; options of either side."""
+    pcm = folder / "clip.pcm"
     pcm.write_bytes(np.concatenate([clip, SILENCE]).astype("<i2").tobytes())
     command = ("run", "--stdin", "--out", "jsonl")
-    here = run([str(Path(sys.executable).with_name("edge-emotion")), *command], pcm)
+    here = run([str(Path(sys.executable).with_name("edge-emotion")), *command, *ours], pcm)
     assert here.returncode == 0, here.stderr.decode()
-    there = enter("edge-emotion", *command, given=pcm)
+    there = enter("edge-emotion", *command, *theirs, given=pcm)
     assert there.returncode == 0, there.stderr.decode()
 
     expected, found = emotions(here.stdout), emotions(there.stdout)
     assert any(event["final"] for event in expected)
     assert len(found) == len(expected)
-    allowed = tolerance()
-    for ours, theirs in zip(expected, found, strict=True):
+    for event, other in zip(expected, found, strict=True):
         # End-pointing is integer arithmetic: the utterances are the same to the sample.
         for exact in ("t", "start", "end", "final"):
-            assert theirs[exact] == ours[exact]
-        for label, score in ours["scores"].items():
-            assert theirs["scores"][label] == pytest.approx(score, abs=allowed)
-        if ours["final"]:
-            assert theirs["label"] == ours["label"]
+            assert other[exact] == event[exact]
+        for label, score in event["scores"].items():
+            assert other["scores"][label] == pytest.approx(score, abs=allowed)
+        if event["final"]:
+            assert other["label"] == event["label"]
 
 
 def clips_to_judge(folder: Path) -> Path:

@@ -97,6 +97,7 @@ def join_folds(
     import numpy as np
 
     from training.commands.fit import calibration_of
+    from training.corpora import class_indices
     from training.evaluate.adapted import crossval_parts
     from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
     from training.evaluate.judge import calibrations, convert, summarize
@@ -124,7 +125,7 @@ def join_folds(
         numbers += [number] * len(mine)
         fitted.append((fold, layer))
     verdicts = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    truth = np.array([labels.index(u.label) for u in tested_all])
+    truth = np.array(class_indices(tested_all, labels))
     chosen, errors = calibrations([(verdicts, truth)])
     found = summarize(verdicts, tested_all, labels, numbers)
     metrics = {

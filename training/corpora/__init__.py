@@ -53,6 +53,8 @@ SECOND_COPY = "second copy"
 _NAME = re.compile(r"(\w+?)(?:@([\w.-]+))?")
 AUDIO_SUFFIXES = (".wav", ".flac")
 NO_CLASS = ""
+NO_INDEX = -1  # its place among the classes
+NEUTRAL = "neutral"  # the class of ordinary speech, where there is one
 """Label of what has no class: all are alike for it, and a model shall be unsure."""
 
 
@@ -100,8 +102,11 @@ class Utterance:
 
 
 def class_indices(utterances: Iterable[Utterance], labels: Sequence[str]) -> list[int]:
-    """The place of each one's class in `labels`; -1 for `NO_CLASS`. ValueError for other labels."""
-    return [-1 if u.label == NO_CLASS else labels.index(u.label) for u in utterances]
+    """The place of each one's class in `labels`; `NO_INDEX` for `NO_CLASS`.
+
+    ValueError for other labels.
+    """
+    return [NO_INDEX if u.label == NO_CLASS else labels.index(u.label) for u in utterances]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_runtime.audio.file import FileSource
 from edge_runtime.errors import AudioError
-from edge_runtime.pcm import Float32
+from edge_runtime.pcm import FULL_SCALE, Float32
 from training.corpora import NO_CLASS, Utterance, audio_files
 from training.errors import TrainingError
 
@@ -42,7 +42,7 @@ def read_noise(path: Path) -> Float32:
     audio, or that has no energy: digital silence, with an offset or without.
     """
     try:
-        samples = np.float32(1 / 32768) * FileSource(path, end=LONGEST_SECONDS).read()
+        samples = np.float32(1 / FULL_SCALE) * FileSource(path, end=LONGEST_SECONDS).read()
     except AudioError as error:
         raise TrainingError(f"noise: {error}") from None
     if samples.size == 0 or samples.std() < _FAINTEST:

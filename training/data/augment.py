@@ -84,7 +84,7 @@ def augment(samples: Int16, augmentation: Augmentation, seed: int) -> Int16:
         heard = degrade(signal, rng, sources(augmentation.surroundings), VERSION)
         return to_pcm(heard)[0]
     rng = np.random.default_rng([seed, augmentation.seed, round(1000 * augmentation.speed)])
-    signal = samples / 32768.0
+    signal = samples / FULL_SCALE
     if augmentation.speed != 1.0:
         import soxr
 

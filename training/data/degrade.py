@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.audio.file import read_file
-from edge_runtime.pcm import SAMPLE_RATE, Float32
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32
 from training.corpora import Utterance
 from training.corpora.noise import load_noises
 from training.corpora.rooms import load_rooms
@@ -288,4 +288,4 @@ def _voice(utterance: Utterance) -> Float32:
     end = utterance.start + VOICE_SECONDS
     if utterance.end is not None:
         end = min(end, utterance.end)
-    return np.float32(1 / 32768) * read_file(utterance.audio, utterance.start, end)
+    return np.float32(1 / FULL_SCALE) * read_file(utterance.audio, utterance.start, end)

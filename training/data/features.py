@@ -38,6 +38,7 @@ from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
+_SILENT = "it is silent"
 _CACHE_VERSION = 2  # raise when the code below, mfcc.py or segment.py changes what it computes
 
 Features = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -98,8 +99,8 @@ def extract(
 ) -> FeatureSet:
     """Features of every utterance, on all cores, from the cache where they are known.
 
-    Unreadable and silent files are skipped, counted, and named in the log, but those without a
-    class left out; utterances that are text only are skipped and counted. Raises TrainingError when
+    Unreadable and silent files are skipped, counted, and named in the log, but silent ones without
+    a class; utterances that are text only are skipped and counted. Raises TrainingError when
     all are text only.
 
     Parameters
@@ -128,7 +129,7 @@ def extract(
     ) as extracted:
         for utterance, outcome in zip(utterances, extracted, strict=True):
             if isinstance(outcome, str):
-                if utterance.label == NO_CLASS:
+                if utterance.label == NO_CLASS and outcome == _SILENT:
                     continue  # what a device does not take for speech needs no verdict
                 if utterance.path is not None:
                     log.warning("skipped %s: %s", utterance.path, outcome)
@@ -200,7 +201,7 @@ def _extract_one(
     for warning in source.warnings:
         log.warning("%s", warning)
     if is_silent(samples):
-        return "it is silent"
+        return _SILENT
     seed = int(content[:8], 16)
     result = []
     for path, augmentation in zip(paths, augmentations, strict=True):

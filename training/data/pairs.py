@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.corpora import Utterance
+from training.corpora import NEUTRAL, Utterance
 from training.data.batch import Batch, collate
 from training.data.features import ClipDataset, FeatureSet
 from training.data.tokens import Ids, collate_text
@@ -26,7 +26,6 @@ PAIRING = (
     "class-conditional pairing: the words of a clip were drawn at random from texts of the same "
     "class; nobody spoke them"
 )
-NEUTRAL = "neutral"
 """Class of the texts that tell nothing."""
 Item = tuple[tuple[Tensor, int, int], Tensor]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from training.corpora import Utterance, audio_files
+from training.corpora import NO_CLASS, Utterance, audio_files
 from training.corpora.noise import noise_files
 from training.corpora.rooms import room_files
 from training.data.degrade import Sources, load_sources
@@ -55,7 +55,7 @@ def sources(chosen: Surroundings) -> Sources:
     cannot be read.
     """
     voices = [
-        Utterance(path, "", str(path.parent), "babble")
+        Utterance(path, NO_CLASS, str(path.parent), "babble")
         for folder in chosen.babble
         for path in audio_files(Path(folder), "babble", LAYOUT)
     ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from edge_runtime.tokenizer import FIRST_WORD, PADDING, Tokenizer, is_mark
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.data.batch import Batch
 
 Ids = npt.NDArray[np.int64]
@@ -67,7 +67,7 @@ class TextDataset(Dataset[tuple[Tensor, int, int]]):
 
     def __init__(self, texts: TextSet, labels: Sequence[str], corpora: Sequence[str]) -> None:
         self._tokens = texts.tokens
-        self._labels = [labels.index(u.label) for u in texts.utterances]
+        self._labels = class_indices(texts.utterances, labels)
         self._corpora = [corpora.index(u.corpus) for u in texts.utterances]
 
     def __len__(self) -> int:

@@ -21,13 +21,13 @@ from edge_runtime.manifest import AUDIO, REFERENCE, FileSpec, ReferencePart
 from edge_runtime.model.reference import Reference, least_alike
 from edge_runtime.pcm import Float32
 from edge_runtime.reference_arrays import ReferenceArrays
-from training.corpora import Utterance
+from training.corpora import NEUTRAL, Utterance, class_indices
 from training.errors import TrainingError
-from training.evaluate.crossval import PREDICTIONS
-from training.evaluate.histories import CHANGES, PLAIN, TRAINED, Draw, Speakers
+from training.evaluate.crossval import PLAN, PREDICTIONS, clip_name
+from training.evaluate.histories import CHANGES, TRAINED, Draw, Speakers
 from training.evaluate.reference import LIMIT, Heard
+from training.run import REFERENCE_FILE
 
-PLAN = "plan.json"
 KEEP, CHANGE, TRUST, STRENGTH = 0.98, 0.05, 0.5, 2.5  # how they were found: docs/speakers.md
 REFUSED = 0.05  # share of the enrolments of one voice that are taken for two
 ENROLLED_UTTERANCES = 4  # of those ten seconds of speech hold
@@ -64,7 +64,7 @@ Settings = dict[str, Any]
 
 def with_reference(bundle: Bundle, arrays: ReferenceArrays, settings: Settings) -> Bundle:
     """`bundle` with the part that adapts it to a speaker."""
-    part = ReferencePart(FileSpec("reference.npz", ""), **settings)
+    part = ReferencePart(FileSpec(REFERENCE_FILE, ""), **settings)
     return replace(
         bundle,
         manifest=replace(bundle.manifest, reference=part),
@@ -128,7 +128,7 @@ def calibrate_adapted(
         assert part is not None
         unscaled = replace(bundle.manifest, reference=replace(part, temperature={}))
         plain = replace(bundle, manifest=unscaled)
-        truth = np.array([list(labels).index(u.label) for u in heard.utterances])
+        truth = np.array(class_indices(heard.utterances, labels))
         for modality, scores in cold.items():
             speakers = Speakers(heard.utterances, labels, seed)
             adapted = adapt(plain, heard, scores, _in_turn, speakers, modality=modality)
@@ -168,7 +168,7 @@ def enrolment_ratios(
     `strangers` of the utterances are by somebody else of the corpus, the first and the third.
     """
     speakers = Speakers(heard.utterances, labels, seed)
-    label = PLAIN if PLAIN in labels else None
+    label = NEUTRAL if NEUTRAL in labels else None
     first: dict[str, int] = {}
     for place, utterance in enumerate(heard.utterances):
         if utterance.speaker and label in (None, utterance.label):
@@ -201,7 +201,7 @@ def crossval_parts(
     named: defaultdict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         if utterance.path is not None:
-            named[_name(utterance)].append(utterance)
+            named[clip_name(utterance)].append(utterance)
     parts = []
     for number, names in enumerate(plan, 1):
         fold = folder / f"fold{number}"
@@ -225,8 +225,3 @@ def crossval_parts(
     if not any(found for _, found, _ in parts):
         raise TrainingError(f"none of these clips was judged in {folder}; name its corpora")
     return parts
-
-
-def _name(utterance: Utterance) -> str:
-    """As `crossval` writes into its plan what was tested."""
-    return f"{utterance.corpus}/{utterance.audio.name}/{utterance.start}/{utterance.end}"

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from edge_runtime.manifest import Calibration
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.data.features import FeatureSettings, extract
 from training.data.folds import Cut, Fold, cut_folds, fold_protocol, unjudged
 from training.data.pairs import PAIRING, draw_words
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
 
+PLAN = "plan.json"  # what each fold tested, and with which settings
 VERDICTS = "verdicts.npz"  # logits of every clip, of the fold that did not train on it
 
 _TRUTH = "truth"
@@ -165,7 +166,7 @@ def write_summary(
         },
     }
     with at_once(out / VERDICTS) as new:
-        truth = np.array([result.labels.index(u.label) for u in result.utterances])
+        truth = np.array(class_indices(result.utterances, result.labels))
         np.savez(new, **{**result.verdicts, _TRUTH: truth})  # type: ignore[arg-type]
     with at_once(out / SUMMARY) as new:
         new.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -299,6 +300,11 @@ def _train(task: _FoldTask, train: list[Utterance], test: list[Utterance]) -> Ru
     return run
 
 
+def clip_name(utterance: Utterance) -> str:
+    """What a plan calls a clip; its words, which may hold anything, come behind that."""
+    return f"{utterance.corpus}/{utterance.audio.name}/{utterance.start}/{utterance.end}"
+
+
 def _refuse_other_plan(
     out: Path,
     plan: list[Fold],
@@ -310,13 +316,7 @@ def _refuse_other_plan(
     parts: dict[str, Any] = {
         "settings": repr(training.settings),
         "config": repr(config),
-        "test": [
-            [
-                f"{u.corpus}/{u.audio.name}/{u.start}/{u.end}/{u.text}"
-                for u in _take(utterances, f.test)
-            ]
-            for f in plan
-        ],
+        "test": [[f"{clip_name(u)}/{u.text}" for u in _take(utterances, f.test)] for f in plan],
     }
     if config.parts.text:
         texts = "\n".join(u.text for u in words.train)
@@ -325,7 +325,7 @@ def _refuse_other_plan(
     if training.speakers:
         parts["speakers"] = training.speakers.digest(utterances)
     identity = json.dumps(parts)
-    path = out / "plan.json"
+    path = out / PLAN
     if path.exists() and path.read_text(encoding="utf-8") != identity:
         raise TrainingError(
             f"{out} holds folds of other data or settings; choose another --out or remove it"

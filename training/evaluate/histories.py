@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from training.corpora import Utterance
+from training.corpora import NEUTRAL, Utterance
 
-PLAIN = "neutral"  # the class that ordinary speech has, where there is one
 LONG = 20  # utterances of a long history
 FOREIGN = 15  # utterances by somebody else, before the speaker changes
 _SHARE = 0.7  # of a long history that is mostly plain
@@ -56,12 +55,12 @@ class Speakers:
         return self._mixed([self.own(place, share, label) for label in self._labels])
 
     def mostly_plain(self, place: int) -> list[int]:
-        """A long history, most of it of the class `PLAIN`."""
-        others = [label for label in self._labels if label != PLAIN]
+        """A long history, most of it of the class `NEUTRAL`."""
+        others = [label for label in self._labels if label != NEUTRAL]
         plain = round(_SHARE * LONG)
         each = (LONG - plain) // max(1, len(others))
         return self._mixed(
-            [self.own(place, plain, PLAIN), *(self.own(place, each, k) for k in others)]
+            [self.own(place, plain, NEUTRAL), *(self.own(place, each, k) for k in others)]
         )
 
     def other(self, place: int, count: int, label: str | None = None) -> list[int]:
@@ -100,13 +99,13 @@ Draw = Callable[[Speakers, int], list[int]]
 
 TRAINED: dict[str, Draw] = {
     "1 of any": lambda speakers, i: speakers.own(i, 1),
-    "2 neutral": lambda speakers, i: speakers.own(i, 2, PLAIN),
+    "2 neutral": lambda speakers, i: speakers.own(i, 2, NEUTRAL),
     "3 of any": lambda speakers, i: speakers.own(i, 3),
     "5 of any": lambda speakers, i: speakers.own(i, 5),
     "10 of any": lambda speakers, i: speakers.own(i, 10),
     "20 balanced": lambda speakers, i: speakers.balanced(i),
     "20, 70 % neutral": lambda speakers, i: speakers.mostly_plain(i),
-    "20 neutral": lambda speakers, i: speakers.own(i, LONG, PLAIN),
+    "20 neutral": lambda speakers, i: speakers.own(i, LONG, NEUTRAL),
 }
 """The histories that a reference is fitted on, in equal parts."""
 CHANGES: dict[str, Draw] = {

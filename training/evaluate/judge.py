@@ -21,7 +21,7 @@ from edge_runtime.pcm import Float32, Int16
 from edge_runtime.stream import judge_clip
 from edge_runtime.tokenizer import Tokenizer
 from edge_runtime.tokenizer import words as words_of
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.data.speaker import SpeakerVectors
 from training.data.tokens import encode
 from training.errors import TrainingError
@@ -63,7 +63,7 @@ def summarize(
     With `folds`, the fold of each utterance, also `ua_folds`: the UA of each fold by itself, the
     mean of which is what some publish.
     """
-    truth = np.array([list(labels).index(u.label) for u in utterances])
+    truth = np.array(class_indices(utterances, labels))
     corpora = np.array([u.corpus for u in utterances])
     speakers = np.array([u.speaker for u in utterances], object)
     summary = Summary({}, *calibrations([(verdicts, truth)]))

@@ -26,6 +26,7 @@ from edge_runtime.segment import SegmentParams, speech_of
 from training.corpora import NO_CLASS, Utterance, class_indices
 from training.data.augment import CLEAN, Augmentation, augment
 from training.data.cache import cache_folder, content_of, kept, opened_cache, parallel
+from training.data.teachers.whisper import BLOCKS, FRAMES, weights
 from training.errors import TrainingError
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
 
@@ -64,7 +65,8 @@ def encoder_graph() -> Path:
 
     Raises TrainingError where that fails, such as without the package that has the weights.
     """
-    path = opened_cache(cache_folder("encoder")) / f"{PRETRAINED}-{_VERSION}.tflite"
+    identity = f"{PRETRAINED}-{content_of(weights())[:12]}-{BLOCKS}-{FRAMES}-{_VERSION}.tflite"
+    path = opened_cache(cache_folder("encoder")) / identity
     if path.exists():
         return path
     ask_converter("encoder", "--out", str(path), what="making the encoder")
@@ -204,7 +206,7 @@ def join_verdicts(
 def part_settings(calibration: Mapping[str, Calibration]) -> dict[str, Any]:
     """The numbers of a manifest's pre-trained part, for what was calibrated together."""
     return {
-        "frames": Graph(encoder_graph()).inputs[0].shape[2],
+        "frames": FRAMES,
         "strength": dict.fromkeys(calibration, STRENGTH),
         "temperature": {name: chosen.temperature for name, chosen in calibration.items()},
     }

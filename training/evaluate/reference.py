@@ -22,7 +22,7 @@ from edge_runtime.model.audio_branch import AudioBranch, StageTimes
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from edge_runtime.reference_arrays import ReferenceArrays
 from edge_runtime.segment import speech_of
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.data.cache import cache_folder, kept, opened_cache, parallel
 from training.errors import TrainingError
 from training.evaluate.histories import TRAINED, Speakers
@@ -137,7 +137,7 @@ def fit_arrays(heard: Heard, labels: Sequence[str], seed: int = 0) -> ReferenceA
             f"class{'; there is no ' + ', '.join(sorted(missing)) if missing else ''}"
         )
     clipped = np.clip(known.standard, -LIMIT, LIMIT)
-    truth = np.array([list(labels).index(u.label) for u in known.utterances])
+    truth = np.array(class_indices(known.utterances, labels))
     corpora = np.array([u.corpus for u in known.utterances])
     weight = np.ones(len(truth))
     for corpus in np.unique(corpora):

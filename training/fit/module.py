@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from torchmetrics.classification import MulticlassAccuracy
 
 from edge_runtime.tokenizer import UNKNOWN
+from training.corpora import NO_INDEX
 from training.data.batch import Batch
 from training.data.teacher import StateProbe
 from training.fit.schedule import lr_factor
@@ -26,7 +27,6 @@ from training.network.model import MscnnSpu
 
 EMBEDDING = "embedding.weight"
 
-NO_INDEX = -1  # label of an example without a class
 
 FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 
@@ -119,10 +119,7 @@ class EmotionModule(lightning.LightningModule):
         total = mix * loss(target, weights)
         total = total + (1 - mix) * loss(target[partner], weights[partner])
         total = total + self.settings.teacher_weight * taught
-        self.train_ua(logits.detach(), batch.labels)
-        size = len(batch.labels)
-        self.log("train_loss", total, on_step=False, on_epoch=True, batch_size=size, prog_bar=True)
-        self.log("train_ua", self.train_ua, on_step=False, on_epoch=True, batch_size=size)
+        self._tell(total, logits, batch)
         return total
 
     @property
@@ -140,11 +137,15 @@ class EmotionModule(lightning.LightningModule):
             said = float_model(**inputs).softmax(dim=1)
         logits = self.model(**inputs)
         loss = torch.nn.functional.cross_entropy(logits, said)
+        self._tell(loss, logits, batch)
+        return loss
+
+    def _tell(self, loss: Tensor, logits: Tensor, batch: Batch) -> None:
+        """The learning curves of a training batch."""
         self.train_ua(logits.detach(), batch.labels)
         size = len(batch.labels)
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=size, prog_bar=True)
         self.log("train_ua", self.train_ua, on_step=False, on_epoch=True, batch_size=size)
-        return loss
 
     def _target(self, batch: Batch) -> Tensor:
         """Labels (B,), or probabilities (B, classes) where an example has none but all alike."""
@@ -303,7 +304,7 @@ class EmotionModule(lightning.LightningModule):
 
     def _fast(self) -> torch.autocast:
         """Bfloat16 where the settings ask for it, until rounding to int8 is to be learned."""
-        fast = self.settings.bf16 and self.trainer.current_epoch < self.settings.float_epochs
+        fast = self.settings.bf16 and not self._quantizing
         return torch.autocast(self.device.type, torch.bfloat16, enabled=fast)
 
     def _vary(self, batch: Batch) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import soxr
 
 from edge_runtime.audio.file import read_file
-from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16
 from training.errors import TrainingError
 
 _RETRIEVAL, _RATE, _VOLUME, _PITCH, _RANGE, _UTF8, _IPA = 1, 1, 2, 3, 4, 1, 2
@@ -86,7 +86,7 @@ class Synthesizer:
         self._library.espeak_Synchronize()
         if not self._pieces:
             raise TrainingError(f"eSpeak NG says nothing for {text!r}")
-        samples = soxr.resample(np.concatenate(self._pieces) / 32768.0, self.rate, SAMPLE_RATE)
+        samples = soxr.resample(np.concatenate(self._pieces) / FULL_SCALE, self.rate, SAMPLE_RATE)
         peak = max(float(np.abs(samples).max()), 1e-6)
         return np.asarray(samples / peak * 10 ** (voice.level_db / 20), np.float64)
 

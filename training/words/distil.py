@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.tokenizer import FIRST_WORD, UNKNOWN, words
-from training.corpora import Found, Utterance, load_corpora
+from training.corpora import Found, Utterance, class_indices, load_corpora
 from training.data.tokens import TextSet
 from training.errors import TrainingError
 from training.words.embeddings import Vocabulary
@@ -66,7 +66,7 @@ def distil(
     """
     check(settings)
     _sklearn()
-    truth = np.array([labels.index(u.label) for u in texts.utterances])
+    truth = np.array(class_indices(texts.utterances, labels))
     counts = np.bincount(truth, minlength=len(labels))
     if counts.min() < settings.distil_folds:
         raise TrainingError(

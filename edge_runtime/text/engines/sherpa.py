@@ -21,7 +21,7 @@ import numpy as np
 
 from edge_runtime.errors import TextError
 from edge_runtime.events import Word
-from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16
 from edge_runtime.text import TextSource, Transcript
 from edge_runtime.text.engines import Engine
 from edge_runtime.text.engines.pieces import PieceSource
@@ -98,7 +98,8 @@ class SherpaStreaming:
         if self._stream is None:
             raise TextError("sherpa: samples before an utterance began")
         self._heard += samples.size
-        self._stream.accept_waveform(SAMPLE_RATE, samples.astype(np.float32) / np.float32(32768))
+        unit = samples.astype(np.float32) / np.float32(FULL_SCALE)
+        self._stream.accept_waveform(SAMPLE_RATE, unit)
         words = self._words()
         if words == self._said:
             return None
@@ -143,7 +144,7 @@ class SherpaWhole(PieceSource):
 
     def _words(self, samples: Int16, start: float) -> tuple[Word, ...]:
         stream = self._recognizer.create_stream()
-        stream.accept_waveform(SAMPLE_RATE, samples.astype(np.float32) / np.float32(32768))
+        stream.accept_waveform(SAMPLE_RATE, samples.astype(np.float32) / np.float32(FULL_SCALE))
         self._recognizer.decode_stream(stream)
         found = stream.result
         end = start + samples.size / SAMPLE_RATE

