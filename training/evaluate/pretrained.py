@@ -33,7 +33,7 @@ from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
 STRENGTH = 1.0
 """Weight of what the encoder says: that of the model's own scores, as an expert of its own."""
 PENALTY = 0.02
-"""Of the squared weights, beside a mean loss over the clips; the best of five on early folds."""
+"""Of the squared weights, beside the mean loss of the clips; how it was found: docs/large.md."""
 _NOTHING = 2.0  # weight of all sounds that say nothing, in classes of a corpus
 _PIECE = 16  # clips a task
 _VERSION = 1  # raise when what is computed of a clip changes
