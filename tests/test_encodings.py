@@ -26,7 +26,7 @@ _COMPRESSED = {"gzip", "bz2", "lzma"}  # binary by default
 _WHOLE = {"read_text": 0, "write_text": 1}  # and the place of their encoding
 _RUNNERS = {"run", "Popen", "check_output", "check_call", "call"}
 # Modules whose `open` opens no text file.
-_OTHERS = {"os", "wave", "Image", "zipfile", "tarfile", "webbrowser", "soundfile", "_feed"}
+_OTHERS = {"os", "wave", "Image", "zipfile", "tarfile", "webbrowser", "soundfile"}
 
 
 def files() -> list[Path]:

@@ -72,7 +72,7 @@ class _Command:
         self.name = f"command {command}"
         self.rate, self.channels = raw.rate, raw.channels
 
-    def open(self) -> None:
+    def begin(self) -> None:
         self.close()
         self._said = b""
         self._frames = Frames(self._raw)

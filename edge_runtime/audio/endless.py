@@ -35,7 +35,7 @@ class Feed(Protocol):
     gaps_are_lost: bool
     """Whether what is not heard while it is away was lost; or else nobody spoke."""
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Begin; after a failure, once more. Raises AudioError where it cannot be now."""
         ...
 
@@ -115,7 +115,7 @@ class EndlessSource:
             self._feed.close()
 
     def _open(self) -> None:
-        self._feed.open()
+        self._feed.begin()
         if self._channel is not None and self._channel > self._feed.channels:
             self._feed.close()
             raise AudioError(

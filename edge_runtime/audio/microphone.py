@@ -63,7 +63,7 @@ class _Microphone:
         self.name = f"microphone {wanted or ''}".strip()
         self.rate, self.channels = SAMPLE_RATE, 1
 
-    def open(self) -> None:
+    def begin(self) -> None:
         there = pulse.surroundings()
         if there != self._there:
             self.close()

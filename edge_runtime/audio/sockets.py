@@ -51,7 +51,7 @@ class _Socket:
         self.name = f"socket {address}"
         self.rate, self.channels = raw.rate, raw.channels
 
-    def open(self) -> None:
+    def begin(self) -> None:
         kind, _, where = self._address.partition(":")
         if kind == "unix" and where:
             self._listening = _unix(Path(where))
