@@ -19,7 +19,7 @@ from edge_runtime.errors import AudioError
 from edge_runtime.events import EmotionEvent
 from edge_runtime.pcm import Int16
 from edge_runtime.stream import classify
-from training.corpora import Utterance
+from training.corpora import Utterance, class_indices
 from training.evaluate.metrics import Metrics, measure
 from training.output import at_once
 
@@ -66,7 +66,7 @@ class AccuracyResult:
                 writer.writerow([*row, _best(verdict), verdict.modality, *values])
 
     def _measure(self, indices: Sequence[int]) -> Metrics:
-        truth = np.array([self.labels.index(self.judged[i].label) for i in indices])
+        truth = np.array(class_indices([self.judged[i] for i in indices], self.labels))
         predicted = np.array([self.labels.index(_best(self.verdicts[i])) for i in indices])
         speakers = [self.judged[i].speaker for i in indices]
         return measure(truth, predicted, self.labels, speakers)

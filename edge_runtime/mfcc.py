@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
 
 DELTA_SPAN = 2  # frames on each side of a delta
 DELTA_ORDERS = 2  # delta and delta-delta
@@ -123,7 +123,7 @@ def _checked(samples: npt.ArrayLike) -> Int16 | Float32:
         return array
     if array.dtype.kind != "f":
         raise ValueError(f"samples must be float or int16, not {array.dtype}")
-    scaled = array.astype(np.float32) * np.float32(32768.0)
+    scaled = array.astype(np.float32) * np.float32(FULL_SCALE)
     # A sum is not finite as soon as one term is not, and costs no temporary array.
     with np.errstate(invalid="ignore"):
         finite = np.isfinite(scaled.sum())

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import MissingPackageError
-from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16
 
 FRAME = SAMPLE_RATE // 50  # samples judged at a time, 20 ms
 _LONGEST_OFFSET = 3600.0  # seconds: beyond, it is no estimate of what is heard now
 _SILENT_PEAK = 8  # int16 steps
 _SILENCE_DB = -90.0  # energy given to digital silence, dB relative to full scale
-_FULL_SCALE = 32768.0**2 * FRAME  # sum of squares of a frame at full scale
-_SILENT = _FULL_SCALE * 10 ** (_SILENCE_DB / 10)
+_FULL_ENERGY = FULL_SCALE**2 * FRAME  # sum of squares of a frame at full scale
+_SILENT = _FULL_ENERGY * 10 ** (_SILENCE_DB / 10)
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ def _levels(frames: Int16) -> list[float]:
     values = frames.astype(np.float64)
     sums = np.einsum("fs,fs->f", values, values).tolist()
     return [
-        10 * log10(energy / _FULL_SCALE) if energy > _SILENT else _SILENCE_DB for energy in sums
+        10 * log10(energy / _FULL_ENERGY) if energy > _SILENT else _SILENCE_DB for energy in sums
     ]
 
 

@@ -27,7 +27,6 @@ from training.network.model import MscnnSpu
 
 EMBEDDING = "embedding.weight"
 
-
 FEATURE_DB = 10 / math.log(10)  # dB per unit of the log energy
 
 

@@ -151,14 +151,13 @@ class QuantizedConv1d(nn.Conv1d):
 
     @torch.no_grad()
     def fold(self) -> None:
-        """Take what the batch normalization does in evaluation into weight and bias.
+        """Take what its batch normalization does in evaluation into weight and bias.
 
         It stays, and does nothing from then on: what is trained further is the same parameters
         (Jacob et al. 2018, arXiv 1712.05877, section 3.2).
         """
         norm = self.norm
-        if norm is None:
-            return
+        assert norm is not None
         assert norm.running_mean is not None
         assert norm.running_var is not None
         assert self.bias is not None

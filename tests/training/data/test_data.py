@@ -15,7 +15,7 @@ import torch
 from edge_runtime.audio.file import read_file
 from edge_runtime.mfcc import mfcc
 from edge_runtime.segment import speech_of
-from training.corpora import Utterance
+from training.corpora import NO_CLASS, Utterance
 from training.data.augment import CLEAN, TRAINING, Augmentation, augment
 from training.data.batch import collate
 from training.data.features import ClipDataset, FeatureSettings, extract, feature_statistics
@@ -48,6 +48,20 @@ def test_what_cannot_be_used_is_skipped_named_and_counted(
     for name in ("silent.wav", "garbage.wav", "missing.wav"):
         assert name in caplog.text
     assert "it is silent" in caplog.text
+
+
+def test_what_has_no_class_may_be_silent_but_not_unreadable(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    silent, garbage = tmp_path / "silent.wav", tmp_path / "garbage.wav"
+    soundfile.write(silent, np.zeros(16_000), 16_000)
+    garbage.write_bytes(b"RIFF, but not really")
+    clips = [utterance(path, NO_CLASS) for path in (silent, garbage)]
+    with caplog.at_level(logging.WARNING):
+        found = extract(clips, cache=tmp_path / "cache", workers=1, progress=False)
+    assert [u.path for u, _ in found.skipped] == [garbage]
+    assert "garbage.wav" in caplog.text
+    assert "silent.wav" not in caplog.text
 
 
 def test_interrupted_it_gives_up_the_clips_that_wait(
