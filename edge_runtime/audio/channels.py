@@ -6,18 +6,17 @@ a channel counts from the first block in which it is heard, and no longer once i
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from edge_runtime.errors import MissingPackageError
-from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
+from edge_runtime.audio.mono import resampler
+from edge_runtime.pcm import Float32, Int16, to_pcm
 
 _HEARD = 1e-8  # variance from which a channel is more than converter noise, -80 dB of full scale
 _JUDGED = 1e-6  # variance of the loudest channel from which others can be called dead, -60 dB
 _LOUD = 1e-5  # and from which channels can be seen to cancel each other, -50 dB
 _DEAD = 1e-3  # share of the loudest channel's energy below which another is dead, -30 dB
 _CANCELLED = 0.05  # share of what unrelated channels leave in their mix, below which it is lost
+_NEEDED = "a microphone", "mic"  # what asks for soxr, and the extra that brings it
 _HALVED_SECONDS = 2.0  # in which a channel's loudest moment counts half
 
 
@@ -36,7 +35,7 @@ class LiveMono:
     def __init__(self, rate: int, channels: int, channel: int | None = None) -> None:
         self._rate = rate
         self._only = None if channel is None else channel - 1
-        self._resampler = _resampler(rate)
+        self._resampler = resampler(rate, *_NEEDED)
         self._loudest = np.zeros(channels)  # variance of each channel, of late
         self._mixed = 0.0  # the same of their mix
         self._alive = np.zeros(channels, bool)
@@ -75,7 +74,7 @@ class LiveMono:
     def flush(self) -> Int16:
         """What the resampler held back; what follows begins anew."""
         rest = self._pcm(self._resampler(np.empty(0, np.float32), True))
-        self._resampler = _resampler(self._rate)
+        self._resampler = resampler(self._rate, *_NEEDED)
         return rest
 
     def _weigh(self, rows: Float32) -> None:
@@ -116,14 +115,3 @@ def can_resample() -> bool:
 def _variance(samples: Float32) -> float:
     centred = samples - samples.mean()
     return float(centred @ centred) / samples.size
-
-
-def _resampler(rate: int) -> Any:
-    if rate == SAMPLE_RATE:
-        return lambda samples, last: samples
-    try:
-        import soxr
-    except ImportError:
-        raise MissingPackageError(f"a microphone at {rate} Hz", "soxr", "mic") from None
-    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
-    return lambda samples, last: stream.resample_chunk(samples, last=last)

@@ -43,7 +43,7 @@ class Mono:
                 f"{HIGHEST_RATE}"
             )
         self._name, self._rate, self._warnings = name, rate, warnings
-        self._resampler = _resampler(rate)
+        self._resampler = resampler(rate)
         self._channel: int | None = None  # the one that is taken; None for the mean
         self._invalid = 0
         self._clipped = 0
@@ -155,12 +155,17 @@ def _is_loud(samples: Float32) -> bool:
     return bool(_energies(samples).max(initial=0.0) > _LOUD**2)
 
 
-def _resampler(rate: int) -> Any:
+def resampler(rate: int, what: str = "audio", extra: str = "files") -> Any:
+    """Samples (n,) at `rate`, and whether they are the last, to those at 16 kHz known by then.
+
+    MissingPackageError, that `what` needs soxr and `extra` brings it, without it where it is
+    needed.
+    """
     if rate == SAMPLE_RATE:
         return lambda samples, last: samples
     try:
         import soxr
     except ImportError:
-        raise MissingPackageError(f"audio at {rate} Hz", "soxr", "files") from None
+        raise MissingPackageError(f"{what} at {rate} Hz", "soxr", extra) from None
     stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32")
     return lambda samples, last: stream.resample_chunk(samples, last=last)

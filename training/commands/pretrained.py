@@ -98,9 +98,10 @@ def join_folds(
 
     from training.commands.fit import calibration_of
     from training.corpora import class_indices
-    from training.evaluate.adapted import crossval_parts
+    from training.evaluate.adapted import crossval_verdicts
     from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
-    from training.evaluate.judge import calibrations, convert, summarize
+    from training.evaluate.crossval import write_verdicts
+    from training.evaluate.judge import DEGRADED, calibrations, convert, summarize
     from training.evaluate.pretrained import fit_layer, join_verdicts
     from training.output import at_once
     from training.run import load
@@ -108,13 +109,11 @@ def join_folds(
     summary = json.loads((folder / CROSSVAL_SUMMARY).read_text(encoding="utf-8"))
     labels, calibration = summary["labels"], calibration_of(summary)
     temperatures = {name: chosen.temperature for name, chosen in calibration.items()}
-    judged = crossval_parts(folder, utterances)
-    degraded = _degraded(folder, utterances, judged)
+    judged = crossval_verdicts(folder, utterances, ("int8", DEGRADED))
     heard, nothing = _hear(load(judged[0][0]), utterances, recipe)
     place_of = {id(u): place for place, u in enumerate(heard.utterances)}
     fitted, parts, tested_all, numbers = [], [], [], []
     for number, (fold, tested, logits) in enumerate(judged):
-        logits = {f"{name}/int8": values for name, values in logits.items()} | degraded[number]
         rows = [row for row, u in enumerate(tested) if id(u) in place_of]
         mine = [place_of[id(tested[row])] for row in rows]
         rest = heard.take(sorted(set(range(len(heard.utterances))) - set(mine)))
@@ -144,30 +143,11 @@ def join_folds(
         "calibration": {name: asdict(one) for name, one in chosen.items()},
         "metrics": metrics,
     }
-    with at_once(folder / VERDICTS) as new:
-        np.savez(new, **verdicts, truth=truth)  # type: ignore[arg-type]
+    write_verdicts(folder / VERDICTS, verdicts, truth)
     with at_once(folder / SUMMARY) as new:
         new.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{counted(len(fitted), 'fold')}, {counted(len(tested_all), 'clip')} judged")
     return result
-
-
-def _degraded(
-    folder: Path, utterances: Sequence[Utterance], judged: Sequence[Any]
-) -> list[dict[str, Any]]:
-    """Logits of the same clips degraded, by "modality/degraded"; none where none were judged."""
-    import numpy as np
-
-    from training.evaluate.adapted import crossval_parts
-    from training.evaluate.crossval import PREDICTIONS
-    from training.evaluate.judge import DEGRADED
-
-    if not any(key.endswith(f"/{DEGRADED}") for key in np.load(judged[0][0] / PREDICTIONS)):
-        return [{} for _ in judged]
-    return [
-        {f"{name}/{DEGRADED}": values for name, values in logits.items()}
-        for _, _, logits in crossval_parts(folder, utterances, DEGRADED)
-    ]
 
 
 def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRecipe) -> Pretrained:
@@ -224,12 +204,10 @@ def _joined(layer: Any, calibration: dict[str, Any], metrics: dict[str, Any]) ->
 
 def _borrowed(crossvals: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Calibration over the verdicts of joined crossvals, and the first one's figures."""
-    import numpy as np
-
     from training.errors import TrainingError
-    from training.evaluate.judge import calibrations
+    from training.evaluate.crossval import joint_calibration
 
-    judged, summaries = [], []
+    summaries = []
     for folder in crossvals:
         if not (folder / SUMMARY).exists():
             raise TrainingError(
@@ -237,9 +215,7 @@ def _borrowed(crossvals: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]
                 "NAME=PATH... comes first"
             )
         summaries.append(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
-        verdicts = dict(np.load(folder / VERDICTS))
-        judged.append((verdicts, verdicts.pop("truth")))
-    calibration, errors = calibrations(judged)
+    calibration, errors = joint_calibration(crossvals, VERDICTS)
     metrics = {**summaries[0]["metrics"], "calibration_error": errors}
     if len(summaries) > 1:
         metrics["unseen"] = summaries[1]["metrics"]

@@ -21,6 +21,7 @@ from rich.progress import track
 from edge_runtime.audio.file import READER_VERSION, read_file
 from edge_runtime.pcm import Float32, Int16
 from training.corpora import Utterance
+from training.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,30 @@ def parallel(
             disable=not progress,
             console=Console(stderr=True),
         )
+
+
+def rows_of(
+    function: Callable[[Any], list[npt.NDArray[Any] | None]],
+    given: Sequence[Any],
+    utterances: Sequence[Utterance],
+    piece: int,
+    workers: int | None,
+    title: str,
+    progress: bool = True,
+) -> tuple[npt.NDArray[Any], list[int]]:
+    """What `function` makes of each utterance, stacked, and the places of those it could hear.
+
+    It is asked with (*given, utterances), `piece` of them at a time, and says None of one that
+    cannot be heard. `workers` are as for `parallel`. Raises TrainingError where nothing can be.
+    """
+    pieces = [list(utterances[start : start + piece]) for start in range(0, len(utterances), piece)]
+    tasks = [(*given, some) for some in pieces]
+    with contextlib.closing(parallel(function, tasks, workers, title, progress, chunk=1)) as found:
+        rows = [row for some in found for row in some]
+    places = [place for place, row in enumerate(rows) if row is not None]
+    if not places:
+        raise TrainingError("no clip could be heard")
+    return np.stack([row for row in rows if row is not None]), places
 
 
 def cache_folder(kind: str = "features") -> Path:

@@ -186,13 +186,25 @@ def enrolment_ratios(
     return ratios
 
 
-def crossval_parts(
-    folder: Path, utterances: Sequence[Utterance], form: str = "int8"
-) -> list[tuple[Path, list[Utterance], dict[str, Float32]]]:
+Part = tuple[Path, list[Utterance], dict[str, Float32]]
+
+
+def crossval_parts(folder: Path, utterances: Sequence[Utterance]) -> list[Part]:
+    """As `crossval_verdicts`; logits by modality, of int8."""
+    return [
+        (fold, found, {key.partition("/")[0]: rows for key, rows in logits.items()})
+        for fold, found, logits in crossval_verdicts(folder, utterances, ("int8",))
+    ]
+
+
+def crossval_verdicts(
+    folder: Path, utterances: Sequence[Utterance], forms: Sequence[str]
+) -> list[Part]:
     """Of each fold of a finished crossval: folder, the utterances that it judged, their logits.
 
-    Only of those in `utterances` that are spoken; logits (n, classes) by modality, of one `form`.
-    Raises TrainingError where it is no crossval, or none of the utterances is in it.
+    Only of those in `utterances` that are spoken; logits (n, classes) of sound by "modality/form",
+    of those of `forms` that there are. Raises TrainingError where it is no crossval, or none of the
+    utterances is in it.
     """
     try:
         plan = json.loads((folder / PLAN).read_text(encoding="utf-8"))["test"]
@@ -208,12 +220,12 @@ def crossval_parts(
         if not (fold / PREDICTIONS).exists():
             raise TrainingError(f"{folder} is not a finished crossval: {fold.name} is not judged")
         logits = {
-            key.partition("/")[0]: rows
+            key: rows
             for key, rows in np.load(fold / PREDICTIONS).items()
-            if key.endswith(f"/{form}") and key.startswith(AUDIO)
+            if key.partition("/")[2] in forms and key.startswith(AUDIO)
         }
         if not logits:
-            raise TrainingError(f"{fold} has no {form} figures of sound")
+            raise TrainingError(f"{fold} has no {forms[0]} figures of sound")
         places, found = [], []
         for place, name in enumerate(names):
             # Behind these four are its words, which may hold anything.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from edge_runtime.manifest import Calibration
@@ -165,26 +166,34 @@ def write_summary(
             "forms": forms_of({"corpora": found.metrics}),
         },
     }
-    with at_once(out / VERDICTS) as new:
-        truth = np.array(class_indices(result.utterances, result.labels))
-        np.savez(new, **{**result.verdicts, _TRUTH: truth})  # type: ignore[arg-type]
+    write_verdicts(
+        out / VERDICTS,
+        result.verdicts,
+        np.array(class_indices(result.utterances, result.labels)),
+    )
     with at_once(out / SUMMARY) as new:
         new.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
 
 
+def write_verdicts(path: Path, verdicts: Verdicts, truth: npt.NDArray[Any]) -> None:
+    """Write what `joint_calibration` reads: logits and the index of each one's class."""
+    with at_once(path) as new:
+        np.savez(new, **{**verdicts, _TRUTH: truth})  # type: ignore[arg-type]
+
+
 def joint_calibration(
-    folders: Sequence[Path],
+    folders: Sequence[Path], file: str = VERDICTS
 ) -> tuple[dict[str, Calibration], dict[str, float]]:
     """Calibration by modality over the verdicts of several finished crossvals, and its error.
 
-    Raises TrainingError for a folder without verdicts.
+    `file` is where a crossval holds them. Raises TrainingError for a folder without verdicts.
     """
     judged = []
     for folder in folders:
-        path = folder / VERDICTS
+        path = folder / file
         if not path.exists():
-            raise TrainingError(f"{folder} is not a finished crossval: there is no {VERDICTS}")
+            raise TrainingError(f"{folder} is not a finished crossval: there is no {file}")
         verdicts = dict(np.load(path))
         judged.append((verdicts, verdicts.pop(_TRUTH)))
     return calibrations(judged)

@@ -8,7 +8,6 @@ say nothing are each clip of all classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from edge_runtime.pretrained_arrays import PretrainedArrays
 from edge_runtime.segment import SegmentParams, speech_of
 from training.corpora import NO_CLASS, Utterance, class_indices
 from training.data.augment import CLEAN, Augmentation, augment
-from training.data.cache import cache_folder, content_of, kept, opened_cache, parallel
+from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of
 from training.data.teachers.whisper import BLOCKS, FRAMES, weights
 from training.errors import TrainingError
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
@@ -85,16 +84,8 @@ def hear_states(
     What comes of a clip is cached. `jobs` are processes; by default one a core. Raises
     TrainingError where nothing can be heard, or as `encoder_graph`.
     """
-    graph = encoder_graph()
-    pieces = [list(utterances[i : i + _PIECE]) for i in range(0, len(utterances), _PIECE)]
-    tasks = [(graph, segment, tuple(variants), piece) for piece in pieces]
-    title = "hearing by the encoder"
-    with closing(parallel(_states, tasks, jobs, title, progress, chunk=1)) as found:
-        rows = [row for piece in found for row in piece]
-    places = [place for place, row in enumerate(rows) if row is not None]
-    if not places:
-        raise TrainingError("no clip could be heard")
-    values = np.stack([row for row in rows if row is not None])
+    given, title = (encoder_graph(), segment, tuple(variants)), "hearing by the encoder"
+    values, places = rows_of(_states, given, utterances, _PIECE, jobs, title, progress)
     return States([utterances[place] for place in places], values), places
 
 

@@ -8,7 +8,6 @@ logistic regression), and a Gaussian model of voices (PLDA) tells one speaker fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from edge_runtime.reference_arrays import ReferenceArrays
 from edge_runtime.segment import speech_of
 from training.corpora import Utterance, class_indices
-from training.data.cache import cache_folder, kept, opened_cache, parallel
+from training.data.cache import cache_folder, kept, opened_cache, rows_of
 from training.errors import TrainingError
 from training.evaluate.histories import TRAINED, Speakers
 
@@ -65,14 +64,8 @@ def hear(
     bundle = load_bundle(source)
     if bundle.manifest.audio is None:
         raise TrainingError(f"bundle {source} hears nothing: there is no voice to adapt to")
-    pieces = [list(utterances[i : i + _PIECE]) for i in range(0, len(utterances), _PIECE)]
-    tasks = [(source, piece) for piece in pieces]
-    with closing(parallel(_pool, tasks, jobs, "listening to speakers", progress, chunk=1)) as found:
-        rows = [row for piece in found for row in piece]
-    places = [place for place, row in enumerate(rows) if row is not None]
-    if not places:
-        raise TrainingError("no clip could be heard")
-    values = np.stack([row for row in rows if row is not None])
+    title = "listening to speakers"
+    values, places = rows_of(_pool, (source,), utterances, _PIECE, jobs, title, progress)
     width = values.shape[1] - 1
     gain = np.float32(1) / bundle.manifest.pooled_std[:width]
     standard = (values[:, :width] - bundle.manifest.pooled_mean[:width]) * gain
