@@ -21,15 +21,23 @@ _WARM_UP = 5
 PERCENTILES = (50, 95, 99)
 
 
-def measure(bundle: Bundle, threads: int = 1, utterances: int = UTTERANCES) -> dict[str, Any]:
+def measure(
+    bundle: Bundle,
+    threads: int = 1,
+    utterances: int = UTTERANCES,
+    engine: str | None = None,
+) -> dict[str, Any]:
     """Stream generated utterances of 2.5 s through `bundle`, 100 ms at a time.
 
     Returns the conditions, for each stage the p50, p95 and p99 of its milliseconds a block, the
     same of the final verdict (from the last sample to the event), and the real-time factor.
     Every stage costs the same whatever is said, so noise does as well as speech; it is taken for
-    one utterance, which the voice activity detector judges all the same.
+    one utterance, which the voice activity detector judges all the same. `engine` forces an
+    interpreter, see `edge_runtime.graph.available_engines`.
     """
-    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), threads=threads)
+    stream = EmotionStream(
+        bundle, segment=bundle.manifest.segment.whole(), threads=threads, engine=engine
+    )
     signal = speechlike_noise(UTTERANCE_SECONDS)
     stages: dict[str, list[float]] = {"segmentation": [], "features": [], "graph": []}
     finals: list[float] = []

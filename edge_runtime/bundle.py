@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import json
-import zipfile
-import zlib
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from edge_runtime.arrays import read_npy
+from edge_runtime.bundle_files import BundleFiles, open_files
 from edge_runtime.embedding import EmbeddingTable
 from edge_runtime.errors import BundleError, EngineError
 from edge_runtime.graph import Graph
+from edge_runtime.graph_check import check_graph
 from edge_runtime.manifest import (
     AUDIO_ENCODER,
     EMBEDDINGS,
@@ -34,11 +35,14 @@ from edge_runtime.manifest import (
 from edge_runtime.manifest_check import _check_shapes, _form
 from edge_runtime.pretrained_arrays import PretrainedArrays, read_pretrained
 from edge_runtime.reference_arrays import ReferenceArrays, read_reference
-from edge_runtime.system import data_folder
+from edge_runtime.signature import SIGNATURE, STATEMENT, Statement, Trust, verified_statement
+from edge_runtime.system import data_folder, releases_folder
 from edge_runtime.tokenizer import FIRST_WORD
+from edge_runtime.untrusted import parse_json
 
 MODEL_CARD = "MODEL_CARD.md"
 DEFAULT, LARGE = "default", "large"  # bundles that go by their names
+CURRENT = "current"  # what was delivered last (`edge_runtime.update`)
 PRETRAINED_ARRAYS = "pretrained_arrays"  # beside the role of its graph
 MODELS = Path(__file__).parent / "models"
 
@@ -49,22 +53,21 @@ class Bundle:
 
     manifest: Manifest
     contents: Mapping[str, bytes]
-    """Of a folder, read again each time they are asked for."""
+    """Of a folder, read, and held against their hashes, each time they are asked for."""
     source: str
-    folder: Path | None = None
-    """Where the files are, if they are files."""
     _graphs: dict[tuple[str, int, str | None], Graph] = field(
         default_factory=dict, repr=False, compare=False
     )
+    _tables: list[EmbeddingTable] = field(default_factory=list, repr=False, compare=False)
     _opening: Any = field(default_factory=Lock, repr=False, compare=False)
 
     def open_graph(self, role: str, threads: int = 1, engine: str | None = None) -> Graph:
         """The graph of `role` in an interpreter, held against the manifest.
 
         Graphs are opened once: all streams of one bundle share them, in whatever threads they run.
-        Those of a folder are opened by their path, so that the interpreter maps them into memory.
+        They are opened by the bytes that were hashed: a file that is mapped by its path can change.
         Raises EngineError without an interpreter that takes it, BundleError when the shapes do not
-        fit.
+        fit, or it is made of what no bundle needs (`edge_runtime.graph_check`).
         """
         with self._opening:
             key = (role, threads, engine)
@@ -76,10 +79,13 @@ class Bundle:
         spec = self.manifest.graphs[role]
         try:
             kind = "onnx" if spec.file.endswith(".onnx") else "tflite"
-            model = self.folder / spec.file if self.folder else self.contents[role]
-            graph = Graph(model, kind, threads, engine)
+            content = self.contents[role]
+            check_graph(content, kind)
+            graph = Graph(content, kind, threads, engine, self.manifest.runtime)
         except EngineError as error:
             raise EngineError(f"bundle {self.source}: {spec.file}: {error}") from error
+        except ValueError as error:
+            raise BundleError(f"bundle {self.source}: {spec.file}: {error}") from None
         for what, expected, found in (
             ("input", spec.inputs, graph.inputs),
             ("output", spec.outputs, graph.outputs),
@@ -103,18 +109,21 @@ class Bundle:
             ) from None
 
     def embeddings(self) -> EmbeddingTable:
-        """The embedding table. Raises BundleError when it does not fit the manifest."""
+        """The embedding table, which all streams share. BundleError when it does not fit."""
+        with self._opening:
+            if not self._tables:
+                self._tables.append(self._table())
+            return self._tables[0]
+
+    def _table(self) -> EmbeddingTable:
         text = self.manifest.text
         if text is None:
             raise BundleError(f"bundle {self.source}: its model reads no words")
         name = text.embeddings.file
         try:
-            if self.folder:
-                values = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-            else:
-                values = np.load(io.BytesIO(self.contents[EMBEDDINGS]), allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise BundleError(f"bundle {self.source}: {name} is not a table: {error}") from None
+            values = read_npy(self.contents[EMBEDDINGS])
+        except ValueError as error:
+            raise BundleError(f"bundle {self.source}: {name} is not a table: it {error}") from None
         rows = FIRST_WORD + len(self.vocabulary())
         dtype = np.int8 if text.scale else np.float32
         if values.dtype != dtype or values.shape != (rows, text.width):
@@ -159,6 +168,10 @@ class Bundle:
             name = self.manifest.pretrained.arrays.file
             raise BundleError(f"bundle {self.source}: {name}: {error}") from None
 
+    def file_names(self) -> list[str]:
+        """Names of all its files but manifest and card."""
+        return [spec.file for spec in _files_of(self.manifest).values()]
+
     def file_bytes(self) -> int:
         """Bytes of all its files but manifest and card."""
         return sum(len(content) for content in self.contents.values())
@@ -167,56 +180,49 @@ class Bundle:
 class _FolderContents(Mapping[str, bytes]):
     """The files of a bundle that is a folder, by role, none of them kept in memory."""
 
-    def __init__(self, paths: dict[str, Path]) -> None:
-        self._paths = paths
+    def __init__(self, path: Path, specs: Mapping[str, GraphSpec | FileSpec]) -> None:
+        self._path, self._specs = path, specs
 
     def __getitem__(self, role: str) -> bytes:
-        return self._paths[role].read_bytes()
+        # Whoever writes into the folder meanwhile changes nothing that is used.
+        return _verified(open_files(self._path), self._specs[role])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._paths)
+        return iter(self._specs)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._specs)
 
 
-def load_bundle(source: str | Path = DEFAULT) -> Bundle:
-    """Read and verify a bundle: "default", "large" where it was built, a directory, or a .zip.
+def load_bundle(source: str | Path = DEFAULT, trust: Trust | None = None) -> Bundle:
+    """Read and verify a bundle: a name (DEFAULT, LARGE, CURRENT), a directory, or a .zip.
 
+    With `trust` it must be signed by the pinned key, but for those that came with this program.
     Raises BundleError, in one line that says which file and why, for a missing or unreadable
     file, a wrong hash, an unknown schema, or fields and shapes that do not fit together.
     """
     path = _place(str(source))
-    read = _reader(path)
+    files = open_files(path)
     try:
-        raw = json.loads(read(MANIFEST))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BundleError(f"bundle {path}: {MANIFEST} is not JSON: {error}") from error
-    manifest = _parse(raw, path)
-    contents = {}
-    files: dict[str, GraphSpec | FileSpec] = {**manifest.graphs}
-    if manifest.text:
-        files |= {VOCABULARY: manifest.text.vocabulary, EMBEDDINGS: manifest.text.embeddings}
-        if manifest.text.keywords:
-            files[KEYWORDS] = manifest.text.keywords
-    if manifest.reference:
-        files[REFERENCE] = manifest.reference.arrays
-    if manifest.pretrained:
-        files[PRETRAINED_ARRAYS] = manifest.pretrained.arrays
-    for role, spec in files.items():
-        content = read(spec.file)
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != spec.sha256:
-            raise BundleError(
-                f"bundle {path}: {spec.file} is damaged: sha256 is {digest[:12]}..., "
-                f"the manifest says {spec.sha256[:12]}...; copy or build the bundle again"
-            )
-        if not path.is_dir():
-            contents[role] = content
+        content = files.read(MANIFEST)
+        if trust is not None and not path.resolve().is_relative_to(MODELS.resolve()):
+            check_file(files, MANIFEST, content, statement_of(files, trust))
+        try:
+            raw = parse_json(content)
+        except ValueError as error:
+            raise BundleError(f"bundle {path}: {MANIFEST} is not JSON: {error}") from error
+        manifest = _parse(raw, path)
+        specs = _files_of(manifest)
+        contents = {}
+        for role, spec in specs.items():
+            content = _verified(files, spec)
+            if not path.is_dir():
+                contents[role] = content
+    finally:
+        files.close()
     _check_shapes(manifest, path)
     if path.is_dir():
-        paths = {role: path / spec.file for role, spec in files.items()}
-        bundle = Bundle(manifest, _FolderContents(paths), str(path), path)
+        bundle = Bundle(manifest, _FolderContents(path, specs), str(path))
     else:
         bundle = Bundle(manifest, contents, str(path))
     if manifest.text:
@@ -226,10 +232,68 @@ def load_bundle(source: str | Path = DEFAULT) -> Bundle:
     return bundle
 
 
+def statement_of(files: BundleFiles, trust: Trust) -> Statement:
+    """What was signed of a bundle. BundleError where it is not signed as `trust` asks."""
+    try:
+        content, signature = files.read(STATEMENT), files.read(SIGNATURE)
+    except BundleError:
+        raise BundleError(
+            f"bundle {files.path} is not signed, and this device takes what {trust.key} has "
+            "signed; on the workstation: python -m conversion sign"
+        ) from None
+    try:
+        return verified_statement(content, signature, trust)
+    except ValueError as error:
+        raise BundleError(f"bundle {files.path} {error}") from None
+
+
+def check_file(files: BundleFiles, name: str, content: bytes, statement: Statement) -> None:
+    """BundleError where the file of that `name` is not the one that was signed."""
+    if hashlib.sha256(content).hexdigest() != statement.files.get(name):
+        raise BundleError(f"bundle {files.path}: {name} is not the one that was signed")
+
+
+def _files_of(manifest: Manifest) -> dict[str, GraphSpec | FileSpec]:
+    """All files that a manifest names, by role."""
+    files: dict[str, GraphSpec | FileSpec] = {**manifest.graphs}
+    if manifest.text:
+        files |= {VOCABULARY: manifest.text.vocabulary, EMBEDDINGS: manifest.text.embeddings}
+        if manifest.text.keywords:
+            files[KEYWORDS] = manifest.text.keywords
+    if manifest.phrases:
+        files[KEYWORDS] = manifest.phrases.keywords
+    if manifest.reference:
+        files[REFERENCE] = manifest.reference.arrays
+    if manifest.pretrained:
+        files[PRETRAINED_ARRAYS] = manifest.pretrained.arrays
+    return files
+
+
+def _verified(files: BundleFiles, spec: GraphSpec | FileSpec) -> bytes:
+    """A file of a bundle. BundleError where it is not the one that the manifest describes."""
+    content = files.read(spec.file)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != spec.sha256:
+        raise BundleError(
+            f"bundle {files.path}: {spec.file} is damaged: sha256 is {digest[:12]}..., "
+            f"the manifest says {spec.sha256[:12]}...; copy or build the bundle again"
+        )
+    return content
+
+
 def _place(source: str) -> Path:
     """Where the bundle of that name is, if it is a name. BundleError where it was not built."""
     if source == DEFAULT:
         return MODELS / DEFAULT
+    if source == CURRENT:
+        # Followed now: what is switched later is another bundle.
+        place = (releases_folder() / CURRENT / "bundle").resolve()
+        if not place.is_dir():
+            raise BundleError(
+                "no bundle was delivered here: edge-emotion update BUNDLE, or, on the workstation, "
+                "python -m conversion deploy"
+            )
+        return place
     if source != LARGE:
         return Path(source)
     own = data_folder("models") / LARGE
@@ -242,39 +306,11 @@ def _place(source: str) -> Path:
     )
 
 
-def _reader(path: Path) -> Any:
-    if path.is_dir():
-
-        def read(name: str) -> bytes:
-            try:
-                return (path / _safe(name, path)).read_bytes()
-            except OSError as error:
-                raise BundleError(f"bundle {path}: cannot read {name}: {error.strerror}") from None
-
-        return read
-    if not path.exists():
-        raise BundleError(f"no bundle at {path}: expected a directory or a .zip")
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError):
-        raise BundleError(f"{path} is neither a bundle directory nor a .zip of one") from None
-    # A zip of the directory itself holds everything under one folder.
-    manifests = [name for name in archive.namelist() if PurePosixPath(name).name == MANIFEST]
-    prefix = min(manifests, key=len)[: -len(MANIFEST)] if manifests else ""
-
-    def read_member(name: str) -> bytes:
-        try:
-            return archive.read(prefix + _safe(name, path))
-        except KeyError:
-            raise BundleError(f"bundle {path}: cannot read {name}: not in the archive") from None
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError) as error:
-            # RuntimeError: encrypted, or compressed in a way that this Python lacks.
-            raise BundleError(f"bundle {path}: cannot read {name}: {error}") from None
-
-    return read_member
-
-
-def _safe(name: str, path: Path) -> str:
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
-        raise BundleError(f"bundle {path}: {name!r} points outside the bundle")
-    return name
+def keyword_file(bundle: Bundle) -> Path | None:
+    """The bundle's key phrases as a file that another process can read; None without."""
+    if KEYWORDS not in bundle.contents:
+        return None
+    handle, name = tempfile.mkstemp(prefix="keywords-", suffix=".txt")
+    with os.fdopen(handle, "wb") as file:
+        file.write(bundle.contents[KEYWORDS])
+    return Path(name)

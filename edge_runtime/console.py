@@ -16,8 +16,12 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from edge_runtime.errors import EdgeError
 
+PROGRAM = "edge-emotion"
+"""What the device's command is called."""
 OK, OURS, THEIRS = 0, 1, 2
 """Exit codes: fine, our fault, the user's mistake."""
+ERROR, WARNING, NOTICE, INFO = 3, 4, 5, 6
+"""Priorities of what is said, as syslog(3) has them."""
 Item = TypeVar("Item")
 DEBUG_VARIABLE = "EDGE_EMOTION_DEBUG"
 
@@ -66,7 +70,7 @@ def run_command(
         sys.stdout.flush()
         return code
     except KeyboardInterrupt as interrupt:
-        note(f"{name}: stopped")
+        note(f"{name}: stopped", NOTICE)
         return 128 + (interrupt.number if isinstance(interrupt, _Ended) else signal.SIGINT)
     except BrokenPipeError:
         # The reader (head, less) has seen enough.
@@ -74,13 +78,13 @@ def run_command(
         return OK
     except mistakes as error:
         _trace()
-        note(f"{name}: {error}")
+        note(f"{name}: {error}", ERROR)
         return THEIRS
     except OSError as error:
         _trace()
         # Of two names, the second is the one that was to be written.
         file = error.filename2 or error.filename
-        note(f"{name}: {error.strerror or error}{f': {file}' if file else ''}")
+        note(f"{name}: {error.strerror or error}{f': {file}' if file else ''}", ERROR)
         _abandon_output()
         return OURS
     except Exception as error:
@@ -88,22 +92,51 @@ def run_command(
         if extras and isinstance(error, ModuleNotFoundError):
             note(
                 f"{name}: this needs {error.name}, which is not installed: "
-                f"pip install -e '.[{extras}]' in a checkout, on a workstation"
+                f"pip install -e '.[{extras}]' in a checkout, on a workstation",
+                ERROR,
             )
             return THEIRS
         what = " ".join(str(error).split())
         note(
             f"{name}: internal error: {type(error).__name__}: {what} "
-            f"({DEBUG_VARIABLE}=1 shows where)"
+            f"({DEBUG_VARIABLE}=1 shows where)",
+            ERROR,
         )
         return OURS
 
 
-def note(line: str) -> None:
-    """Say something beside the output: on standard error, where anybody listens there."""
+def note(line: str, level: int = WARNING) -> None:
+    """Say something beside the output: on standard error, where anybody listens there.
+
+    `level` is a priority as syslog has them; the journal shows and filters by it.
+    """
     if sys.stderr is not None:  # where print would take standard output
         with suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
+            print(_prefixed(line, level) if _in_journal() else line, file=sys.stderr, flush=True)
+
+
+def _in_journal() -> bool:
+    """Whether standard error goes to systemd's journal: $JOURNAL_STREAM is its device and inode.
+
+    systemd.exec(5): the variable alone does not say it, for it is inherited by programs whose
+    output is redirected.
+    """
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream:
+        return False
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):  # no file at all
+        return False
+    return stream == f"{found.st_dev}:{found.st_ino}"
+
+
+def _prefixed(text: str, level: int) -> str:
+    """Each line with its priority, as sd-daemon(3) has it, and nothing that steers a terminal."""
+    return "\n".join(
+        f"<{level}>" + "".join(c if c.isprintable() else "?" for c in line)
+        for line in text.splitlines() or [""]
+    )
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -129,8 +162,10 @@ class UntilInterrupted(Generic[Item]):
     `with UntilInterrupted(source) as items: for item in items: ...`
     """
 
-    def __init__(self, items: Iterable[Item]) -> None:
+    def __init__(self, items: Iterable[Item], hangup: Callable[[], None] | None = None) -> None:
+        """`hangup` is called on SIGHUP, which then ends nothing."""
         self.interrupted = False
+        self._hangup = hangup
         self._items = iter(items)
         self._waiting = False
         self._before: dict[signal.Signals, Any] = {}
@@ -138,8 +173,10 @@ class UntilInterrupted(Generic[Item]):
     def __enter__(self) -> UntilInterrupted[Item]:
         for number in (signal.SIGINT, *_ENDS):
             before = signal.getsignal(number)
-            # What was started in the background, or by nohup, ignores it, and goes on doing so.
-            if before not in (signal.SIG_IGN, None):
+            # What was started in the background, or by nohup, ignores it, and goes on doing so;
+            # but reading settings again ends nothing.
+            asked = number == signal.SIGHUP and self._hangup is not None
+            if before is not None and (asked or before != signal.SIG_IGN):
                 self._before[number] = before
                 signal.signal(number, self._receive)
         return self
@@ -169,10 +206,20 @@ class UntilInterrupted(Generic[Item]):
             return
 
     def _receive(self, number: int, _: object) -> None:
+        if number == signal.SIGHUP and self._hangup is not None:
+            self._hangup()
+            return
         now = self._waiting or self.interrupted
         self.interrupted = True
         if now:
             raise KeyboardInterrupt if number == signal.SIGINT else _Ended(number)
+
+
+class Stopped(Exception):  # noqa: N818  # it is none
+    """Ctrl-C, SIGTERM or SIGHUP ended what was heard; all of that is said."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
 
 
 class _Ended(KeyboardInterrupt):

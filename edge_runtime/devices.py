@@ -5,16 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import closing
+from dataclasses import dataclass
 
 from edge_runtime.audio import pulse
 from edge_runtime.audio.endless import EndlessSource
 from edge_runtime.audio.levels import SILENT_DB, Level
 from edge_runtime.audio.microphone import list_devices
 from edge_runtime.errors import EdgeError
+from edge_runtime.pcm import SAMPLE_RATE
 
 _BAR = 30  # columns of a full bar
 _LOWEST_DB = -60.0  # at its left end
 _NAME = 40  # columns
+_TRIAL_SECONDS = 2.0  # of a microphone that is tried
+_TRIAL_PATIENCE = 6.0  # seconds of the clock until it counts as one that gives nothing
 _MONITOR = "monitor: what is played, no microphone"
 
 
@@ -42,8 +46,58 @@ def device_table() -> list[str]:
         lines.append(
             _line(source.default, "", source.name, source.rate, source.channels, ", ".join(notes))
         )
-    lines.append("* is the default; choose another with: edge-emotion run --mic --device INDEX")
     return lines
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a source sounds like."""
+
+    name: str
+    """What it is called."""
+    form: str
+    """Rate and channels, in words."""
+    loudest: Level
+    """Its loudest moment, with the highest peak."""
+    wrong: dict[str, str]
+    """What is wrong with it and what to do, by `what` of an `AudioStatusEvent`."""
+
+    @property
+    def deaf(self) -> bool:
+        """Whether nobody can be heard by it."""
+        return bool({"lost", "muted"} & self.wrong.keys())
+
+    def __str__(self) -> str:
+        level = f"{self.loudest.rms_db:.0f} dB, peak {self.loudest.peak_db:.0f} dB"
+        found = "; ".join(self.wrong.values()) or "no clipping, offset, hum or dead channel"
+        return f"{self.name}, {self.form}: {'' if self.deaf else f'{level}: '}{found}"
+
+
+def hear(source: EndlessSource, seconds: float = _TRIAL_SECONDS) -> Heard:
+    """Listen to a source for `seconds`, at least one, and say how it sounds; it is closed then."""
+    begin = time.monotonic()
+    samples, level = 0, Level()
+    wrong: dict[str, str] = {}
+    with closing(source.blocks()) as blocks:  # type: ignore[type-var]  # a generator
+        for block in blocks:
+            samples += block.samples.size
+            now = source.level
+            level = Level(
+                max(level.rms_db, now.rms_db),
+                max(level.peak_db, now.peak_db),
+                level.clipped or now.clipped,
+            )
+            wrong |= {one.what: one.message for one in block.status if one.what == "lost"}
+            late = time.monotonic() - begin > seconds + _TRIAL_PATIENCE
+            if late and not wrong:
+                wrong["lost"] = f"no sound came in {seconds + _TRIAL_PATIENCE:.0f} s: unplug it, "
+                wrong["lost"] += "plug it in again, or choose another device"
+            if wrong or samples >= seconds * SAMPLE_RATE:
+                break
+    wrong |= source.wrong
+    if level.clipped and "clipping" not in wrong:
+        wrong["clipping"] = "it clips: turn its gain down, or speak from farther away"
+    return Heard(source.name.removeprefix("microphone "), source.form, level, wrong)
 
 
 def meter(source: EndlessSource, seconds: float | None = None) -> None:

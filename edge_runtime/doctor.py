@@ -11,8 +11,14 @@ from pathlib import Path
 from edge_runtime import __version__
 from edge_runtime.bundle import load_bundle
 from edge_runtime.errors import EdgeError
-from edge_runtime.graph import ENGINE_PACKAGES, available_engines
+from edge_runtime.graph import (
+    ENGINE_TEXTS,
+    TFLITE_ENGINES,
+    available_engines,
+    engine_version,
+)
 from edge_runtime.manifest import KEYWORDS
+from edge_runtime.signature import Trust
 from edge_runtime.stream import EmotionStream, classify
 from edge_runtime.text.engines import engines
 
@@ -48,8 +54,11 @@ class Report:
         self.works = self.works and good is not False
 
 
-def examine(bundle: str) -> Report:
-    """Look at interpreter, packages, CPU and bundle, and classify a second of noise."""
+def examine(bundle: str, trust: Trust | None = None) -> Report:
+    """Look at interpreter, packages, CPU and bundle, and classify a second of noise.
+
+    `trust` is who must have signed the bundle.
+    """
     report = Report()
     report.note(True, "edge-emotion", __version__)
     report.note(
@@ -60,10 +69,9 @@ def examine(bundle: str) -> Report:
     )
     report.note(True, "CPU", _cpu())
     interpreters = available_engines()
-    for name, package in ENGINE_PACKAGES.items():
-        if name in interpreters:
-            report.note(True, "interpreter", f"{package} {_version(package)}")
-    if not set(interpreters) & {"litert", "tflite-runtime"}:
+    for name in interpreters:
+        report.note(True, "interpreter", f"{ENGINE_TEXTS[name]} {engine_version(name) or '?'}")
+    if not set(interpreters) & set(TFLITE_ENGINES) and not _is_onnx(bundle, trust):
         report.note(False, "interpreter", "none for TFLite: pip install ai-edge-litert")
     report.note(True, "numpy", _version("numpy") or "?")
     for what, packages, extra in OPTIONAL:
@@ -79,7 +87,7 @@ def examine(bundle: str) -> Report:
         bring = f"; bring {engine.model}" if engine.model else ""
         _optional(report, ", ".join(engine.forms), engine.distribution, engine.extra, bring)
     _optional(report, *GIVEN)
-    _examine_bundle(report, bundle)
+    _examine_bundle(report, bundle, trust)
     return report
 
 
@@ -120,11 +128,20 @@ def microphone_state() -> tuple[bool, str]:
     return True, "; ".join(found)
 
 
-def _examine_bundle(report: Report, name: str) -> None:
+def _is_onnx(name: str, trust: Trust | None) -> bool:
+    """Whether a bundle needs no interpreter for TFLite."""
+    try:
+        graphs = load_bundle(name, trust).manifest.graphs.values()
+    except EdgeError:  # it is told where the bundle is examined
+        return False
+    return all(spec.file.endswith(".onnx") for spec in graphs)
+
+
+def _examine_bundle(report: Report, name: str, trust: Trust | None) -> None:
     import numpy as np
 
     try:
-        bundle = load_bundle(name)
+        bundle = load_bundle(name, trust)
         stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole())
         noise = np.random.default_rng(0).normal(0, 0.1, 16_000)
         event = classify(stream, noise)
@@ -138,11 +155,14 @@ def _examine_bundle(report: Report, name: str) -> None:
         f"{manifest.name}: {manifest.variant} model for {manifest.target}, "
         f"{', '.join(manifest.labels)}, {bundle.file_bytes() / 1e6:.2f} MB, hashes match",
     )
+    report.note(True, "runs in", ENGINE_TEXTS[stream.recognizer.engine])
+    listed = "with key phrases" if KEYWORDS in bundle.contents else "without key phrases"
     if manifest.text:
-        listed = "with key phrases" if KEYWORDS in bundle.contents else "without key phrases"
         report.note(True, "words", f"the model reads them: run --text; {listed}")
+    elif manifest.reads:
+        report.note(True, "words", "its key phrases count in the verdict: run --text keywords")
     else:
-        report.note(None, "words", "the model of this bundle takes none")
+        report.note(None, "words", f"it judges sound alone, and only shows them; {listed}")
     report.note(
         True,
         "test run",

@@ -27,8 +27,8 @@ SECONDS_LIMITS = Limits(minimum=5, maximum=120)
 _PIECE_SECONDS = 4.0  # an utterance that goes on is judged in pieces of the length of a sentence
 _PATIENCE = 6  # so many times the speech that is wanted is listened to
 _QUIET_DB = -55.0  # speech below it is lost in the noise of its own microphone
-_CLIPPED = 32_700  # int16 steps
-_CLIPPED_SHARE = 0.005  # of the samples of speech: above it a voice is distorted
+CLIPPED = 32_700  # int16 steps
+CLIPPED_SHARE = 0.005  # of the samples of speech: above it a voice is distorted
 _SILENT_DB = -90.0
 
 
@@ -100,7 +100,7 @@ class Enrolment:
             if isinstance(item, Speech):
                 values = item.samples.astype(np.float64)
                 self._energy += float(values @ values)
-                self._clipped += int((np.abs(values) >= _CLIPPED).sum())
+                self._clipped += int((np.abs(values) >= CLIPPED).sum())
                 self._speech += len(values)
                 self._running += len(values)
                 self._branch.feed(item.samples)
@@ -134,7 +134,7 @@ class Enrolment:
                 f"the speech is too quiet: {self.speech_db:.0f} dB, at least {_QUIET_DB:.0f} are "
                 "needed; go nearer, or turn the microphone up"
             )
-        if self._clipped > _CLIPPED_SHARE * self._speech:
+        if self._clipped > CLIPPED_SHARE * self._speech:
             raise ProfileError(
                 f"the speech is clipped ({100 * self._clipped / self._speech:.1f} % of its "
                 "samples): turn the microphone down"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from math import floor
 from typing import Any, ClassVar
 
@@ -55,6 +56,16 @@ class EmotionEvent:
     """What the verdict rests on: "audio", "text" or "audio+text"."""
     latency_ms: dict[str, float] = field(default_factory=dict)
     """Time from the last sample it needed to this event: per stage and in total, ms."""
+    late: bool = False
+    """True where the device was too busy to say it in time: more than a second of audio was
+    waiting."""
+    audio: str = ""
+    """File in which the sound of a finished utterance is kept, in the folder of `--keep-audio`; ""
+    where none is."""
+    valence: float | None = None
+    """How pleasant it sounds, from -1 to 1; left out where the bundle does not say."""
+    arousal: float | None = None
+    """How stirred it sounds, from -1 to 1; left out where the bundle does not say."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,28 @@ class AudioStatusEvent:
 
 
 @dataclass(frozen=True)
+class StorageEvent:
+    """What is kept on disk because it was asked for: at the start, and where settings change."""
+
+    type: ClassVar[str] = "storage"
+    t: float
+    """Second of the stream."""
+    what: str
+    """One of "events", which stay, "messages", until a broker has taken them, and "sound" of
+    utterances."""
+    words: bool
+    """Whether the words that are heard are in them."""
+    place: str
+    """The file or folder."""
+    megabytes: float
+    """What is kept at most, MB."""
+    days: float
+    """How long it is kept at most, days."""
+    message: str
+    """The same in words."""
+
+
+@dataclass(frozen=True)
 class HealthEvent:
     """How the stream keeps up."""
 
@@ -152,6 +185,20 @@ class HealthEvent:
     """Lines of somebody else's words that came too fast to be read, since they were opened."""
     text_invalid_lines: int = 0
     """Lines of somebody else's words that could not be read, since they were opened."""
+    temperature_c: float | None = None
+    """Temperature of the processor, degrees C; null where the system does not tell."""
+    throttled: str = ""
+    """What slowed a Raspberry Pi down in the last minute: "under-voltage", "capped", "throttled",
+    "soft temperature limit", or several of them with commas; "" where nothing did, and on other
+    boards."""
+    audio_waiting_s: float = 0.0
+    """Audio that was captured and is not judged yet, s."""
+    reconnects: int = 0
+    """How often the source was lost and came back, since it was opened."""
+    queued: int = 0
+    """Messages that wait in the outputs to be sent."""
+    queue_dropped: int = 0
+    """Messages that the outputs have dropped, since they were opened."""
 
 
 Event = (
@@ -160,6 +207,7 @@ Event = (
     | TextEvent
     | TextStatusEvent
     | AudioStatusEvent
+    | StorageEvent
     | EmotionEvent
     | HealthEvent
 )
@@ -170,6 +218,7 @@ _DECIMALS = {
     "text_real_time_factor": 5,
     "scores": 4,
     "confidence": 4,
+    "temperature_c": 1,
 }
 
 
@@ -181,12 +230,25 @@ def to_dict(event: Event) -> dict[str, Any]:
     if isinstance(event, EmotionEvent):
         result["scores"] = _sum_to_one(event.scores)
         result["confidence"] = max(result["scores"].values())
+        for name in ("valence", "arousal"):
+            if result[name] is None:
+                del result[name]
     return result
 
 
 def to_json(event: Event) -> str:
     """An event as one line of JSON, without the line break."""
     return json.dumps(to_dict(event), ensure_ascii=False, allow_nan=False)
+
+
+def to_message(event: Event, at: datetime) -> dict[str, Any]:
+    """As `to_dict`, for whoever does not read along: with the time of day."""
+    return {"time": time_of_day(at), **to_dict(event)}
+
+
+def time_of_day(at: datetime) -> str:
+    """A time as messages have it: RFC 3339, UTC, ms."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _rounded(value: Any, decimals: int) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from math import isfinite
 from pathlib import Path
 from types import UnionType
@@ -16,8 +16,10 @@ from edge_runtime.branches import STATISTICS as STATISTICS  # its checks take it
 from edge_runtime.branches import branch_widths, query_count, text_context
 from edge_runtime.errors import BundleError
 from edge_runtime.graph import TensorSpec
+from edge_runtime.made_for import TARGETS, check_made_for
 from edge_runtime.mfcc import MfccParams
 from edge_runtime.segment import SegmentParams
+from edge_runtime.untrusted import shown
 
 SCHEMA_VERSION = 2
 
@@ -43,7 +45,21 @@ VOCABULARY, EMBEDDINGS, KEYWORDS = "vocabulary", "embeddings", "keywords"
 
 AUDIO, TEXT, BOTH = "audio", "text", "audio+text"  # what a verdict can rest on
 
-_OPTIONAL = (REFERENCE, PRETRAINED)  # parts that versions which do not know them read without
+READS_TARGETS = "0.1.0"  # the version that `targets`, `runtime` and `files` came with
+
+# Parts that may be left out.
+_OPTIONAL = (
+    REFERENCE,
+    PRETRAINED,
+    "phrases",
+    "targets",
+    "form",
+    "runtime",
+    "files",
+    "dimensions",
+)
+
+_LONGEST_TEXT = 4096  # converters make long names of tensors
 
 _INTEGER_BOUND = 1 << 31  # beyond it no field means anything
 
@@ -177,6 +193,29 @@ class PretrainedPart:
     """What the joined log probabilities are divided by, by what the verdict rests on."""
 
 
+@dataclass(frozen=True)
+class DimensionsPart:
+    """How valence and arousal follow from the class probabilities: as their mean over classes."""
+
+    valence: dict[str, float]
+    """Of each class, from -1 (unpleasant) to 1 (pleasant)."""
+    arousal: dict[str, float]
+    """Of each class, from -1 (still) to 1 (stirred)."""
+    source: str
+    """Where these numbers are from: a table of words, or clips that people rated."""
+
+
+@dataclass(frozen=True)
+class PhrasesPart:
+    """Phrases of the user's own (`edge_runtime.model.spotted`)."""
+
+    keywords: FileSpec
+    """The list, which the device spots as it does that of `TextPart`."""
+    limit: float
+    """Natural logarithm by which the odds between two classes change at most for hearing them in an
+    utterance; 0 where the list does not say what its phrases tell: they are only told then."""
+
+
 @dataclass(frozen=True, eq=False)
 class Manifest:
     """The parsed manifest.json; `load_bundle` has checked it."""
@@ -221,12 +260,37 @@ class Manifest:
     """How it adapts to a speaker; may be left out where it does not."""
     pretrained: PretrainedPart | None = None
     """A pre-trained encoder that hears along; may be left out where there is none."""
+    phrases: PhrasesPart | None = None
+    """Phrases that are spotted, and may count in a verdict; may be left out."""
+    targets: tuple[str, ...] = (TARGETS[0],)
+    """Targets that it is good for; may be left out, for raspberry-pi."""
+    form: str = ""
+    """What its graphs compute in: int8, float16 or float; may be left out."""
+    runtime: dict[str, str] = field(default_factory=dict)
+    """Least versions of what runs it, by distribution: edge-emotion's, and of each interpreter that
+    can, of which one is enough. One that is not named may be of any version."""
+    files: tuple[FileSpec, ...] = ()
+    """Further files, which whoever installs it needs and `edge-emotion` does not read."""
+    dimensions: DimensionsPart | None = None
+    """Valence and arousal of each class; may be left out, and then events have neither."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """What a verdict of this bundle can rest on."""
         one = ((AUDIO,) if self.audio else ()) + ((TEXT,) if self.text else ())
         return (*one, BOTH) if len(one) > 1 else one
+
+    @property
+    def reads(self) -> bool:
+        """Whether words can change a verdict."""
+        return bool(self.text or (self.phrases and self.phrases.limit))
+
+    def threshold(self, modality: str) -> float:
+        """Least confidence of a verdict that rests on `modality`, 0 to 1.
+
+        That of the sound alone where phrases count beside it: nothing else was measured.
+        """
+        return self.calibration.get(modality, self.calibration[self.modalities[0]]).threshold
 
     @property
     def branches(self) -> dict[str, int]:
@@ -241,6 +305,13 @@ class Manifest:
             speaker=self.speaker,
         )
 
+    def dimension(self, name: str, scores: dict[str, float]) -> float | None:
+        """The valence or arousal, -1 to 1, of class probabilities; None where nothing says it."""
+        if self.dimensions is None:
+            return None
+        table: dict[str, float] = getattr(self.dimensions, name)
+        return sum(scores[label] * value for label, value in table.items())
+
     @property
     def queries(self) -> int:
         """Audio vectors that attend to each text scale; 0 without attention."""
@@ -253,7 +324,7 @@ def manifest_to_json(manifest: Manifest) -> str:
     """The text of manifest.json."""
     raw = {"schema": SCHEMA_VERSION, **asdict(manifest)}
     for name in _OPTIONAL:
-        if raw[name] is None:
+        if not raw[name]:
             del raw[name]
     return json.dumps(raw, indent=1, default=_array_to_list) + "\n"
 
@@ -266,10 +337,11 @@ def _array_to_list(value: Any) -> Any:
 
 
 def _parse(raw: Any, path: Path) -> Manifest:
+    check_made_for(raw, path)
     schema = raw.get("schema") if isinstance(raw, dict) else None
     if schema != SCHEMA_VERSION:
         raise BundleError(
-            f"bundle {path}: schema {schema!r} is not the {SCHEMA_VERSION} that this version "
+            f"bundle {path}: schema {shown(schema)} is not the {SCHEMA_VERSION} that this version "
             "reads; upgrade edge-emotion or build the bundle again"
         )
     try:
@@ -289,26 +361,36 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         lacking = kinds.keys() - raw - set(_OPTIONAL)
         for what, names in (("lacks", lacking), ("has an unknown", raw.keys() - kinds)):
             if names:
-                raise ValueError(f"{where} {what} {min(names)!r}")
-        values = {name: _from_json(kinds[name], raw[name], name) for name in kinds if name in raw}
+                raise ValueError(f"{where} {what} {shown(min(names))}")
+        made = {name: _from_json(kinds[name], raw[name], name) for name in kinds if name in raw}
         try:
-            return kind(**values)
+            return kind(**made)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
     origin, parts = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return None if raw is None else _from_json(parts[0], raw, where)
     if kind == npt.NDArray[np.float32]:
-        return np.asarray(_from_json(tuple[float, ...], raw, where), np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray(_from_json(tuple[float, ...], raw, where), np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{where} holds numbers beyond float32")
+        return values
     if origin is tuple and isinstance(raw, list):
         return tuple(_from_json(parts[0], item, where) for item in raw)
     if origin is dict and isinstance(raw, dict):
-        return {key: _from_json(parts[1], value, key) for key, value in raw.items()}
+        keys = [_from_json(str, key, f"a name in {where}") for key in raw]
+        return {key: _from_json(parts[1], raw[key], key) for key in keys}
     if kind is float and type(raw) in (int, float) and isfinite(raw):
         return float(raw)
     if kind is int and type(raw) is int and abs(raw) < _INTEGER_BOUND:
         return raw
-    if kind is Any or (kind in (str, bool) and type(raw) is kind):
+    if kind is str and isinstance(raw, str):
+        # It is shown on terminals and in messages.
+        if not raw.isprintable() or len(raw) > _LONGEST_TEXT:
+            raise ValueError(f"{where}: {shown(raw)} is no plain text of one line")
+        return raw
+    if kind is Any or (kind is bool and type(raw) is bool):
         return raw
     name = getattr(origin or kind, "__name__", kind)
     raise ValueError(f"{where}: {json.dumps(raw)[:40]} is not of type {name}")

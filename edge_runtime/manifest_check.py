@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,19 @@ from edge_runtime.manifest import (
 )
 from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.pretrained_arrays import MELS, STRIDE
+from edge_runtime.untrusted import shown
 
 _MOST = 1000.0  # factors beyond it cannot be meant
+_LEAST_STEP, _MOST_STEP = 1e-9, 1e6  # of a tensor's scale, and the least standard deviation
+_TYPES = ("float32", "int8", "int16", "uint8")
+_ROLES = (AUDIO_ENCODER, TEXT_ENCODER, ATTENTION, HEAD, PRETRAINED, WHOLE)
+_MOST_CLASSES, _LONGEST_LABEL = 1000, 64
 
 
 def _check_shapes(manifest: Manifest, path: Path) -> None:
     """Hold the parts of a manifest against each other."""
+    _check_names(manifest, path)
+    _check_tensors(manifest, path)
     if manifest.mfcc.sample_rate != SAMPLE_RATE:
         raise BundleError(
             f"bundle {path}: sample_rate {manifest.mfcc.sample_rate} is not the {SAMPLE_RATE} Hz "
@@ -80,23 +86,68 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
     if manifest.audio:
         positive["feature_std"] = manifest.audio.feature_std
     for name, values in positive.items():
-        if not (values > 0).all():
-            raise BundleError(f"bundle {path}: {name} must be positive")
+        if not (values >= _LEAST_STEP).all():
+            raise BundleError(f"bundle {path}: {name} must be positive, {_LEAST_STEP:g} or more")
     for modality in manifest.modalities:
         if modality not in manifest.calibration:
             raise BundleError(f"bundle {path}: {MANIFEST} lacks the calibration of {modality!r}")
     _check_calibration(manifest, path)
     _check_reference(manifest, path)
     _check_pretrained(manifest, path)
+    _check_dimensions(manifest, path)
+    if manifest.phrases and not 0 <= manifest.phrases.limit <= _MOST:
+        raise BundleError(
+            f"bundle {path}: the limit of its phrases is {manifest.phrases.limit}; it must be 0 to "
+            f"{_MOST:g}"
+        )
+
+
+def _check_names(manifest: Manifest, path: Path) -> None:
+    """Refuse labels that cannot be told apart, and graphs of which nothing is known."""
+    labels = manifest.labels
+    named = all(label.strip() and len(label) <= _LONGEST_LABEL for label in labels)
+    if not (1 <= len(set(labels)) == len(labels) <= _MOST_CLASSES and named):
+        raise BundleError(
+            f"bundle {path}: labels must be 1 to {_MOST_CLASSES} different words of at most "
+            f"{_LONGEST_LABEL} letters"
+        )
+    for role in manifest.graphs:
+        if role not in _ROLES:
+            raise BundleError(
+                f"bundle {path}: no graph has the role {shown(role)}; expected {', '.join(_ROLES)}"
+            )
+    if manifest.attention and manifest.attention.pairs not in ("all", "matched"):
+        raise BundleError(
+            f"bundle {path}: attention pairs {shown(manifest.attention.pairs)} are neither all nor "
+            "matched"
+        )
+
+
+def _check_tensors(manifest: Manifest, path: Path) -> None:
+    """Refuse steps by which no number could be meant."""
+    for graph in manifest.graphs.values():
+        for spec in (*graph.inputs, *graph.outputs):
+            if spec.dtype not in _TYPES or not _is_step(spec.scale):
+                raise BundleError(
+                    f"bundle {path}: {graph.file}: {shown(spec.name)} is of type "
+                    f"{shown(spec.dtype)} and scale {spec.scale}; expected {', '.join(_TYPES)}, "
+                    f"and a scale of 0 or from {_LEAST_STEP:g} to {_MOST_STEP:g}"
+                )
+    if manifest.text and not _is_step(manifest.text.scale):
+        raise BundleError(f"bundle {path}: the text scale {manifest.text.scale} cannot be meant")
+
+
+def _is_step(scale: float) -> bool:
+    return scale == 0 or _LEAST_STEP <= scale <= _MOST_STEP
 
 
 def _check_calibration(manifest: Manifest, path: Path) -> None:
     """Refuse what would make no probabilities of logits, or is no confidence."""
     for modality, chosen in manifest.calibration.items():
-        if not 0 < chosen.temperature < inf:
+        if not 1 / _MOST <= chosen.temperature <= _MOST:
             raise BundleError(
                 f"bundle {path}: the calibration temperature of {modality!r} is "
-                f"{chosen.temperature}; it must be finite and positive"
+                f"{chosen.temperature}; it must be finite and positive, {1 / _MOST:g} to {_MOST:g}"
             )
         if not 0 <= chosen.threshold <= 1:
             raise BundleError(
@@ -113,7 +164,7 @@ def _check_reference(manifest: Manifest, path: Path) -> None:
     if manifest.audio is None:
         raise BundleError(f"bundle {path}: a reference of voices needs an audio model")
     bounds = {
-        "limit": part.limit > 0,
+        "limit": 0 < part.limit <= _MOST,
         "keep": 0 < part.keep <= 1,
         "change": 0 < part.change < 1,
         "trust": 0 <= part.trust <= _MOST,
@@ -123,10 +174,10 @@ def _check_reference(manifest: Manifest, path: Path) -> None:
         if not holds:
             raise BundleError(f"bundle {path}: reference {name} {getattr(part, name)} is no such")
     for modality, temperature in part.temperature.items():
-        if not 0 < temperature <= _MOST:
+        if not 1 / _MOST <= temperature <= _MOST:
             raise BundleError(
                 f"bundle {path}: the reference temperature of {modality!r} is {temperature}; it "
-                f"must be above 0, to {_MOST:g}"
+                f"must be {1 / _MOST:g} to {_MOST:g}"
             )
 
 
@@ -149,6 +200,16 @@ def _check_pretrained(manifest: Manifest, path: Path) -> None:
                     f"bundle {path}: the pretrained {name} of {modality!r} is "
                     f"{values.get(modality)}; it must be {least:g} to {_MOST:g}"
                 )
+
+
+def _check_dimensions(manifest: Manifest, path: Path) -> None:
+    """Refuse a table that lacks a class, has another, or leaves the scale."""
+    part = manifest.dimensions
+    for name, table in (("valence", part.valence), ("arousal", part.arousal)) if part else ():
+        if set(table) != {*manifest.labels}:
+            raise BundleError(f"bundle {path}: the {name} of dimensions is not of each label")
+        if not all(-1 <= value <= 1 for value in table.values()):
+            raise BundleError(f"bundle {path}: the {name} of dimensions is not from -1 to 1")
 
 
 def _expected_of_pretrained(manifest: Manifest) -> list[tuple[str, Any, Any]]:

@@ -24,7 +24,7 @@ _BLOCK = 64  # frames transformed at a time: the work arrays stay inside the CPU
 _GROUP = 8  # frames in a product: see `_Work`
 _ROWS = 512  # cepstra held until their deltas are taken: long files in constant memory
 _LONGEST_FFT = 1 << 16  # points; beyond, a frame is no longer a moment of speech
-_ENERGY_FLOOR = float(np.finfo(np.float64).eps)  # what python_speech_features puts for a zero
+ENERGY_FLOOR = float(np.finfo(np.float64).eps)  # what python_speech_features puts for a zero
 
 
 @dataclass(frozen=True)
@@ -321,8 +321,7 @@ class _Transform:
     """Power to mel energies, and in the last column the total energy: (G B, mels + 1); the
     periodogram's 1 / fft is folded in."""
     cepstral: Float32
-    """Log energies to cepstra, (mels + 1, cepstra): the orthonormal DCT-II times the lifter; its
-    first column picks the log energy in place of c0."""
+    """Log energies to cepstra, (mels + 1, cepstra)."""
 
 
 class _Work:
@@ -368,7 +367,7 @@ class _Work:
         np.square(spectrum, out=spectrum)
         np.add(spectrum[0], spectrum[1], out=power)
         np.matmul(power, transform.mel, out=energies)
-        np.maximum(energies, np.float32(_ENERGY_FLOOR), out=energies)
+        np.maximum(energies, np.float32(ENERGY_FLOOR), out=energies)
         np.log(energies, out=energies)
         np.matmul(energies, transform.cepstral, out=cepstra)
         return cepstra.reshape(groups * _GROUP, -1)[lane:end]
@@ -397,32 +396,36 @@ def _transform(params: MfccParams) -> _Transform:
         first.astype(np.float32),
         second.astype(np.float32),
         mel.astype(np.float32),
-        _cepstral(params),
+        cepstral_matrix(params).astype(np.float32),
     )
 
 
 def _mel_bank(params: MfccParams) -> npt.NDArray[np.float64]:
     """Weight of each bin in each triangular filter, and 1 in the last column: (bins, mels + 1)."""
     bins = params.fft // 2 + 1
-    edges = np.floor(
-        (params.fft + 1)
-        * _mel_to_hz(
-            np.linspace(_hz_to_mel(params.low_hz), _hz_to_mel(params.high_hz), params.mels + 2)
-        )
-        / params.sample_rate
-    )
+    edges = mel_edges(params)
     bank = np.zeros((bins, params.mels + 1))
     for index in range(params.mels):
         left, centre, right = edges[index : index + 3]
-        for k in range(int(left), int(centre)):
+        for k in range(left, centre):
             bank[k, index] = (k - left) / (centre - left)
-        for k in range(int(centre), int(right)):
+        for k in range(centre, right):
             bank[k, index] = (right - k) / (right - centre)
     bank[:, -1] = 1.0
     return bank
 
 
-def _cepstral(params: MfccParams) -> Float32:
+def mel_edges(params: MfccParams) -> npt.NDArray[np.int64]:
+    """Bins at which the triangular filters begin, peak and end, (mels + 2,)."""
+    mels = np.linspace(_hz_to_mel(params.low_hz), _hz_to_mel(params.high_hz), params.mels + 2)
+    return np.floor((params.fft + 1) * _mel_to_hz(mels) / params.sample_rate).astype(np.int64)
+
+
+def cepstral_matrix(params: MfccParams) -> npt.NDArray[np.float64]:
+    """Log energies to cepstra, (mels + 1, cepstra).
+
+    The orthonormal DCT-II times the lifter; its first column picks the log energy in place of c0.
+    """
     n = np.arange(params.cepstra)
     m = np.arange(params.mels)
     dct = np.sqrt(2.0 / params.mels) * np.cos(np.pi * np.outer(m + 0.5, n) / params.mels)
@@ -430,7 +433,7 @@ def _cepstral(params: MfccParams) -> Float32:
     cepstral = np.zeros((params.mels + 1, params.cepstra))
     cepstral[:-1, 1:] = (dct * lift)[:, 1:]
     cepstral[-1, 0] = 1.0
-    return cepstral.astype(np.float32)
+    return cepstral
 
 
 def _hz_to_mel(hz: float) -> float:

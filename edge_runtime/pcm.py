@@ -52,3 +52,13 @@ def to_pcm(samples: npt.ArrayLike) -> tuple[Int16, int]:
             f"float samples must be in [-1, 1], and one is {peak:g}: divide int16 values by 32768"
         )
     return np.clip(np.rint(scaled * FULL_SCALE), -32768, 32767).astype(np.int16), invalid
+
+
+def amplified(samples: Int16, decibels: float) -> Int16:
+    """Samples (n,) so much louder, dB; clipped, not wrapped."""
+    if decibels == 0:
+        return samples
+    louder: Int16 = np.clip(np.rint(samples * 10 ** (decibels / 20)), -32768, 32767).astype(
+        np.int16
+    )
+    return louder

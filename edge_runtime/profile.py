@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 import re
 from dataclasses import dataclass
 from math import isfinite
@@ -20,12 +19,14 @@ import numpy as np
 
 from edge_runtime.errors import ProfileError
 from edge_runtime.pcm import Float32
-from edge_runtime.system import data_folder
+from edge_runtime.system import data_folder, write_private
+from edge_runtime.untrusted import parse_json, read_regular, shown
 
 VERSION = 1
 MOST_BYTES = 20_000  # of a file
 _SUFFIX = ".json"
 _NAME = re.compile(r"\w[\w.-]{0,63}")
+_LONGEST_TEXT = 128
 _KIND = "edge-emotion speaker profile"
 _LARGEST = 1e4  # standard deviations, and utterances: beyond, nobody was heard
 
@@ -65,44 +66,34 @@ class Profile:
             "mean": base64.b64encode(self.mean.astype("<f2").tobytes()).decode("ascii"),
         }
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(
-                os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-            ) as file:
-                json.dump(content, file, indent=1)
-                file.write("\n")
-            new.replace(path)
-        finally:
-            new.unlink(missing_ok=True)
+        write_private(path, json.dumps(content, indent=1) + "\n")
 
 
 def load_profile(path: Path) -> Profile:
     """Read a profile. Raises ProfileError, in one line, for anything that is none."""
     where = f"profile {path}"
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+        content = read_regular(path, MOST_BYTES)
     except OSError as error:
         raise ProfileError(f"{where} cannot be read: {error.strerror}") from None
-    if len(content) > MOST_BYTES:
-        raise ProfileError(f"{where} is larger than the {MOST_BYTES:,} bytes that one has")
+    except ValueError as error:
+        raise ProfileError(f"{where} cannot be read: {error}") from None
     try:
-        raw = json.loads(content)
-    except (ValueError, RecursionError):
+        raw = parse_json(content)
+    except ValueError:
         raise ProfileError(f"{where} is not JSON; enroll again") from None
     if not isinstance(raw, dict) or raw.get("kind") != _KIND:
         raise ProfileError(f"{where} is no {_KIND}")
     if raw.get("version") != VERSION:
         raise ProfileError(
-            f"{where} has version {raw.get('version')!r}, this program reads {VERSION}; upgrade "
-            "edge-emotion or enroll again"
+            f"{where} has version {shown(raw.get('version'))}, this program reads {VERSION}; "
+            "upgrade edge-emotion or enroll again"
         )
     try:
         steps = base64.b64decode(raw["mean"], validate=True)
         profile = Profile(
-            str(raw["bundle"]),
-            str(raw["made"]),
+            _line(raw["bundle"]),
+            _line(raw["made"]),
             float(raw["seconds"]),
             float(raw["weight"]),
             np.frombuffer(steps, "<f2").astype(np.float32),
@@ -115,6 +106,13 @@ def load_profile(path: Path) -> Profile:
     if min(values) == 0:
         raise ProfileError(f"{where} holds no voice: it was made of silence; enroll again")
     return profile
+
+
+def _line(text: object) -> str:
+    """A text of a profile, which is shown on terminals. ValueError for one that should not be."""
+    if not isinstance(text, str) or not text.isprintable() or len(text) > _LONGEST_TEXT:
+        raise ValueError(f"{shown(text)} is no plain text of one line")
+    return text
 
 
 def profiles_folder() -> Path:

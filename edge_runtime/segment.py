@@ -19,6 +19,11 @@ from edge_runtime.errors import MissingPackageError
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16
 
 FRAME = SAMPLE_RATE // 50  # samples judged at a time, 20 ms
+NORMAL = "normal"
+SENSITIVITIES = ("low", NORMAL, "high")
+"""How soft what counts as speech may be; a model is trained with the one in the middle."""
+_SENSITIVITY_DB = 3.0  # of the margin over the noise floor, a step
+_LONGEST_WAIT = 600_000  # ms, of what is held back; it is kept in memory
 _LONGEST_OFFSET = 3600.0  # seconds: beyond, it is no estimate of what is heard now
 _SILENT_PEAK = 8  # int16 steps
 _SILENCE_DB = -90.0  # energy given to digital silence, dB relative to full scale
@@ -70,10 +75,20 @@ class SegmentParams:
             and _frames(self.start_ms) > 0
             and 0 < self.start_share <= 1
             and min(lengths) >= 0
+            and max(self.start_ms, *lengths[:4]) <= _LONGEST_WAIT
             and self.offset_seconds <= _LONGEST_OFFSET
             and self.max_seconds > 0
         ):
             raise ValueError(f"these cannot be meant: {self}")
+
+    def sensitive(self, sensitivity: str) -> SegmentParams:
+        """The same, finding softer speech ("high") or leaving it ("low"), see `SENSITIVITIES`."""
+        more = SENSITIVITIES.index(sensitivity) - SENSITIVITIES.index(NORMAL)
+        return replace(
+            self,
+            aggressiveness=min(3, max(0, self.aggressiveness - more)),
+            margin_db=self.margin_db - _SENSITIVITY_DB * more,
+        )
 
     def whole(self) -> SegmentParams:
         """The same, but with the stream taken for one utterance: only its edges are trimmed."""

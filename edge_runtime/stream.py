@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -18,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.audio import BLOCK
-from edge_runtime.bundle import Bundle
-from edge_runtime.errors import EdgeError
+from edge_runtime.bundle import Bundle, keyword_file
 from edge_runtime.events import (
     UNSURE,
     EmotionEvent,
@@ -29,7 +25,6 @@ from edge_runtime.events import (
     SpeechStartEvent,
     TextEvent,
 )
-from edge_runtime.manifest import KEYWORDS
 from edge_runtime.model.recognizer import Heard, Recognizer, Verdict
 from edge_runtime.model.reference import Reference
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
@@ -38,6 +33,7 @@ from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, Spe
 from edge_runtime.settings import Limits, check_number
 from edge_runtime.system import resident_megabytes
 from edge_runtime.text import GIVEN_SCHEMES, OFF
+from edge_runtime.thermal import this_board
 
 if TYPE_CHECKING:
     from edge_runtime.text.supervisor import Patience
@@ -45,6 +41,7 @@ if TYPE_CHECKING:
 HEALTH_SECONDS = 60.0  # audio between two health events
 PARTIAL_SECONDS = 0.25  # audio between two verdicts on the running utterance
 PARTIAL_LIMITS = Limits(minimum=0, maximum=3600)
+SHARE = Limits(minimum=0, maximum=1)
 SETTLE_SECONDS = 10.0  # how long the end of a live stream waits for its last words
 _REVISABLE = 16  # utterances that late words can still change
 
@@ -87,6 +84,8 @@ class EmotionStream:
     segment : when utterances begin and end; by default as the model was trained. Its `whole()`
         form takes everything between two `finish` calls for one utterance.
     partial_seconds : audio between two verdicts on a running utterance, s, to 3600; 0 for none.
+    threshold : least confidence of a verdict, 0 to 1, below which it is "unsure"; by default that
+        of the bundle, which differs with what a verdict rests on.
     threads : threads of the interpreter, see `edge_runtime.graph.Graph`.
     engine : force an interpreter, see `edge_runtime.graph.available_engines`.
     adapt : whether the utterances of this stream become a reference for those that follow: the
@@ -107,6 +106,7 @@ class EmotionStream:
         *,
         segment: SegmentParams | None = None,
         partial_seconds: float = PARTIAL_SECONDS,
+        threshold: float | None = None,
         threads: int = 1,
         engine: str | None = None,
         live: bool = True,
@@ -114,12 +114,10 @@ class EmotionStream:
         adapt: bool = False,
         profile: Profile | None = None,
     ) -> None:
-        if text != OFF and bundle.manifest.text is None:
-            raise EdgeError(
-                f"text source {text!r}: the {bundle.manifest.variant} model of bundle "
-                f"{bundle.source} takes no words; use 'off'"
-            )
         check_number("partial_seconds", partial_seconds, float, PARTIAL_LIMITS)
+        if threshold is not None:
+            check_number("threshold", threshold, float, SHARE)
+        self._threshold = threshold
         self.bundle = bundle
         self.recognizer = Recognizer(bundle, threads, engine)
         self.times = self.recognizer.times
@@ -136,7 +134,7 @@ class EmotionStream:
         if text != OFF:
             from edge_runtime.text.supervisor import open_text
 
-            keywords = _keyword_file(bundle)
+            keywords = keyword_file(bundle)
             if keywords is not None:  # gone with the stream, whether or not that is closed
                 self._forget_keywords = weakref.finalize(self, keywords.unlink, missing_ok=True)
             self._words_stay = text.startswith(GIVEN_SCHEMES)
@@ -188,6 +186,22 @@ class EmotionStream:
     def time(self) -> float:
         """Seconds of audio since the stream began, lost audio included."""
         return self._segmenter.position / SAMPLE_RATE
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is running."""
+        return self._running is not None
+
+    def follow(self, other: EmotionStream) -> None:
+        """Go on where `other` stands: its clock, and what it counted, are this one's from now on.
+
+        For one stream of audio that is heard by another bundle, or other settings, from here on.
+        Neither may be in an utterance: call `finish` first.
+        """
+        with self._lock, other._lock:
+            self._segmenter.skip(other._segmenter.position - self._segmenter.position)
+            self._dropped, self._invalid = other._dropped, other._invalid
+            self._busy, self._next_health = other._busy, other._next_health
 
     def feed(self, samples: npt.ArrayLike) -> list[Event]:
         """Take any number of samples at a time; return the events they lead to.
@@ -307,6 +321,8 @@ class EmotionStream:
             invalid_samples=self._invalid,
             real_time_factor=self._busy / heard if heard > 0 else 0.0,
             rss_mb=resident_megabytes(),
+            temperature_c=this_board().temperature_c,
+            throttled=this_board().throttled,
             **self._text_health(),
         )
 
@@ -343,7 +359,8 @@ class EmotionStream:
         if done is None or event.text == done.text or not (event.final or self._words_stay):
             return []
         done.text = event.text
-        verdict = self.recognizer.judge(done.sound, event.text)
+        reads = self.bundle.manifest.reads
+        verdict = self.recognizer.judge(done.sound, event.text) if reads else None
         if verdict is None:
             return []
         return [self._event(verdict, done, True, done.end, RevisedEvent)]
@@ -411,24 +428,27 @@ class EmotionStream:
         end: float,
         kind: type[EmotionEvent] = EmotionEvent,
     ) -> EmotionEvent:
-        manifest = self.bundle.manifest
-        labels = manifest.labels
+        manifest, labels = self.bundle.manifest, self.bundle.manifest.labels
         if verdict is None:
             even = np.full(len(labels), 1.0 / len(labels), np.float32)
             verdict = Verdict(even, manifest.modalities[0])
-        scores = verdict.scores
-        best = int(scores.argmax())
-        confidence = float(scores[best])
-        sure = confidence >= manifest.calibration[verdict.modality].threshold
+        best = int(verdict.scores.argmax())
+        named = dict(zip(labels, map(float, verdict.scores), strict=True))
+        confidence = named[labels[best]]
+        threshold = self._threshold
+        if threshold is None:
+            threshold = manifest.threshold(verdict.modality)
         return kind(
             t=self.time,
             final=final,
             start=utterance.start,
             end=end,
-            label=labels[best] if sure else UNSURE,
+            label=labels[best] if confidence >= threshold else UNSURE,
             confidence=confidence,
-            scores=dict(zip(labels, map(float, scores), strict=True)),
-            text=utterance.text if manifest.text else "",
+            scores=named,
+            valence=manifest.dimension("valence", named),
+            arousal=manifest.dimension("arousal", named),
+            text=utterance.text if manifest.reads else "",
             modality=verdict.modality,
             latency_ms={
                 "features": 1000.0 * (self.times.features - self._before.features),
@@ -437,16 +457,6 @@ class EmotionStream:
                 "total": 1000.0 * (perf_counter() - self._begun),
             },
         )
-
-
-def _keyword_file(bundle: Bundle) -> Path | None:
-    """The bundle's key phrases as a file that another process can read; None without."""
-    if KEYWORDS not in bundle.contents:
-        return None
-    handle, name = tempfile.mkstemp(prefix="keywords-", suffix=".txt")
-    with os.fdopen(handle, "wb") as file:
-        file.write(bundle.contents[KEYWORDS])
-    return Path(name)
 
 
 def classify(
@@ -481,4 +491,5 @@ def judge_clip(
     for start in range(0, len(array), block):
         events += stream.feed(array[start : start + block])
     events += stream.finish()
-    return next(e for e in reversed(events) if isinstance(e, EmotionEvent) and e.final)
+    finals = (e for e in reversed(events) if isinstance(e, EmotionEvent) and e.final)
+    return next(finals, None)  # digital silence is no utterance

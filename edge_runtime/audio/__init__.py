@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from edge_runtime.events import AudioStatusEvent
+from edge_runtime.events import AudioStatusEvent, Event
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BLOCK_SECONDS = 0.1  # audio handed over at a time
 BLOCK = round(BLOCK_SECONDS * SAMPLE_RATE)  # the same in samples
+QUEUE_SECONDS = 30.0  # audio of a live source that may wait while inference is starved
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,4 +59,23 @@ class LiveSource(AudioSource, Protocol):
     @property
     def level(self) -> Level:
         """Of what came last."""
+        ...
+
+    @property
+    def behind(self) -> float:
+        """Seconds since what was read last was captured; 0 while nothing comes."""
+        ...
+
+    @property
+    def reconnects(self) -> int:
+        """How often it came back after it was away."""
+        ...
+
+
+@runtime_checkable
+class AnsweringSource(AudioSource, Protocol):
+    """A source whose senders are told what was heard of them."""
+
+    def answer(self, event: Event) -> None:
+        """Send an event of the stream to whom it is about; on the stream's thread, never waits."""
         ...

@@ -5,22 +5,27 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import signal
 import subprocess
+import threading
 import time
 from typing import IO
 
 import numpy as np
 
+from edge_runtime.audio import QUEUE_SECONDS
 from edge_runtime.audio.endless import EndlessSource
 from edge_runtime.audio.raw import RawFormat
 from edge_runtime.audio.ring import Taken
 from edge_runtime.errors import AudioError
+from edge_runtime.system import end_group
 
 _FIRST_SECONDS = 3.0  # in which a program that cannot work has said so
 _KEPT = 500  # bytes of what it says on standard error, the last ones
-_PIPE = 1 << 20  # bytes that may wait; half a minute
-_GRACE = 1.0  # seconds from the wish that it ends to its end
+_PIPE = 1 << 20  # bytes that may wait where not even the thread runs that reads
+_MOST_BYTES = 64 << 20  # that may wait, whatever the format
+_READ_BYTES = 1 << 16
+_END_SECONDS = 1.0  # from the end of its output to its own
+_LOOK_SECONDS = 0.5  # in which the thread that reads sees that it is to end
 
 
 class CommandSource(EndlessSource):
@@ -52,13 +57,94 @@ class Frames:
         self._raw = raw
         self._rest = b""
 
-    def take(self, data: bytes) -> Taken:
-        """The frames that are complete by now."""
+    def take(self, data: bytes, at: float | None = None) -> Taken:
+        """The frames that are complete by now; the last of them was there `at`, now unless given.
+
+        `at` is in seconds of the monotonic clock.
+        """
         data = self._rest + data
         whole = len(data) // self._raw.frame_bytes * self._raw.frame_bytes
         self._rest = data[whole:]
         frames = np.nan_to_num(self._raw.frames(data[:whole]), posinf=0, neginf=0)
-        return Taken(frames, at=time.monotonic())
+        return Taken(frames, at=time.monotonic() if at is None else at)
+
+
+class _Ahead:
+    """What a program writes, read on a thread: one that captures must not wait for inference.
+
+    Where `QUEUE_SECONDS` wait here, the program waits after all: a file is not lost that way.
+
+    Parameters
+    ----------
+    out, err : its standard output and error; theirs who made this, to be closed after it.
+    bytes_a_second : of audio.
+    """
+
+    def __init__(self, out: int, err: int, bytes_a_second: int) -> None:
+        self._out, self._err, self._pace = out, err, bytes_a_second
+        self._most = min(round(QUEUE_SECONDS * bytes_a_second), _MOST_BYTES)
+        self._changed = threading.Condition()
+        self._held = bytearray()
+        self._said = b""
+        self._over = self._closed = False
+        self._at = 0.0  # when the last byte came
+        self._since, self._taken = 0.0, 0  # when what waits began to wait; bytes taken since then
+        self._thread = threading.Thread(target=self._run, name="command", daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there is audio, or its end, within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._held) or self._over, seconds)
+
+    def take(self, most: int) -> tuple[bytes, float]:
+        """At most so many bytes, and when the last of them came; none at the end.
+
+        Of a program that is faster than speech, such as one that reads a file, none come late.
+        """
+        with self._changed:
+            data = bytes(self._held[:most])
+            del self._held[: len(data)]
+            self._taken += len(data)
+            self._changed.notify()
+            now = time.monotonic()
+            ahead = self._taken / self._pace > now - self._since
+            return data, now if ahead else self._at - len(self._held) / self._pace
+
+    def said(self, seconds: float) -> str:
+        """The last line on its standard error, complete if that is closed within `seconds`."""
+        self._thread.join(seconds)
+        lines = self._said.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+    def close(self) -> None:
+        """Read no more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        open_pipes = [self._out, self._err]
+        while open_pipes and not self._closed:
+            for pipe in select.select(open_pipes, [], [], _LOOK_SECONDS)[0]:
+                data = os.read(pipe, _READ_BYTES)
+                if not data:
+                    open_pipes.remove(pipe)
+                if pipe == self._err:
+                    self._said = (self._said + data)[-_KEPT:]
+                else:
+                    self._keep(data)
+
+    def _keep(self, data: bytes) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._held) < self._most)
+            self._at = time.monotonic()
+            if not self._held:
+                self._since, self._taken = self._at, 0
+            self._held += data
+            self._over = not data
+            self._changed.notify()
 
 
 class _Command:
@@ -74,8 +160,8 @@ class _Command:
 
     def begin(self) -> None:
         self.close()
-        self._said = b""
         self._frames = Frames(self._raw)
+        self._first: Taken | None = None
         self._process = subprocess.Popen(
             self._command,
             shell=True,
@@ -85,34 +171,24 @@ class _Command:
             bufsize=0,
             start_new_session=True,  # so that all that it starts can be ended
         )
-        self._out, self._err = _pipe(self._process.stdout), _pipe(self._process.stderr)
-        self._open = {self._out, self._err}
-        _enlarge(self._out)
-        deadline = time.monotonic() + _FIRST_SECONDS
-        while time.monotonic() < deadline:
-            if self._out in self._ready(deadline - time.monotonic()):
-                self._first = self._read(self._raw.frame_bytes)
-                return
-        self._first = b""
+        out, err = _pipe(self._process.stdout), _pipe(self._process.stderr)
+        _enlarge(out)
+        self._ahead = _Ahead(out, err, self._raw.frame_bytes * self._raw.rate)
+        if self._ahead.wait(_FIRST_SECONDS):
+            self._first = self._read(self._raw.frame_bytes)
 
     def read(self, seconds: float, most: int) -> Taken | None:
-        if self._first:
-            data, self._first = self._first, b""
-            return self._frames.take(data)
-        if self._out in self._ready(seconds):
-            return self._frames.take(self._read(most * self._raw.frame_bytes))
-        return None
+        first, self._first = self._first, None
+        if first is not None:
+            return first
+        return self._read(most * self._raw.frame_bytes) if self._ahead.wait(seconds) else None
 
     def close(self) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_GRACE)
-                break
+        end_group(process)
+        self._ahead.close()
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -120,31 +196,17 @@ class _Command:
     def advice(self, what: str) -> str:
         return ""
 
-    def _ready(self, seconds: float) -> list[int]:
-        """Pipes with something in them; what stands on standard error is taken."""
-        ready: list[int] = select.select(list(self._open), [], [], max(0.0, seconds))[0]
-        if self._err in ready:
-            more = os.read(self._err, _KEPT)
-            self._said = (self._said + more)[-_KEPT:]
-            if not more:
-                self._open.discard(self._err)
-        return ready
-
-    def _read(self, most: int) -> bytes:
-        data = os.read(self._out, most)
+    def _read(self, most: int) -> Taken:
+        data, at = self._ahead.take(most)
         if data:
-            return data
+            return self._frames.take(data, at)
         assert self._process is not None  # it was opened
         try:
-            code = self._process.wait(_GRACE)
+            code = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             raise AudioError(f"{self.name} has closed its standard output") from None
-        while self._err in self._open and self._err in self._ready(0):
-            pass
-        said = self._said.decode(errors="replace").strip().splitlines()
-        raise AudioError(
-            f"{self.name} ended with exit code {code}" + (f": {said[-1]}" if said else "")
-        )
+        said = self._ahead.said(_END_SECONDS)
+        raise AudioError(f"{self.name} ended with exit code {code}" + (f": {said}" if said else ""))
 
 
 def _pipe(file: IO[bytes] | None) -> int:

@@ -64,7 +64,7 @@ class PlainDecoder:
         """Frames from `start` on."""
         width = self._head.format.frame_bytes
         self._file.seek(self._head.offset + min(start, self._frames) * width)
-        size = max(1, round(BLOCK_SECONDS * self.rate)) * width
+        size = self._head.format.block_bytes
         while data := self._file.read(size):
             yield self._head.format.frames(data[: len(data) // width * width])
 

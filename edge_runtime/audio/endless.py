@@ -67,6 +67,9 @@ class EndlessSource:
 
     def __init__(self, feed: Feed, channel: int | None = None, wait: bool = False) -> None:
         self.warnings: list[str] = []
+        self.reconnects = 0
+        """How often it came back after it was away."""
+        self._taken_at = 0.0  # when what was read last was captured; 0 where nothing comes
         self._feed, self._channel = feed, channel
         self._position = 0  # samples at 16 kHz that were told, lost ones too
         self._heard_at: float | None = None  # when the last frame came; None: none ever did
@@ -97,6 +100,19 @@ class EndlessSource:
         """Of what came last, before it is resampled."""
         return self._levels.level if self._away is None else Level()
 
+    @property
+    def wrong(self) -> dict[str, str]:
+        """What was wrong in the last whole second, lasting or not, and what to do.
+
+        By the `what` that its event would have.
+        """
+        return {what: self._advised(what, text) for what, text in self._levels.wrong.items()}
+
+    @property
+    def behind(self) -> float:
+        """Seconds since the last frame that was read was captured; 0 while nothing comes."""
+        return time.monotonic() - self._taken_at if self._taken_at else 0.0
+
     def blocks(self) -> Iterator[Block]:
         """Blocks until closed."""
         try:
@@ -109,8 +125,9 @@ class EndlessSource:
                     yield self._block(self._mono.flush())
                     yield from self._regain(error)
                     continue
-                if taken is not None:
-                    yield from self._heard(taken)
+                self._taken_at = 0.0 if taken is None else taken.at
+                # Nothing came, and whoever reads is to know that time goes by.
+                yield from self._heard(taken) if taken is not None else [self._block(_NOTHING)]
         finally:
             self._feed.close()
 
@@ -138,6 +155,7 @@ class EndlessSource:
             lost = self._absence(taken.at - len(taken.frames) / self._feed.rate)
             findings.append(Finding("lost", False, f"back, with {self.form}"))
             self._away = None
+            self.reconnects += self._heard_at is not None
         mixed = self._mono.mix(taken.frames)
         converted = self._mono.convert(mixed)
         dead = self._mono.dead if self._mono.judged else None
@@ -183,7 +201,9 @@ class EndlessSource:
         return Block(samples, lost, ends, tuple(self._event(t, found) for found in findings))
 
     def _event(self, t: float, found: Finding) -> AudioStatusEvent:
-        message = found.message
-        if found.active and (advice := self._feed.advice(found.what)):
-            message = f"{message}; {advice}"
+        message = self._advised(found.what, found.message) if found.active else found.message
         return AudioStatusEvent(t, self.name, found.what, found.active, message)
+
+    def _advised(self, what: str, message: str) -> str:
+        advice = self._feed.advice(what)
+        return f"{message}; {advice}" if advice else message

@@ -86,6 +86,8 @@ class Levels:
         self._rate = rate
         self.level = Level()
         """Of the frames that came last."""
+        self.wrong: dict[str, str] = {}
+        """What was wrong in the last whole second, by the name of its finding, and what to do."""
         self._troubles = {
             "muted": _Trouble(2, 2, 1),
             "clipping": _Trouble(5, 2, 15),
@@ -174,6 +176,7 @@ class Levels:
             found["cancelling"] = (
                 f"its channels cancel each other when mixed; channel {cancelling} is taken alone"
             )
+        self.wrong = found
         return [
             Finding(what, trouble.active, found.get(what, f"no longer {_OVER.get(what, what)}"))
             for what, trouble in self._troubles.items()

@@ -1,28 +1,29 @@
-"""The microphone, through PortAudio: at its own rate and channels, captured on a thread of its own.
+"""The microphone, through PortAudio: at its own rate and channels, captured by another process.
 
 It is opened again whenever it breaks, see `edge_runtime.audio.endless`.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edge_runtime.audio import BLOCK_SECONDS, pulse
+from edge_runtime.audio import BLOCK_SECONDS, QUEUE_SECONDS, pulse
+from edge_runtime.audio.capture import HANGS, CaptureProcess, Device, Steps
 from edge_runtime.audio.channels import can_resample
 from edge_runtime.audio.endless import EndlessSource
-from edge_runtime.audio.portaudio import Capture, Device, PortAudio, open_portaudio
 from edge_runtime.audio.ring import Ring, Taken
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE
 
-QUEUE_SECONDS = 10.0  # audio that may wait while inference is busy
 _SILENT_SECONDS = 3.0  # without a frame for this long, the device is gone; a monitor hands over 2
+_PATIENCE = 1.5  # seconds of an attempt to open it again, in which nobody hears of time going by
 _MOST_CHANNELS = 8  # more is no microphone, but a sound server that would copy what it has
 _FURTHER_RATES = (48_000, 44_100, 16_000, 32_000, 8_000)  # Hz, where its own does not open
-_QUICK_LOOKS = 15  # for a device that is not there, at every attempt: half a minute
-_RARE_SECONDS, _RAREST_SECONDS = 30.0, 300.0  # from one look to the next afterwards
+_QUICK_LOOKS = 5  # for a device that is not there, at every attempt: ten seconds
+_RARE_SECONDS = 30.0  # from one look to the next afterwards
 _LISTED = "'edge-emotion devices' lists what there is"
 
 
@@ -54,8 +55,9 @@ class _Microphone:
         self._wanted = wanted
         self._least = channel or 1  # channels that are needed
         self._device: Device | None = None  # the one that was opened first
-        self._portaudio: PortAudio | None = None
-        self._capture: Capture | None = None
+        self._capture: CaptureProcess | None = None
+        self._opening: Steps[None] | None = None  # what is under way
+        self._patience = math.inf  # seconds that an attempt may take; the first is waited for
         self._there: tuple[str, ...] | None = None  # what was around at the last attempt
         self._attempts = 0  # looks for the device since that changed
         self._failure: str | None = None  # why the last of them found nothing
@@ -64,37 +66,47 @@ class _Microphone:
         self.rate, self.channels = SAMPLE_RATE, 1
 
     def begin(self) -> None:
+        until = time.monotonic() + self._patience
+        self._patience = _PATIENCE
+        opening, self._opening = self._opening or self._open(), None
+        for _ in opening:
+            if time.monotonic() > until:
+                self._opening = opening  # the next attempt goes on with it
+                raise AudioError(HANGS)
+
+    def _open(self) -> Steps[None]:
         there = pulse.surroundings()
         if there != self._there:
             self.close()
             self._there, self._attempts, self._failure = there, 0, None
-        device = self._found()
-        assert self._portaudio is not None  # it found the device
+        device = yield from self._found()
         self.name = f"microphone {device.name}"
         try:
-            self._capture, self._ring = self._opened(self._portaudio, device)
+            yield from self._open_device(device)
         except OSError as error:
             # Busy, or not ours: PortAudio need not look for it again.
             raise AudioError(f"cannot open the microphone: {error}; {_LISTED}") from None
+        except AudioError:
+            self.close()
+            raise
         self._device = self._device or device
         self._waited = 0.0  # seconds since the last frame
         self._attempts = 0
 
-    def _found(self) -> Device:
+    def _found(self) -> Steps[Device]:
         """The device. PortAudio looks for it anew, if it is not open.
 
-        Every look costs 20 ms and some kilobytes that PortAudio never gives back: where nothing
-        around has changed, it becomes rare.
+        Every look costs a process, 0.1 s of a core: where nothing around has changed, it is rare.
         """
-        if self._portaudio is None:
+        if self._capture is None:
             if self._failure is not None and time.monotonic() < self._next_look:
                 raise AudioError(self._failure)
             self._attempts += 1
-            rare = max(0, self._attempts - _QUICK_LOOKS)
-            self._next_look = time.monotonic() + min(rare * _RARE_SECONDS, _RAREST_SECONDS)
-            self._portaudio = open_portaudio()
+            rare = self._attempts > _QUICK_LOOKS
+            self._next_look = time.monotonic() + (_RARE_SECONDS if rare else 0.0)
+            self._capture = CaptureProcess()
         try:
-            return self._find(self._portaudio.devices())
+            return self._find((yield from _look(self._capture)))
         except AudioError as error:
             self.close()
             self._failure = str(error)
@@ -108,17 +120,16 @@ class _Microphone:
         # What was waited, not what the clock says: after a sleep of the machine it jumps.
         self._waited += seconds
         assert self._capture is not None  # it is open
-        if not self._capture.active() or self._waited > _SILENT_SECONDS:
-            raise AudioError(f"{self.name} gives no more audio (unplugged?)")
+        reason = self._capture.ended()
+        if reason or self._waited > _SILENT_SECONDS:
+            raise AudioError(f"{self.name} gives no more audio ({reason or 'unplugged?'})")
         return None
 
     def close(self) -> None:
+        self._opening = None
         capture, self._capture = self._capture, None
-        portaudio, self._portaudio = self._portaudio, None
         if capture is not None:
             capture.close()
-        if portaudio is not None:
-            portaudio.close()
 
     def advice(self, what: str) -> str:
         if what not in ("muted", "quiet"):
@@ -135,24 +146,19 @@ class _Microphone:
         same = [device for device in devices if device.name == self._device.name]
         return same[0] if same else find(devices, self._device.name)
 
-    def _opened(self, portaudio: PortAudio, device: Device) -> tuple[Capture, Ring]:
+    def _open_device(self, device: Device) -> Steps[None]:
         """By the first form that it takes: its own before others."""
+        assert self._capture is not None  # it found the device
         failure: OSError | None = None
         for rate, channels in self._forms(device):
             ring = Ring(rate, channels, QUEUE_SECONDS)
-            block = round(BLOCK_SECONDS * rate)
-            capture: Capture | None = None
             try:
-                with pulse.chosen(device.source):
-                    capture = portaudio.open(device, rate, channels, block, ring.write)
-                    capture.start()
+                yield from self._capture.open(device, channels, round(BLOCK_SECONDS * rate), ring)
             except OSError as error:
                 failure = failure or error
-                if capture is not None:
-                    capture.close()
                 continue
-            self.rate, self.channels = rate, channels
-            return capture, ring
+            self.rate, self.channels, self._ring = rate, channels, ring
+            return
         raise failure or OSError(
             f"it has {device.channels} channels, and --channel asks for number {self._least}"
         )
@@ -172,11 +178,24 @@ class _Microphone:
 
 def list_devices() -> list[Device]:
     """All devices that there are now, outputs too. Raises like `MicrophoneSource`."""
-    portaudio = open_portaudio()
+    capture = CaptureProcess()
+    looking = _look(capture)
     try:
-        return portaudio.devices()
+        while True:
+            next(looking)
+    except StopIteration as done:
+        found: list[Device] = done.value
+        return found
     finally:
-        portaudio.close()
+        capture.close()
+
+
+def _look(capture: CaptureProcess) -> Steps[list[Device]]:
+    """All devices; AudioError where there is no microphone because the sound server hangs."""
+    devices = yield from capture.devices()
+    if not any(device.channels for device in devices) and pulse.hangs():
+        raise AudioError(HANGS)
+    return devices
 
 
 def list_microphones() -> list[Device]:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from edge_runtime.audio.raw import ENCODINGS, RawFormat
 
 Read = Callable[[int], bytes]
 """The next bytes, as many as asked for; fewer where the stream ends."""
+
+MOST_CHANNELS = 1024
+"""As many as libsndfile takes; a head that promises more is none."""
 
 # Recorders put about 2 GB or more into a size that they cannot fill in, each its own number.
 _UNFILLED = 0x7F000000
@@ -70,7 +74,9 @@ def plain_head(read: Read) -> PlainHead | None:
         found = readers[magic](walk, magic) if magic in readers else None
     except (_EndedError, struct.error):
         return None
-    if found is None or not found.format.encoding or found.format.channels < 1:
+    if found is None or not found.format.encoding:
+        return None
+    if not 1 <= found.format.channels <= MOST_CHANNELS:
         return None
     return found
 
@@ -225,4 +231,5 @@ def _caf_format(chunk: bytes) -> RawFormat:
     encoding = f"{kind}{bits}" + ("" if bits == 8 else end)
     if codec != b"lpcm":
         encoding = {b"ulaw": "mulaw", b"alaw": "alaw"}.get(codec, "")
-    return RawFormat(encoding if encoding in ENCODINGS else "", int(rate), channels)
+    whole = int(rate) if isfinite(rate) else 0  # which is refused as a rate
+    return RawFormat(encoding if encoding in ENCODINGS else "", whole, channels)

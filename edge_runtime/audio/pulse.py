@@ -9,8 +9,6 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,6 @@ DEVICES = ("pulse", "pipewire", "default")
 """PortAudio's names of the way to the server, best first."""
 _LOW = 60  # %; of speech it leaves less than 13 dB below what the microphone gives
 _SECONDS = 2.0  # a server that is asked answers within
-_SOURCE = "PULSE_SOURCE"  # by which the server's library is told which one is meant
 
 
 @dataclass(frozen=True)
@@ -81,23 +78,6 @@ def advice(name: str) -> str:
     return trouble(source) if source else "alsamixer (F4, space) switches it on, and turns it up"
 
 
-@contextmanager
-def chosen(name: str) -> Iterator[None]:
-    """Let what is opened in here be the server's source of that name; the default if empty."""
-    if not name:
-        yield
-        return
-    before = os.environ.get(_SOURCE)
-    os.environ[_SOURCE] = name
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_SOURCE]
-        else:
-            os.environ[_SOURCE] = before
-
-
 def surroundings() -> tuple[str, ...]:
     """What changes when a sound card, the server, or one of its sources comes or goes; cheap."""
     try:
@@ -109,8 +89,21 @@ def surroundings() -> tuple[str, ...]:
     return tuple(found)
 
 
+def hangs() -> bool:
+    """Whether the server is there and takes nobody any more; of one elsewhere it is not known.
+
+    As long as a few can still wait at its socket, they do, and nothing shows.
+    """
+    return isinstance(_refusal(), BlockingIOError | TimeoutError)
+
+
 def _answers() -> bool:
     """Whether somebody listens at the server's socket; of one elsewhere it is not known."""
+    return _refusal() is None
+
+
+def _refusal() -> OSError | None:
+    """Why the server's socket cannot be connected to; None where it can, or is no file."""
     where = os.environ.get("PULSE_SERVER", "")
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
     path = where.removeprefix("unix:") or f"{runtime}/pulse/native"
@@ -118,9 +111,9 @@ def _answers() -> bool:
         try:
             trial.settimeout(_SECONDS)
             trial.connect(path)
-        except OSError:
-            return not path.startswith("/")
-        return True
+        except OSError as error:
+            return error if path.startswith("/") else None
+        return None
 
 
 _LIST = ("list", "sources")

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from edge_runtime.audio import BLOCK_SECONDS
 from edge_runtime.pcm import SAMPLE_RATE, Float32
 
+_MOST_BYTES = 4 << 20  # read at a time: a head may name any rate and number of channels
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -31,6 +33,12 @@ class RawFormat:
         """Bytes of a frame."""
         return ENCODINGS[self.encoding].width * self.channels
 
+    @property
+    def block_bytes(self) -> int:
+        """Bytes to read at a time: those of about 0.1 s."""
+        frames = min(round(BLOCK_SECONDS * self.rate), _MOST_BYTES // self.frame_bytes)
+        return max(1, frames) * self.frame_bytes
+
     def frames(self, data: bytes) -> Float32:
         """Whole frames as float in [-1, 1], (n, channels)."""
         with np.errstate(over="ignore"):  # becomes infinity, which is counted where it is mended
@@ -41,7 +49,7 @@ class RawFormat:
         self, read: Callable[[int], bytes], warnings: list[str], name: str
     ) -> Iterator[Float32]:
         """Frames as they arrive, (n, channels) each, until `read` brings nothing more."""
-        size = max(1, round(BLOCK_SECONDS * self.rate)) * self.frame_bytes
+        size = self.block_bytes
         rest = b""
         while data := read(size):
             data = rest + data

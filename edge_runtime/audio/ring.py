@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
 from threading import Condition
-from typing import Any
 
 import numpy as np
 
@@ -43,10 +41,12 @@ class Ring:
     """
 
     def __init__(self, rate: int, channels: int, seconds: float) -> None:
-        self._rate = rate
+        self.rate = rate
+        """Frames a second, Hz."""
         self._data = np.zeros((round(seconds * rate), channels), np.float32)
         self._changed = Condition()
         self._written = self._read = 0  # frames since the beginning
+        self._base = 0  # the frame that stands first in the buffer
         self._losses: deque[tuple[int, int]] = deque()  # frame before which it was, how many
         self._lost = 0  # since the last block that found room
         self._at = 0.0
@@ -55,10 +55,16 @@ class Ring:
         self._counted = 0  # frames that came or were lost
         self._delays: deque[float] = deque(maxlen=_STEADY)
 
-    def write(self, data: Any, overflowed: bool) -> None:
-        """Copy a buffer of float32, frame by frame; on the capture thread."""
+    def write(self, data: bytes, overflowed: bool, now: float) -> None:
+        """Copy a buffer of float32, frame by frame; on the capture thread.
+
+        Parameters
+        ----------
+        data : the frames.
+        overflowed : whether some were lost before them, as PortAudio says.
+        now : when the last of them was there, seconds of the monotonic clock.
+        """
         frames = np.frombuffer(data, np.float32).reshape(-1, self._data.shape[1])
-        now = time.monotonic()
         count = len(frames)
         with self._changed:
             lost = self._overflow(now, count) if overflowed else 0
@@ -70,7 +76,9 @@ class Ring:
             if self._lost:
                 self._losses.append((self._written, self._lost))
                 self._lost = 0
-            start = self._written % len(self._data)
+            if self._written == self._read:
+                self._base = self._written  # so that memory is taken by what waits alone
+            start = (self._written - self._base) % len(self._data)
             first = min(count, len(self._data) - start)
             self._data[start : start + first] = frames[:first]
             self._data[: count - first] = frames[first:]
@@ -92,26 +100,20 @@ class Ring:
             if self._losses:
                 end = min(end, self._losses[0][0])
             size = len(self._data)
-            start, count = self._read % size, end - self._read
+            start, count = (self._read - self._base) % size, end - self._read
             first = min(count, size - start)
             frames = np.concatenate(
                 [self._data[start : start + first], self._data[: count - first]]
             )
             self._read = end
-            at = self._at - (self._written - end) / self._rate
+            at = self._at - (self._written - end) / self.rate
             return Taken(frames, lost, at)
-
-    def rest(self) -> int:
-        """Frames that were lost after all that was read; they are told once."""
-        with self._changed:
-            lost, self._lost = self._lost, 0
-            return lost
 
     def _count(self, now: float, frames: int) -> None:
         if not self._counted:
-            self._begun = now - frames / self._rate
+            self._begun = now - frames / self.rate
         self._counted += frames
-        self._delays.append(now - self._begun - self._counted / self._rate)
+        self._delays.append(now - self._begun - self._counted / self.rate)
 
     def _overflow(self, now: float, count: int) -> int:
         """Frames that were thrown away before these `count`, as the clock tells.
@@ -120,5 +122,5 @@ class Ring:
         """
         if not self._counted:
             return 0  # before the stream began
-        late = now - self._begun - (self._counted + count) / self._rate - min(self._delays)
-        return max(count, round(late * self._rate))
+        late = now - self._begun - (self._counted + count) / self.rate - min(self._delays)
+        return max(count, round(late * self.rate))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
 import socket
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from edge_runtime.audio.endless import EndlessSource
 from edge_runtime.audio.raw import RawFormat
 from edge_runtime.audio.ring import Taken
 from edge_runtime.errors import AudioError
+from edge_runtime.system import unix_listener
 
 FORMS = ("unix:PATH", "tcp:PORT")
 _LOOPBACK = "127.0.0.1"
@@ -96,30 +95,10 @@ class _Socket:
 
 
 def _unix(path: Path) -> socket.socket:
-    """A socket at `path`, for this user alone; one that nobody listens to any more is replaced."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode) and not _answers(path):
-            path.unlink()
-        before = os.umask(0o177)
-        try:
-            listening.bind(str(path))
-        finally:
-            os.umask(before)
-        listening.listen()
+        return unix_listener(path)
     except OSError as error:
-        listening.close()
         raise AudioError(f"cannot listen at {path}: {error.strerror or error}") from None
-    return listening
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
-        try:
-            trial.connect(str(path))
-        except OSError:
-            return False
-        return True
 
 
 def _tcp(port: int) -> socket.socket:

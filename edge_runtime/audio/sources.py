@@ -28,6 +28,8 @@ class Asked:
     """Which of its channels, from 1."""
     wait: bool = False
     """Whether to wait where it is not there yet."""
+    name: str | None = None
+    """What people call this device."""
 
 
 def _class(module: str, name: str) -> Any:
@@ -39,6 +41,7 @@ LIVE: dict[str, Callable[[Asked], AudioSource]] = {
     "stdin": lambda a: _class("stdin", "PipeSource")(raw=a.raw),
     "mic_command": lambda a: _class("command", "CommandSource")(a.value, a.raw, a.channel, a.wait),
     "listen": lambda a: _class("sockets", "SocketSource")(a.value, a.raw, a.channel),
+    "wyoming": lambda a: _class("wyoming", "WyomingSource")(a.value, a.name, a.channel),
 }
 """By the option that names it."""
 

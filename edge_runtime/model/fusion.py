@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.errors import EngineError
 from edge_runtime.manifest import ATTENTION, AUDIO, BOTH, HEAD, TEXT
 from edge_runtime.model.text_branch import Reading
 
@@ -69,6 +70,8 @@ class Fusion:
         audio : statistics of the audio maps, (scales, 3, filters); None if nothing was heard.
         reading : what the text branch made of the words; None if there are none.
         speaker : speaker embedding (width,); None if it is not known.
+
+        Raises EngineError where a graph cannot be run, or gives no numbers.
         """
         branches: dict[str, Float32] = {}
         if audio is not None:
@@ -88,7 +91,10 @@ class Fusion:
         (logits,) = self._head(self._head.inputs[0].quantize(self._standard))
         calibration = self._manifest.calibration.get(modality(audio, reading))
         temperature = calibration.temperature if calibration else 1.0
-        return softmax(self._head.outputs[0].dequantize(logits)[0], temperature)
+        found = self._head.outputs[0].dequantize(logits)[0]
+        if not np.isfinite(found).all():
+            raise EngineError("the head gives scores that are no numbers; build the bundle again")
+        return softmax(found, temperature)
 
     def _attend(self, audio: Float32, reading: Reading) -> Float32:
         """Attended text maps, (text scales, queries, filters)."""

@@ -11,9 +11,10 @@ from time import perf_counter
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.model.audio_branch import AudioBranch, StageTimes
-from edge_runtime.model.fusion import Fusion, modality
+from edge_runtime.model.fusion import Fusion, joined, modality
 from edge_runtime.model.pretrained import Pretrained
 from edge_runtime.model.reference import Opinion, Reference
+from edge_runtime.model.spotted import Spotted
 from edge_runtime.model.text_branch import TextEncoder
 from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 
@@ -56,6 +57,7 @@ class Recognizer:
         self._audio = AudioBranch(bundle, self.times, threads, engine) if manifest.audio else None
         self._text = TextEncoder(bundle, threads, engine) if manifest.text else None
         self._pretrained = Pretrained(bundle, threads, engine) if manifest.pretrained else None
+        self._spotted = Spotted.of(bundle)
         self._last: Heard | None = None
         self.speaker: Float32 | None = None
         """Embedding of who speaks, (width,), for a model that takes one; None: not known."""
@@ -142,5 +144,8 @@ class Recognizer:
             scores = self._pretrained.join(scores, heard.pretrained, basis)
         if self.reference is not None and heard and heard.opinion is not None:
             scores = self.reference.join(scores, heard.opinion, basis)
+        told = self._spotted.evidence(text) if self._spotted else None
+        if told is not None:
+            scores, basis = joined(scores, told, 1.0, 1.0), modality(audio, text)
         self.times.graph += perf_counter() - middle
         return Verdict(scores, basis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from edge_runtime.audio.levels import Level
+from edge_runtime.console import counted
 from edge_runtime.errors import MissingPackageError
 from edge_runtime.events import (
     UNSURE,
@@ -15,10 +16,12 @@ from edge_runtime.events import (
     RevisedEvent,
     SourceEvent,
     SpeechStartEvent,
+    StorageEvent,
     TextEvent,
     TextStatusEvent,
 )
 from edge_runtime.text import OFF
+from edge_runtime.untrusted import printable
 
 try:
     from rich.cells import cell_len, set_cell_size
@@ -41,6 +44,7 @@ _LABEL = 8  # columns of a label, if none is longer
 _FIGURE = 6  # columns of a confidence
 _KEPT = 32  # finished utterances whose label is remembered, to say what a revision changed
 _SHOWN_LAG = 0.5  # s; less is what every engine needs
+_HOT = 70.0  # degrees C; a Pi slows down from 80, in a closed case sooner than one thinks
 _FRAME = 0.05  # s; what changes sooner, as where files are read, is drawn with what follows
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -72,7 +76,7 @@ class PrettySink:
             self._labels.clear()
             self._first = FirstMinute()
             # Of a long path the end, which tells it from others.
-            name = _tail(_plain(event.name), max(2, self._console.width))
+            name = _tail(printable(event.name), max(2, self._console.width))
             self._live.console.print(Text(f"\n{name}", style="bold"), no_wrap=True, overflow="crop")
         elif isinstance(event, SpeechStartEvent):
             self._begin(event.t)
@@ -81,6 +85,8 @@ class PrettySink:
             self._health(event)
         elif isinstance(event, TextStatusEvent):
             self._status(event)
+        elif isinstance(event, StorageEvent):
+            pass  # it was said before the view began
         elif isinstance(event, AudioStatusEvent):
             self._note(event.t, event.message, "yellow" if event.active else "dim")
         elif isinstance(event, TextEvent):
@@ -111,7 +117,7 @@ class PrettySink:
 
     def _hear(self, event: TextEvent) -> None:
         if event.start == self._start:
-            self._words = _plain(event.text)
+            self._words = printable(event.text)
         elif self._labels and event.start <= max(self._labels):
             self._late = None if event.final else event
 
@@ -121,11 +127,11 @@ class PrettySink:
         self._labels[event.start] = event.label
         while len(self._labels) > _KEPT:
             del self._labels[min(self._labels)]
-        end = f"{event.latency_ms.get('total', 0):.1f} ms"
+        end = f"{'late, ' if event.late else ''}{event.latency_ms.get('total', 0):.1f} ms"
         if isinstance(event, RevisedEvent):
             end = f"was {was}" if was not in ("", event.label) else "as before"
         head = f"{_clock(event.start)} {event.end - event.start:4.1f} s"
-        for line in self._wrapped(_plain(event.text), self._room):
+        for line in self._wrapped(printable(event.text), self._room):
             line.stylize("italic")
             self._live.console.print(self._row(head, line), no_wrap=True, overflow="crop")
             head = ""
@@ -142,7 +148,7 @@ class PrettySink:
         rows: list[Text] = []
         first = self._first.rows() if self._start is None else []
         if self._late is not None:
-            words = _tail(_plain(self._late.text), self._room)
+            words = _tail(printable(self._late.text), self._room)
             rows.append(self._row(f"{_clock(self._late.start)}  late", Text(words, "italic")))
         if self._start is not None:
             event = self._verdict
@@ -197,47 +203,58 @@ class PrettySink:
             words += f", {event.text_rss_mb:.0f} MB" if event.text_rss_mb else ""
             words += f", {event.text_lag_s:.1f} s behind" if event.text_lag_s >= _SHOWN_LAG else ""
         unheard = f", {event.text_dropped_s:.1f} s unheard" if event.text_dropped_s else ""
+        board, troubled = _board(event)
         self._note(
             event.t,
             f"real-time factor {event.real_time_factor:.4f}, {event.rss_mb:.0f} MB"
-            f"{lost}{invalid}{words}{unheard}",
-            "red" if lost or invalid else "dim",
+            f"{lost}{invalid}{board}{words}{unheard}",
+            "red" if lost or invalid else "yellow" if troubled else "dim",
         )
 
     def _note(self, t: float, what: str, style: str) -> None:
         head = f"{_clock(t)}  "
         beside = self._console.width >= len(head) + _BESIDE
         indent = len(head) if beside else 0
-        lines = self._wrapped(_plain(what), max(1, self._console.width - indent))
+        lines = self._wrapped(printable(what), max(1, self._console.width - indent))
         text = Text(head if beside else f"{head}\n", style=style, no_wrap=True)
         self._live.console.print(
             text.append_text(Text("\n" + " " * indent).join(lines)), no_wrap=True, overflow="crop"
         )
 
 
+def _board(event: HealthEvent) -> tuple[str, bool]:
+    """What is notable of the device and of what waits in it; and whether it is a fault."""
+    hot = event.temperature_c is not None and event.temperature_c >= _HOT
+    notes = [
+        f"{event.temperature_c:.0f} °C" if hot else "",
+        f"slowed down: {event.throttled}" if event.throttled else "",
+        f"{event.audio_waiting_s:.1f} s of audio waiting"
+        if event.audio_waiting_s >= _SHOWN_LAG
+        else "",
+        counted(event.reconnects, "reconnect") if event.reconnects else "",
+        f"{counted(event.queue_dropped, 'message')} dropped" if event.queue_dropped else "",
+    ]
+    return "".join(f", {note}" for note in notes if note), any(notes)
+
+
 def _verdict(event: EmotionEvent, end: str, room: int) -> Text:
     """`label  confidence  bar  other classes  end`; of the last three as much as fits."""
     color = label_color(event.label, event.scores)
     # One column for every label there can be, so that the figures stand beneath each other.
-    widest = max(cell_len(_plain(label)) for label in (*event.scores, UNSURE))
+    widest = max(cell_len(printable(label)) for label in (*event.scores, UNSURE))
     column = max(1, min(max(_LABEL, widest + 1), room - _FIGURE))
-    label = set_cell_size(_head(_plain(event.label), column - 1), column)
+    label = set_cell_size(_head(printable(event.label), column - 1), column)
     text = Text(no_wrap=True)
     text.append(label, style=f"bold {color}" if event.final else color)
     text.append(f"{100 * event.confidence:3.0f} % ", style="bold" if event.final else "")
     if column + _FIGURE + _BAR <= room:
         text.append(_bar(event.confidence), style=color)
     ranked = sorted(event.scores, key=lambda label: -event.scores[label])
-    others = [f"{_plain(k)} {100 * event.scores[k]:.0f}" for k in ranked if k != event.label]
+    others = [f"{printable(k)} {100 * event.scores[k]:.0f}" for k in ranked if k != event.label]
     left = room - text.cell_len
     tails = (f" {', '.join(others[:count])}  {end}" for count in range(_OTHERS, 0, -1))
     text.append(next((t for t in tails if cell_len(t) <= left), f"  {end}"), style="dim")
     return text
-
-
-def _plain(text: str) -> str:
-    """One line without what would move the cursor: words and names come from elsewhere."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def _head(words: str, room: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
+from urllib.parse import quote
 
 from edge_runtime.events import Word
 from edge_runtime.pcm import Int16
@@ -67,6 +68,27 @@ class TextSource(Protocol):
     def close(self) -> None:
         """Give back what the engine holds."""
         ...
+
+
+def without_password(name: str) -> str:
+    """The name of a source of words as it may be shown: no user, no password of an address."""
+    scheme, separator, rest = name.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if separator else name
+
+
+def has_password(name: str) -> bool:
+    """Whether the name of a source of words holds a password."""
+    user = name.partition("://")[2].rpartition("@")[0]
+    return ":" in user
+
+
+def with_password(name: str, password: str) -> str:
+    """The address of a broker that names a user, with that user's password; others as they are."""
+    scheme, separator, rest = name.partition("://")
+    user, at, place = rest.rpartition("@")
+    if not (separator and at) or "/" in user or has_password(name):
+        return name
+    return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
 
 
 def spell(word: str) -> str:

@@ -23,15 +23,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from edge_runtime.errors import TextError
 from edge_runtime.events import TextEvent, TextStatusEvent, Word
 from edge_runtime.pcm import SAMPLE_RATE, Int16
-from edge_runtime.text import OFF
+from edge_runtime.text import OFF, without_password
+from edge_runtime.untrusted import printable
 
 GivenEvent = TextEvent | TextStatusEvent
+MOST_BYTES = 65_536
+"""Of a line."""
+_MOST_WORDS = 1000  # of an utterance; a model reads no more than a hundred
 _KEPT = 200  # words whose utterance has not come yet, and lines that nobody has polled
 STANDARD_INPUT = "-"
 _LOOK = 0.1  # seconds between two looks whether anybody still listens
@@ -77,6 +82,8 @@ class Feed(Protocol):
 
 def parse(line: bytes | str) -> GivenWords:
     """One line. ValueError for one that is not as the module says."""
+    if len(line) > MOST_BYTES:
+        raise ValueError(f"it is longer than {MOST_BYTES:,} bytes")
     message = json.loads(line)
     if not isinstance(message, dict) or not ("text" in message or "words" in message):
         raise ValueError('expected an object with "text" or "words"')
@@ -85,12 +92,14 @@ def parse(line: bytes | str) -> GivenWords:
         timed = "start" in message
         begin = float(message.get("start", 0.0))
         end = float(message.get("end", begin))
-        items = _spread(str(message["text"]).split(), begin, end, message.get("confidence"))
+        items = _spread(
+            printable(str(message["text"])).split(), begin, end, message.get("confidence")
+        )
     else:
         timed = all("start" in item for item in items)
     words = tuple(
         Word(
-            str(item["text"]).lower(),
+            printable(str(item["text"])).lower(),
             float(item.get("start", 0.0)),
             float(item.get("end", item.get("start", 0.0))),
             None if item.get("confidence") is None else float(item["confidence"]),
@@ -99,6 +108,8 @@ def parse(line: bytes | str) -> GivenWords:
     )
     if any(not 0 <= word.start <= word.end < float("inf") for word in words):
         raise ValueError("a word ends before it starts, or at no time")
+    if not all(isfinite(word.confidence or 0.0) for word in words):
+        raise ValueError("a confidence is no number")
     return GivenWords(words, bool(message.get("final", False)), timed)
 
 
@@ -264,7 +275,8 @@ class GivenStream:
                 continue
             if not given.timed:
                 word = Word(word.text, self._t, self._t, word.confidence)
-            utterance.words.append(word)
+            if len(utterance.words) < _MOST_WORDS:
+                utterance.words.append(word)
             if utterance not in touched:
                 touched.append(utterance)
         if early:
@@ -324,16 +336,18 @@ class LinesFeed:
     ) -> None:
         """See Feed."""
         file = self._open()
+        # A line that does not end comes in pieces, each of them refused.
+        lines = iter(partial(file.readline, MOST_BYTES + 1), b"")
         if Path(self._path).is_file():
             # Its first words are there when the audio begins, however fast that is read.
-            for content in islice(file, _KEPT // 2):
+            for content in islice(lines, _KEPT // 2):
                 line(content)
 
         def read() -> None:
             why = "the source of the words has ended"
             try:
                 with file:
-                    for content in file:
+                    for content in lines:
                         line(content)
             except (OSError, ValueError) as error:
                 why = f"the source of the words cannot be read: {error}"
@@ -372,7 +386,7 @@ def open_given(name: str) -> GivenStream:
     if name.startswith("mqtt:"):
         from edge_runtime.text.mqtt import MqttFeed
 
-        return GivenStream(name.rpartition("@")[2], MqttFeed(name))
+        return GivenStream(without_password(name), MqttFeed(name))
     path = name.partition(":")[2]
     if not path:
         raise TextError("jsonl: name a file of words, or - for standard input: jsonl:-")

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from edge_runtime.errors import MissingPackageError, TextError
+from edge_runtime.text import without_password
 
 try:
     from paho.mqtt.client import Client, MQTTMessage
@@ -16,8 +17,6 @@ except ImportError:
     raise MissingPackageError("words from MQTT", "paho-mqtt", "mqtt") from None
 
 _PORT = 1883
-
-
 _LONGEST_PAUSE = 30  # seconds between two attempts to reach a broker that is gone, at most
 
 
@@ -37,8 +36,7 @@ class MqttFeed:
         place = url.removeprefix("mqtt://")
         # Not the path: what follows a # or ? is part of a topic, too.
         self._topic = place[len(address.netloc) :].lstrip("/")
-        # Without what stands before the @: passwords do not belong on a terminal.
-        shown = f"mqtt://{place.rpartition('@')[2]}"
+        shown = without_password(url)
         try:
             self._host, self._port = address.hostname, address.port or _PORT
         except ValueError:

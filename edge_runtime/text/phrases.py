@@ -4,12 +4,15 @@
 
 Only the phrase is required. threshold is a likelihood ratio such as 1e+04; weights are what the
 phrase tells about each class ("happy=4.1 sad=-0.8"); pronunciations are for words that the
-dictionary lacks ("woah=W OW, yay=Y EY"). Lines that begin with # are comments.
+dictionary lacks ("woah=W OW, yay=Y EY"). Lines that begin with # are comments, but for one that
+says `LOG_ODDS`: the weights are then natural logarithms of how much likelier a class is for hearing
+the phrase, and a bundle that holds the list judges by them (`edge_runtime.model.spotted`).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,16 +29,37 @@ class Phrase:
     threshold: float | None = None
     """log10 of the likelihood ratio from which it counts as spoken; None: by its length."""
     weights: dict[str, float] = field(default_factory=dict)
-    """What it tells about each class: z-score of its log-odds."""
+    """What it tells about each class: z-score of its log-odds, or those themselves (`LOG_ODDS`)."""
     pronunciations: dict[str, str] = field(default_factory=dict)
     """ARPAbet phones of words that the dictionary lacks."""
+
+
+_WEIGHT = re.compile(r"\s*([^=]+)=(\S+)(?:\s+|$)")  # the name of a class may hold spaces
+LIST = "keywords.txt"
+"""What the list is called beside a model of its language."""
+LOG_ODDS = "# weights: log-odds"
+"""The line of a list by which verdicts may be judged."""
 
 
 def read_keywords(path: Path) -> list[Phrase]:
     """The phrases of a keyword file. TextError, naming the line, for one that cannot be meant."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TextError(f"keywords {path} cannot be read: {error}") from None
+    return parse_keywords(content, path)
+
+
+def has_log_odds(content: bytes) -> bool:
+    """Whether the weights of a list are such that verdicts can be judged by them."""
+    return LOG_ODDS.encode() in map(bytes.strip, content.splitlines())
+
+
+def parse_keywords(content: bytes, path: str | Path) -> list[Phrase]:
+    """The phrases of what a keyword file holds; `path` is what errors call it. As above."""
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
         raise TextError(f"keywords {path} cannot be read: {error}") from None
     phrases: dict[str, Phrase] = {}
     for number, line in enumerate(lines, 1):
@@ -75,8 +99,8 @@ def _parse(line: str) -> Phrase:
     return Phrase(
         " ".join(words),
         _threshold_of(threshold.strip()),
-        {label: float(value) for label, value in _pairs(weights.split())},
-        {word.lower(): phones for word, phones in _pairs(pronunciations.split(","))},
+        _weights(weights.strip()),
+        {word.lower(): phones for word, phones in named_values(pronunciations.split(","))},
     )
 
 
@@ -89,7 +113,19 @@ def _threshold_of(text: str) -> float | None:
     return math.log10(value)
 
 
-def _pairs(items: list[str]) -> list[tuple[str, str]]:
+def _weights(column: str) -> dict[str, float]:
+    found, place = {}, 0
+    while place < len(column):
+        match = _WEIGHT.match(column, place)
+        if match is None:
+            raise ValueError(f"{column[place:]!r}: expected NAME=VALUE")
+        found[match[1].strip()] = float(match[2])
+        place = match.end()
+    return found
+
+
+def named_values(items: list[str]) -> list[tuple[str, str]]:
+    """Names and values of NAME=VALUE; ValueError for an item of another form."""
     pairs = [item.strip().partition("=") for item in items if item.strip()]
     bad = next((item for item, sign, value in pairs if not (item and sign and value)), None)
     if bad is not None:

@@ -21,6 +21,7 @@ from edge_runtime.text import GIVEN_SCHEMES, OFF, Transcript
 from edge_runtime.text.engine_process import EngineProcess
 from edge_runtime.text.engines import check_source
 from edge_runtime.text.given import GivenStream, open_given
+from edge_runtime.text.phrases import LIST
 
 TextStreamEvent = TextEvent | TextStatusEvent
 
@@ -97,8 +98,7 @@ class TextStream:
         self.dropped_samples = 0
         self._keywords = keywords
         self._live = live
-        fallback = keywords is not None and not name.startswith("keywords")
-        self._levels = [_Level(name), *([_Level("keywords")] if fallback else [])]
+        self._levels = [_Level(level) for level in (name, _cheaper(name, keywords)) if level]
         self._level = 0
         self._candidate: EngineProcess | None = None
         self._killed: list[EngineProcess] = []
@@ -371,6 +371,19 @@ class TextStream:
                 dropped_s=self.dropped_samples / SAMPLE_RATE,
             )
         )
+
+
+def _cheaper(name: str, keywords: Path | None) -> str:
+    """The engine that takes over from `name`; empty for none.
+
+    A list of another language than is spoken is worth nothing, so beside a model in a folder only
+    the list in that folder is.
+    """
+    kind, _, argument = name.partition(":")
+    if kind == "asr" and argument:
+        listed = (Path(argument).expanduser() / LIST).is_file()
+        return f"keywords:{argument}" if listed else ""
+    return "keywords" if keywords is not None and kind != "keywords" else ""
 
 
 def open_text(

@@ -11,7 +11,15 @@ import pytest
 import soundfile
 from command_output import Int16, Start
 
+from edge_runtime.audio.file import read_file
 from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.segment import speech_of
+
+
+@pytest.fixture(scope="session")
+def kids(corpora: Path) -> Int16:
+    """ "Kids are talking by the door", end-pointed."""
+    return speech_of(read_file(corpora / "ravdess/Actor_01/03-01-01-01-01-02-01.flac"))
 
 
 @pytest.fixture

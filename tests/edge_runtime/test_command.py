@@ -83,7 +83,7 @@ PARTIAL = "--partial-seconds: must be a number from 0 to 3600"
     ("arguments", "words"),
     [
         (["run"], "name one or more FILEs, or --mic, or --stdin"),
-        (["run", "a.wav", "--stdin"], "name one or more FILEs, or --mic, or --stdin"),
+        (["run", "a.wav", "--stdin"], "name FILEs or --stdin, not both"),
         (["run", "a.wav", "--out", "telegraph"], "invalid choice: 'telegraph'"),
         (["run", "a.wav", "--text", "telepathy"], "unknown text source 'telepathy'"),
         (["run", "a.wav", "--threads", "0"], f"--threads: {THREADS}, not '0'"),
@@ -94,7 +94,7 @@ PARTIAL = "--partial-seconds: must be a number from 0 to 3600"
         (["run", "a.wav", "--partial-seconds", "nan"], f"{PARTIAL}, not 'nan'"),
         (["run", "a.wav", "--partial-seconds", "inf"], f"{PARTIAL}, not 'inf'"),
         (["run", "a.wav", "--partial-seconds", "1e308"], f"{PARTIAL}, not '1e308'"),
-        (["run", "--mic", "--stdin"], "not allowed with argument"),
+        (["run", "--mic", "--stdin"], "--mic and --stdin: one at a time"),
         (["listen"], "invalid choice: 'listen'"),
         ([], "required: COMMAND"),
         (["bench", "--threads", "0"], f"--threads: {THREADS}, not '0'"),
@@ -319,6 +319,43 @@ def test_doctor_finds_a_sound_device_sound(edge_emotion: Command) -> None:
         assert word in done.stdout
     for engine in (*(", ".join(found.forms) for found in engines().values()), "mqtt://"):
         assert f"\nok    {engine}" in done.stdout or f"\n-     {engine}" in done.stdout
+
+
+def test_doctor_looks_where_something_is_to_be_kept(edge_emotion: Command, tmp_path: Path) -> None:
+    def looked(*lines: str) -> dict[str, str]:
+        settings = tmp_path / "config.toml"
+        settings.write_text("\n".join(('listen = "tcp:4000"', *lines)))
+        done = edge_emotion("doctor", "--config", settings)
+        found = {line[6:].split()[0]: line for line in done.stdout.splitlines()}
+        assert done.returncode == int("FAULT" in done.stdout)
+        return found
+
+    kept = tmp_path / "new" / "kept.jsonl"
+    assert looked(f'[file]\npath = "{kept}"')["file"].startswith("ok ")
+    assert not kept.parent.exists()
+    growing = looked(f'[file]\npath = "{kept}"\nmegabytes = 99999\nkeep = 999')["file"]
+    assert growing.startswith("-  ")
+    assert growing.endswith("or keep less (--file-megabytes, --file-keep)")
+    assert looked(f'[file]\npath = "{tmp_path}"')["file"].startswith("FAULT ")
+    broker = '[mqtt]\nbroker = "mqtt://127.0.0.1:1"'
+    assert looked(broker, 'buffer = "/proc/none"')["buffer"].startswith("FAULT ")
+    assert "name another (--mqtt-buffer)" in looked(broker, 'buffer = "/proc/none"')["buffer"]
+
+
+def test_what_is_kept_is_said_in_the_events(
+    edge_emotion: Command, scene_path: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    arguments = ("--out", "jsonl", "--file", kept, "--file-days", "2", "--no-file-text")
+    done = edge_emotion("run", *arguments, scene_path)
+    assert done.returncode == 0
+    source, told, *_ = events(done.stdout)
+    assert (source["type"], told["type"], told["t"]) == ("source", "storage", 0.0)
+    assert told["message"] == (
+        f"events, without the words, are kept in {kept}, at most 60 MB and 2 days"
+    )
+    assert (told["words"], told["place"], told["megabytes"]) == (False, str(kept), 60.0)
+    assert [event["type"] for event in events(kept.read_text())][:2] == ["source", "storage"]
 
 
 def test_doctor_finds_the_fault_of_a_bundle(edge_emotion: Command, bundle_copy: Path) -> None:

@@ -152,11 +152,12 @@ def test_ctrl_c_ends_all_of_the_demo(command: list[str], environment: dict[str, 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_what_is_interrupted_elsewhere_says_so_in_one_line(
-    start: Start, tmp_path: Path, number: signal.Signals, code: int
+    start: Start, scene_path: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    pipe = tmp_path / "manifest.json"
-    os.mkfifo(pipe)  # a bundle that takes for ever to load
-    process = start("doctor", "--bundle", tmp_path)
+    pipe = tmp_path / "password"
+    os.mkfifo(pipe)  # somebody who takes for ever to type it
+    words = ("--text", "mqtt://user@localhost/words", "--text-password-file", pipe)
+    process = start("run", scene_path, *words)
     writer = os.open(pipe, os.O_WRONLY)  # returns when it is being read
     process.send_signal(number)
     _, err = process.communicate(timeout=60)

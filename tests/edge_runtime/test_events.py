@@ -53,6 +53,8 @@ def test_an_emotion_event_has_the_keys_and_types_of_the_contract() -> None:
         "text": "",
         "modality": "audio",
         "latency_ms": {"features": 0.312, "text": 0.0, "graph": 1.9, "total": 2.4},
+        "late": False,
+        "audio": "",
     }
     assert next(iter(json.loads(line))) == "type"
 
@@ -74,6 +76,12 @@ def test_the_other_events_have_the_keys_of_the_contract() -> None:
         "text_real_time_factor": 0.0,
         "text_lost_lines": 0,
         "text_invalid_lines": 0,
+        "temperature_c": None,
+        "throttled": "",
+        "audio_waiting_s": 0.0,
+        "reconnects": 0,
+        "queued": 0,
+        "queue_dropped": 0,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,9 @@ import pytest
 
 from edge_runtime import EmotionStream
 from edge_runtime.bundle import Bundle
-from edge_runtime.cli import BenchSettings, DoctorSettings, RunSettings
+from edge_runtime.commands.bench import BenchSettings
+from edge_runtime.commands.doctor import DoctorSettings
+from edge_runtime.commands.settings import RunSettings
 from edge_runtime.console import command_parser
 from edge_runtime.errors import SettingError
 from edge_runtime.graph import Graph
@@ -26,6 +27,7 @@ from edge_runtime.settings import (
     check_number,
     from_arguments,
     number,
+    options,
     setting,
 )
 
@@ -166,10 +168,10 @@ def test_a_setting_without_a_command_line_form_is_a_mistake_of_the_programmer() 
 
 @pytest.mark.parametrize("settings", [RunSettings, BenchSettings, DoctorSettings])
 def test_every_setting_of_the_device_carries_its_help_and_its_bounds(settings: type[Any]) -> None:
-    for item in dataclasses.fields(settings):
-        assert item.metadata["help"]
-        if isinstance(item.default, (int, float)) and not isinstance(item.default, bool):
-            assert str(item.metadata["limits"])
+    for option in options(settings):
+        assert option.help
+        if isinstance(option.default, (int, float)) and not isinstance(option.default, bool):
+            assert str(option.metadata["limits"]), option.key
 
 
 @pytest.mark.parametrize(

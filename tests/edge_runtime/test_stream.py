@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from edge_runtime import EdgeError, EmotionStream, load_bundle
+from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import Bundle
 from edge_runtime.events import UNSURE, EmotionEvent, Event, HealthEvent, SpeechStartEvent
 from edge_runtime.pcm import SAMPLE_RATE
-from edge_runtime.stream import PARTIAL_SECONDS, classify
+from edge_runtime.stream import PARTIAL_SECONDS, classify, judge_clip
 
 Int16 = npt.NDArray[np.int16]
 
@@ -196,8 +197,8 @@ def test_samples_of_another_shape_or_type_are_refused(
         EmotionStream(bundle).feed(samples)
 
 
-def test_a_text_source_that_the_model_cannot_use_is_refused(deaf_to_words: Path) -> None:
-    with pytest.raises(EdgeError, match=r"'keywords'.*takes no words; use 'off'"):
+def test_key_phrases_that_a_bundle_has_not_are_refused(deaf_to_words: Path) -> None:
+    with pytest.raises(EdgeError, match="this bundle has no keyword list; name one"):
         EmotionStream(load_bundle(deaf_to_words), "keywords")
 
 
@@ -268,3 +269,11 @@ def test_the_shipped_bundle_is_unsure_of_what_is_no_speech(seed: int) -> None:
     assert verdict.label == UNSURE
     assert verdict.confidence < bundle.manifest.calibration["audio"].threshold
     assert all(chosen.threshold > 0 for chosen in bundle.manifest.calibration.values())
+
+
+def test_digital_silence_is_no_clip_and_leaves_no_words_behind(bundle: Bundle) -> None:
+    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), partial_seconds=0)
+    assert judge_clip(stream, np.zeros(50_000, np.int16), "i am happy") is None
+    with pytest.raises(ValueError, match="has no emotion"):
+        classify(stream, np.zeros(50_000, np.int16))
+    assert classify(stream, speechlike_noise(2.0)).modality == "audio"

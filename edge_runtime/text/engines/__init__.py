@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.errors import MissingPackageError, TextError
-from edge_runtime.text import GIVEN_FORMS, OFF, TextSource
+from edge_runtime.text import GIVEN_FORMS, OFF, TextSource, without_password
 
-NAMES = ("keywords", "asr", "vosk", "sherpa", "whisper", "faster-whisper")
+NAMES = ("keywords", "asr", "vosk", "sherpa", "whisper", "faster-whisper", "wyoming")
 """Modules of this folder, "-" for "_", in the order in which they are told."""
 
 
@@ -40,8 +40,6 @@ class Engine:
     """From what stands after the colon, and the bundle's key phrases, to the engine."""
     model: str = ""
     """What has to be named after the colon; empty where nothing need be."""
-    argument: bool = True
-    """Whether anything may be."""
     check: Callable[[str, Path | None], object] | None = None
     """Refuses what `load` cannot take, as far as that is seen without loading."""
 
@@ -76,7 +74,7 @@ def check_source(name: str, keywords: Path | None = None) -> None:
     """
     kind, _, argument = name.partition(":")
     engine = engine_named(kind)
-    if engine is None or (argument and not engine.argument):
+    if engine is None:
         raise unknown(name)
     if importlib.util.find_spec(engine.package) is None:
         raise MissingPackageError(f"text source {kind}", engine.distribution, engine.extra)
@@ -112,6 +110,5 @@ def unknown(name: str) -> TextError:
     """The error for a name that is none."""
     if not name:
         return TextError("the text source has no name")
-    return TextError(
-        f"unknown text source {name!r}; there is {', '.join((OFF, *forms(), *GIVEN_FORMS))}"
-    )
+    there_is = ", ".join((OFF, *forms(), *GIVEN_FORMS))
+    return TextError(f"unknown text source {without_password(name)!r}; there is {there_is}")

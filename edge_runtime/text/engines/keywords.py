@@ -18,10 +18,13 @@ from edge_runtime.text.engines.sphinx import (
     FRAME_SECONDS,
     PACKAGE,
     REQUIREMENT,
+    SphinxModel,
     SphinxSource,
+    model_in,
     open_decoder,
+    pronunciation,
 )
-from edge_runtime.text.phrases import Phrase, read_keywords
+from edge_runtime.text.phrases import LIST, Phrase, read_keywords
 
 # A detection's "probability" is its likelihood ratio as kws_search.c shows it: senone
 # scores are log 1.0001 shifted right by 10 bits; less 1500 (KWS_MAX) it is called a logarithm.
@@ -41,13 +44,13 @@ class Keywords(SphinxSource):
     the threshold's: 0.5 where it just counts. Of phrases that overlap in time the longest stays.
 
     A phrase with a word that neither dictionary nor list pronounces is left out, and `notes` says
-    so. Raises TextError for a list of which nothing is left.
+    so. Raises TextError for a list of which nothing is left. `model` is that of another language.
     """
 
     name = "keywords"
 
-    def __init__(self, phrases: list[Phrase]) -> None:
-        super().__init__(open_decoder(lm=None))
+    def __init__(self, phrases: list[Phrase], model: SphinxModel | None = None) -> None:
+        super().__init__(open_decoder(model, lm=None))
         self._thresholds = self._open(phrases)
 
     def detections(self) -> list[tuple[str, int, int, float]]:
@@ -77,6 +80,9 @@ class Keywords(SphinxSource):
             raise TextError("keywords: the list is empty")
         for word, phones in {w: p for f in phrases for w, p in f.pronunciations.items()}.items():
             self._pronounce(word, phones)
+        for word in {w for p in phrases for w in p.text.split()}:
+            if (known := pronunciation(self._decoder, word)) is not None:
+                self._pronounce(word, known)  # in the letters that phrases are written in
         lacking = {
             w for p in phrases for w in p.text.split() if self._decoder.lookup_word(w) is None
         }
@@ -127,23 +133,32 @@ def _decades(prob: float) -> float:
     return (math.log(prob) / _LOG_BASE + _KWS_MAX) * _DECADES_PER_STEP
 
 
-def _list(argument: str, keywords: Path | None) -> Path:
-    """The file of phrases: the one that is named, else the bundle's."""
-    path = Path(argument).expanduser() if argument else keywords
+def _list(argument: str, keywords: Path | None) -> tuple[Path, SphinxModel | None]:
+    """The file of phrases, and the model: what is named, else the bundle's and the package's."""
+    path, model = Path(argument).expanduser() if argument else keywords, None
+    if path is not None and path.is_dir():
+        model, path = model_in(path), path / LIST
+        if not path.is_file() and keywords is not None:
+            path = keywords
     if path is None:
         raise TextError("this bundle has no keyword list; name one: keywords:FILE")
     if not path.is_file():
         raise TextError(f"keywords: there is no file {path}")
-    return path
+    return path, model
+
+
+def _load(argument: str, keywords: Path | None) -> Keywords:
+    path, model = _list(argument, keywords)
+    return Keywords(read_keywords(path), model)
 
 
 ENGINE = Engine(
-    forms=("keywords", "keywords:FILE"),
+    forms=("keywords", "keywords:FILE", "keywords:DIR"),
     package=PACKAGE,
     extra=EXTRA,
     requirement=REQUIREMENT,
-    hears="pocketsphinx, a list of phrases",
+    hears="pocketsphinx, a list of phrases; DIR holds one with the model of its language",
     proven="run, tested on real speech; its model is in the package",
-    load=lambda argument, keywords: Keywords(read_keywords(_list(argument, keywords))),
+    load=_load,
     check=_list,
 )

@@ -10,6 +10,8 @@ their first 1, 1.5 and 2 s 22.1, 14.6 and 20.2 %, of all of them 19.2 %.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -34,23 +36,139 @@ _QUIET = 33.0  # root mean square of samples that say nothing about them: -60 dB
 _PRIOR_FRAMES = 500  # that means count for once they are set (CMN_WIN in pocketsphinx's cmn.h)
 
 
-def open_decoder(**options: Any) -> pocketsphinx.Decoder:
-    """A decoder on the US English model of its package; TextError where that cannot be opened.
+_DICTIONARIES, _LANGUAGES = ("*.dict", "*.dic"), ("*.lm.bin", "*.lm")
+_PARTS = ("mdef", "means", "variances", "transition_matrices")
+_SHOWN = 3  # words with a foreign phone that are named
 
-    `options` are pocketsphinx's own, such as `lm=None` for one without a language model.
-    Raises MissingPackageError without it.
+
+@dataclass(frozen=True)
+class SphinxModel:
+    """Files of a language in CMU Sphinx's form."""
+
+    folder: Path
+    """Holds the acoustic model: mdef, means, variances, transition_matrices..."""
+    dictionary: Path
+    """A word and its phones a line."""
+    language: Path | None = None
+    """An n-gram model of words; None where only phrases are spotted."""
+
+
+def model_in(folder: Path, dictionary: Path | None = None, words: bool = False) -> SphinxModel:
+    """The model in a folder, as far as it is seen without opening it.
+
+    Parameters
+    ----------
+    folder : see `SphinxModel`; the dictionary (.dict or .dic) and the language model (.lm.bin or
+        .lm) lie beside the acoustic model.
+    dictionary : instead of the one in the folder.
+    words : whether a language model is wanted.
+
+    Raises TextError where a part is missing or there are two to choose from.
+    """
+    if not folder.is_dir():
+        raise TextError(f"there is no folder {folder}; it holds an acoustic model of pocketsphinx")
+    lacking = [name for name in _PARTS if not (folder / name).is_file()]
+    if lacking:
+        raise TextError(
+            f"{folder} holds no acoustic model of pocketsphinx: it lacks {', '.join(lacking)}"
+        )
+    if dictionary is not None and not dictionary.is_file():
+        raise TextError(f"there is no dictionary {dictionary}")
+    return SphinxModel(
+        folder,
+        dictionary or _only(folder, _DICTIONARIES, "dictionary"),
+        _only(folder, _LANGUAGES, "language model") if words else None,
+    )
+
+
+def _only(folder: Path, patterns: tuple[str, ...], what: str) -> Path:
+    found = sorted(path for pattern in patterns for path in folder.glob(pattern))
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found)
+        has = f"has {names}; keep one" if found else "has none"
+        raise TextError(f"{folder} needs one {what} ({' or '.join(patterns)}) and {has}")
+    return found[0]
+
+
+def open_decoder(model: SphinxModel | None = None, **options: Any) -> pocketsphinx.Decoder:
+    """A decoder on a model; TextError where that cannot be opened.
+
+    Parameters
+    ----------
+    model : None for the US English one of its package, whose language model it has, too.
+    options : pocketsphinx's own, such as `lm=None` for one without a language model.
+
+    Raises MissingPackageError without pocketsphinx, and TextError for a dictionary with phones that
+    the model does not have, or a model of another sample rate.
     """
     try:
         import pocketsphinx
     except ImportError:
         raise MissingPackageError("hearing words with pocketsphinx", PACKAGE, EXTRA) from None
+    if model is not None:
+        options |= {"hmm": str(model.folder), "dict": str(model.dictionary)}
+        options |= {"lm": str(model.language) if model.language else None}
     try:
-        return pocketsphinx.Decoder(**{"loglevel": "FATAL", **options})
+        decoder = pocketsphinx.Decoder(**{"loglevel": "FATAL", **options})
     except RuntimeError as error:
+        if model is not None:
+            raise TextError(
+                f"pocketsphinx cannot open the model in {model.folder} with {model.dictionary} "
+                f"({error})"
+            ) from None
         raise TextError(
             f"pocketsphinx cannot open its model in {pocketsphinx.get_model_path()} ({error}); "
             "install it again: pip install --force-reinstall pocketsphinx"
         ) from None
+    if model is not None:
+        _check(decoder, model)
+    return decoder
+
+
+def _check(decoder: pocketsphinx.Decoder, model: SphinxModel) -> None:
+    """Refuse what pocketsphinx passes over: another sample rate, words with unknown phones."""
+    rate = decoder.config["samprate"]
+    if rate != SAMPLE_RATE:
+        raise TextError(f"the model in {model.folder} is for {rate:g} Hz, not {SAMPLE_RATE} Hz")
+    try:
+        lines = model.dictionary.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"dictionary {model.dictionary} cannot be read: {error}") from None
+    lost = []
+    for number, line in enumerate(lines, 1):
+        word, *phones = line.split() or [""]
+        if word and not word.startswith((";;", "##")) and decoder.lookup_word(word) is None:
+            lost.append((number, word, phones))
+    if not lost:
+        return
+    foreign = sorted({p for _, _, phones in lost for p in phones if not knows(decoder, p)})
+    named = ", ".join(f"{word!r} (line {n})" for n, word, _ in lost[:_SHOWN])
+    more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+    why = (
+        f"the model in {model.folder} has no phone {', '.join(foreign)}" if foreign else "no phones"
+    )
+    raise TextError(f"dictionary {model.dictionary}: {named}{more} cannot be spoken: {why}")
+
+
+def pronunciation(decoder: pocketsphinx.Decoder, word: str) -> str | None:
+    """Phones of a lower-case word by a decoder's dictionary, in whatever case; None without."""
+    for written in (word, word.capitalize(), word.upper()):
+        found: str | None = decoder.lookup_word(written)
+        if found is not None:
+            return found
+    return None
+
+
+def knows(decoder: pocketsphinx.Decoder, phone: str) -> bool:
+    """Whether a decoder's acoustic model has a phone; a word is left in its dictionary for it."""
+    probe = f"<{phone}>"
+    if decoder.lookup_word(probe) is not None:
+        return True
+    try:
+        decoder.add_word(probe, phone, False)
+    except RuntimeError:
+        return False
+    return True
 
 
 class SphinxSource(ABC):

@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from command_output import Start, finals, read_until
+from mosquitto import wait_until
 
 from edge_runtime.audio import Block
 from edge_runtime.audio.command import CommandSource
@@ -71,6 +73,34 @@ def test_a_program_that_ends_is_started_again(tmp_path: Path, raw: Path) -> None
         if block.lost:
             assert at % sent.size == 0
         at += block.samples.size
+
+
+def test_a_program_that_captures_does_not_wait_for_inference(tmp_path: Path) -> None:
+    """Half a minute at 48 kHz stereo, five times what a pipe holds, and nobody takes any of it."""
+    program, sent = tmp_path / "program.py", tmp_path / "sent"
+    seconds, form = 29, RawFormat("s16le", 48_000, 2)
+    program.write_text(
+        f"""
+import os, sys, time
+os.set_blocking(1, False)
+second, sent = bytes({48_000 * form.frame_bytes}), 0
+for _ in range({seconds}):
+    time.sleep(0.2)
+    sent += os.write(1, second)
+open(r"{sent}", "w").write(str(sent))
+time.sleep(60)
+"""
+    )
+    source = CommandSource(f"{sys.executable} {program}", form)
+    wait_until(lambda: sent.exists() and sent.read_text() != "")
+    begin = time.monotonic()
+    blocks = source.blocks()
+    taken = until(blocks, lambda t: sum(b.samples.size for b in t) > (seconds - 1) * SAMPLE_RATE)
+    # All of it, and long before as much again is said.
+    assert sent.read_text() == str(seconds * 48_000 * form.frame_bytes)
+    assert time.monotonic() - begin < seconds / 2
+    assert sum(block.lost for block in taken) == 0
+    blocks.close()
 
 
 @pytest.mark.parametrize("command", ["no-such-program-here", "exit 3", "true"])
@@ -153,6 +183,14 @@ def connected(address: Path | int) -> socket.socket:
     sender = socket.socket(family)
     sender.connect(where)
     return sender
+
+
+def test_who_reads_goes_on_while_nobody_sends(tmp_path: Path) -> None:
+    """The reader is what a service manager watches: it may wait for sound, but not stand still."""
+    blocks = SocketSource(f"unix:{tmp_path / 'audio.sock'}").blocks()
+    taken = [next(blocks) for _ in range(3)]
+    blocks.close()
+    assert [(b.samples.size, b.lost, b.ends, b.status) for b in taken] == [(0, 0, False, ())] * 3
 
 
 @pytest.mark.parametrize(

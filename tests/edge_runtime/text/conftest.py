@@ -6,16 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.audio.file import read_file
-from edge_runtime.pcm import Int16
-from edge_runtime.segment import speech_of
-
-
-@pytest.fixture(scope="session")
-def kids(corpora: Path) -> Int16:
-    """ "Kids are talking by the door", end-pointed."""
-    return speech_of(read_file(corpora / "ravdess/Actor_01/03-01-01-01-01-02-01.flac"))
-
 
 @pytest.fixture
 def door_list(tmp_path: Path) -> Path:

@@ -24,7 +24,7 @@ from edge_runtime.text.engines import source_named
         ("faster-whisper", "needs a model folder from https://huggingface.co/Systran"),
         ("faster-whisper:/nowhere", "there is no /nowhere; it needs a model folder"),
         ("faster_whisper:/nowhere", "unknown text source 'faster_whisper:/nowhere'"),
-        ("asr:model", "unknown text source 'asr:model'"),
+        ("asr:/nowhere", "there is no folder /nowhere; it holds an acoustic model"),
     ],
 )
 def test_a_model_that_is_not_there_is_said_with_where_to_get_it(name: str, message: str) -> None:

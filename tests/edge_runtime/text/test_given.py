@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import socket
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mosquitto import Mosquitto
 
 from edge_runtime.errors import TextError
 from edge_runtime.events import TextEvent, TextStatusEvent
 from edge_runtime.text.given import GivenEvent, GivenStream, open_given, parse
 
 SECOND = np.zeros(16_000, np.int16)
-ANYBODY = ("allow_anonymous true",)
-Broker = Callable[..., tuple[int, subprocess.Popen[bytes]]]
 
 
 def poll_until(
@@ -133,41 +129,12 @@ def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
         open_given("mqtt://127.0.0.1:9/words")
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    """Starts mosquitto with these settings, on one port; its port and process."""
-    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        pytest.skip("no mosquitto: apt-get install mosquitto")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = tmp_path / "mosquitto.conf"
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(*settings: str) -> tuple[int, subprocess.Popen[bytes]]:
-        config.write_text("\n".join([f"listener {port} 127.0.0.1", *(settings or ANYBODY), ""]))
-        started.append(subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL))
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                return port, started[-1]
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-
-
 def test_words_come_from_a_real_broker_also_after_it_was_killed(
-    broker: Broker,
+    mosquitto: Mosquitto,
 ) -> None:
     publish = pytest.importorskip("paho.mqtt.publish")
-    port, process = broker()
+    mosquitto.start()
+    port = mosquitto.port
     stream = open_given(f"mqtt://127.0.0.1:{port}/home/words")
     stream.begin(1.0)
     stream.feed(SECOND)
@@ -187,12 +154,11 @@ def test_words_come_from_a_real_broker_also_after_it_was_killed(
         return poll_until(stream, heard, 60)
 
     assert not told(say_until_heard("hello"))
-    process.kill()
-    process.wait()
+    mosquitto.kill()
     lost = (False, "the connection to the broker is lost; it is tried again")
     assert told(poll_until(stream, lambda events: bool(told(events)))) == [lost]
     assert stream.source == "off"
-    broker()
+    mosquitto.start()
     assert told(say_until_heard("again")) == [(True, "it is back")]
     assert stream.source == stream.wanted
     publish.single("home/words", "no JSON", hostname="127.0.0.1", port=port)
@@ -203,9 +169,10 @@ def test_words_come_from_a_real_broker_also_after_it_was_killed(
     assert told(stream.poll()) == []
 
 
-def test_what_a_real_broker_refuses_is_told_once_with_its_reason(broker: Broker) -> None:
+def test_what_a_real_broker_refuses_is_told_once_with_its_reason(mosquitto: Mosquitto) -> None:
     pytest.importorskip("paho")
-    port, _ = broker("allow_anonymous false")
+    mosquitto.start("allow_anonymous false")
+    port = mosquitto.port
     stream = open_given(f"mqtt://somebody:wrong@127.0.0.1:{port}/home/words")
     events = poll_until(stream, lambda events: bool(told(events)))
     time.sleep(2.5)  # it has tried again by then
@@ -213,4 +180,37 @@ def test_what_a_real_broker_refuses_is_told_once_with_its_reason(broker: Broker)
     ((heard, reason),) = told(events)
     assert not heard
     assert reason.startswith("the broker refuses: ")
+    stream.close()
+
+
+def test_words_of_somebody_else_steer_no_terminal_and_break_no_json() -> None:
+    (word, other) = parse(r'{"text": "\u001b[2Jhi\u0007 \ud800you\u202e"}').words
+    assert (word.text, other.text) == ("[2jhi", "you")
+    (word,) = parse(r'{"words": [{"text": "a\nb\u0000"}]}').words
+    assert word.text == "a b"
+    for confidence in ("NaN", "Infinity", "1e999"):
+        with pytest.raises(ValueError, match="a confidence is no number"):
+            parse(f'{{"text": "a", "confidence": {confidence}}}')
+
+
+def test_a_line_that_does_not_end_is_refused_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "words.jsonl"
+    path.write_bytes(b'{"text": "' + b"a" * 300_000 + b'"}\n{"text": "after"}\n')
+    stream = open_given(f"jsonl:{path}")
+    stream.begin(0.0)
+    events = poll_until(stream, ended)
+    assert stream.invalid_lines == 5  # pieces of 64 KiB
+    assert [text for _, text, _ in texts(events)] == ["after"]
+    assert any("longer than 65,536 bytes" in reason for _, reason in told(events))
+    stream.close()
+
+
+def test_a_flood_of_words_stays_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "words.jsonl"
+    line = json.dumps({"text": "so " * 400}) + "\n"
+    path.write_text(line * 50)
+    stream = open_given(f"jsonl:{path}")
+    stream.begin(0.0)
+    longest = max(len(text.split()) for _, text, _ in texts(poll_until(stream, ended)))
+    assert longest == 1000
     stream.close()

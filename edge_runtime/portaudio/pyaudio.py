@@ -7,17 +7,16 @@ from typing import Any
 
 import pyaudio
 
-from edge_runtime.audio.portaudio import Device, Receive
-from edge_runtime.system import native_stderr_silenced
+from edge_runtime.portaudio import Receive
 
 
 class Binding:
-    """See `edge_runtime.audio.portaudio.PortAudio`."""
+    """See `edge_runtime.portaudio.PortAudio`."""
 
     def __init__(self) -> None:
         self._audio = pyaudio.PyAudio()
 
-    def devices(self) -> list[Device]:
+    def devices(self) -> list[dict[str, Any]]:
         """All devices, outputs too."""
         try:
             default = self._audio.get_default_input_device_info()["index"]
@@ -25,29 +24,23 @@ class Binding:
             default = None  # there is none
         found = map(self._audio.get_device_info_by_index, range(self._audio.get_device_count()))
         return [
-            Device(
-                i["index"],
-                str(i["name"]),
-                i["defaultSampleRate"],
-                i["index"] == default,
-                i["maxInputChannels"],
-                i["maxOutputChannels"],
-            )
+            {
+                "index": i["index"],
+                "name": str(i["name"]),
+                "rate": i["defaultSampleRate"],
+                "default": i["index"] == default,
+                "channels": i["maxInputChannels"],
+                "outputs": i["maxOutputChannels"],
+            }
             for i in found
         ]
 
-    def open(
-        self, device: Device, rate: int, channels: int, block: int, receive: Receive
-    ) -> _Capture:
+    def open(self, index: int, rate: int, channels: int, block: int, receive: Receive) -> _Capture:
         """Capture `channels` at `rate` Hz, `block` frames at a time. OSError where it cannot."""
         try:
-            return _Capture(self._audio, device.index, rate, channels, block, receive)
+            return _Capture(self._audio, index, rate, channels, block, receive)
         except ValueError as error:  # of numbers that a device does not have
             raise OSError(str(error)) from None
-
-    def close(self) -> None:
-        """Give it back."""
-        self._audio.terminate()
 
 
 class _Capture:
@@ -58,17 +51,16 @@ class _Capture:
             receive(data, bool(status & pyaudio.paInputOverflow))
             return None, pyaudio.paContinue
 
-        with native_stderr_silenced():
-            self._stream = audio.open(
-                rate,
-                channels,
-                pyaudio.paFloat32,
-                input=True,
-                input_device_index=index,
-                frames_per_buffer=block,
-                stream_callback=callback,
-                start=False,
-            )
+        self._stream = audio.open(
+            rate,
+            channels,
+            pyaudio.paFloat32,
+            input=True,
+            input_device_index=index,
+            frames_per_buffer=block,
+            stream_callback=callback,
+            start=False,
+        )
 
     def start(self) -> None:
         self._stream.start_stream()
