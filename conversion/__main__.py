@@ -8,15 +8,29 @@ import logging
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from edge_runtime.console import OK, command_parser, counted, run_command
+from conversion.deliver import commands as deliver
+from edge_runtime.console import ERROR, OK, THEIRS, command_parser, counted, note, run_command
 from edge_runtime.errors import EdgeError
 
+if TYPE_CHECKING:
+    from conversion.artifact import Options
+    from conversion.targets import Target
+    from training.run import Run
+
+DIFFERENT = 1  # the exit code of diff, as that of the program of this name
+BROKEN = 1  # of parity, where the bundle is another model than the run
 _EPILOG = """examples:
   python -m conversion build runs/mine --out bundles/mine
+  python -m conversion build runs/mine --out artifacts --target all
   python -m conversion parity bundles/mine --run runs/mine --manifest clips.csv
   python -m conversion inspect bundles/mine
+  python -m conversion diff bundles/mine bundles/other
   python -m conversion build training/models/default --large --out bundles/large
+  python -m conversion deploy bundles/mine pi@kitchen.local pi@hall.local
+  python -m conversion key keys/bundles && python -m conversion sign bundles/mine --key keys/bundles
+  python -m conversion publish bundles/mine /srv/bundles --keys keys --init
 """
 
 
@@ -24,26 +38,92 @@ def parser() -> argparse.ArgumentParser:
     """The command line; built without what takes seconds to import."""
     result, commands = command_parser(
         "python -m conversion",
-        "Convert a training run to a full-int8 bundle, and check it.",
+        "Convert a training run to what a device takes, check it, and bring it to devices.",
         _EPILOG,
     )
 
+    _add_build(commands)
+
+    encoder = commands.add_parser(
+        "encoder",
+        help="the pre-trained encoder of the large tier as a graph",
+        description="Write the first blocks of the encoder of Whisper-tiny as a TFLite graph of "
+        "int8 weights, as training pretrained asks it and build --large puts it into a bundle.",
+    )
+    encoder.add_argument("--out", type=Path, required=True, metavar="TFLITE", help="file to write")
+    encoder.set_defaults(command=_encoder)
+
+    parity = commands.add_parser(
+        "parity",
+        help="float vs fake-quant vs int8 on real clips",
+        description="Print what each form of the model says of these clips, beside the bundle. "
+        "Exit code 1 where the bundle is broken: more than 10 points of UA lost to float, or 40 of "
+        "one class's recall, by more than chance; or forms that differ by their arithmetic alone "
+        "10 % of the probability apart.",
+    )
+    parity.add_argument("bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'")
+    parity.add_argument("--manifest", type=Path, required=True, metavar="CSV", help="clips")
+    parity.add_argument(
+        "--run",
+        type=Path,
+        metavar="RUN",
+        help="the run it was built from (default: the one that ships with the default bundle)",
+    )
+    parity.add_argument(
+        "--against",
+        metavar="BUNDLE",
+        help="a bundle of the same model for another target, such as jetson",
+    )
+    parity.set_defaults(command=_parity)
+
+    inspect = commands.add_parser("inspect", help="operations, delegate, MACs, memory, time")
+    inspect.add_argument(
+        "bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'"
+    )
+    inspect.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+    inspect.set_defaults(command=_inspect)
+
+    diff = commands.add_parser(
+        "diff",
+        help="what differs between two bundles or artifacts",
+        description="Print one line for each difference: fields of the manifest, operations and "
+        "weights of graphs, arrays, texts. Exit code 0 where there is none, 1 where there is.",
+    )
+    for name in ("one", "other"):
+        diff.add_argument(name, metavar="BUNDLE", help="folder or .zip, or 'default'")
+    diff.set_defaults(command=_diff)
+    deliver.add(commands)
+    return result
+
+
+def _add_build(commands: Any) -> None:
     build = commands.add_parser("build", help="convert a run to a bundle")
-    build.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
-    build.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
-    build.add_argument("--target", default="raspberry-pi", help="device (default: raspberry-pi)")
+    build.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="folder of a training run; where the target's artifact is made of a finished bundle, "
+        "also a folder or .zip of one, or 'default'",
+    )
+    build.add_argument("--out", type=Path, required=True, metavar="OUT", help="folder to write")
+    build.add_argument(
+        "--target",
+        default="raspberry-pi",
+        help="device (default: raspberry-pi), or all: each into OUT/TARGET (docs/targets.md)",
+    )
     build.add_argument("--name", help="name of the bundle (default: that of its folder)")
     build.add_argument(
         "--form",
-        choices=("int8", "float"),
-        default="int8",
-        help="int8 TFLite graphs for the device, or float32 ONNX graphs (default: int8)",
+        choices=("int8", "float16", "float"),
+        help="of raspberry-pi int8 TFLite (default) or float ONNX graphs; of jetson ONNX in "
+        "float16 (default), int8 or float",
     )
     build.add_argument(
         "--keywords",
         type=Path,
         metavar="TXT",
-        help="phrases that the device spots, as python -m training keywords writes them",
+        help="phrases that the device spots, as python -m training keywords and phrases write "
+        "them; by those of training phrases it judges, too",
     )
     build.add_argument(
         "--whole",
@@ -57,35 +137,14 @@ def parser() -> argparse.ArgumentParser:
         help="add the pre-trained encoder that the run was joined with (training pretrained): the "
         "large tier, 6 MB more",
     )
+    build.add_argument(
+        "--allow-loss",
+        action="store_true",
+        help="build what rounding to int8 has broken as well, which is refused (more than 10 "
+        "points of UA lost, 40 of one class's recall, or 20 %% of the probability moved to other "
+        "classes): manifest and card say so",
+    )
     build.set_defaults(command=_build)
-
-    encoder = commands.add_parser(
-        "encoder",
-        help="the pre-trained encoder of the large tier as a graph",
-        description="Write the first blocks of the encoder of Whisper-tiny as a TFLite graph of "
-        "int8 weights, as training pretrained asks it and build --large puts it into a bundle.",
-    )
-    encoder.add_argument("--out", type=Path, required=True, metavar="TFLITE", help="file to write")
-    encoder.set_defaults(command=_encoder)
-
-    parity = commands.add_parser("parity", help="float vs fake-quant vs int8 on real clips")
-    parity.add_argument("bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'")
-    parity.add_argument("--manifest", type=Path, required=True, metavar="CSV", help="clips")
-    parity.add_argument(
-        "--run",
-        type=Path,
-        metavar="RUN",
-        help="the run it was built from (default: the one that ships with the default bundle)",
-    )
-    parity.set_defaults(command=_parity)
-
-    inspect = commands.add_parser("inspect", help="operations, delegate, MACs, memory, time")
-    inspect.add_argument(
-        "bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'"
-    )
-    inspect.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
-    inspect.set_defaults(command=_inspect)
-    return result
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,43 +159,68 @@ def main(arguments: list[str] | None = None) -> int:
         "conversion",
         lambda: int(parsed.command(parsed)),
         (ConversionError, TrainingError, EdgeError),
-        extras="train,convert",
+        extras="train,convert,deliver",
     )
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from conversion.bundle import build
-    from conversion.targets import target_named
-    from edge_runtime.bundle import load_bundle
-    from training.evaluate.advice import int8_losses, miscalibrated, uncalibrated
+    from conversion.artifact import Options, is_bundle, make, make_all
+    from conversion.targets import ALL, target_named
     from training.run import load
 
-    target = target_named(arguments.target)
-    name = arguments.name or arguments.out.resolve().name
-    run = load(arguments.run)
-    build(
-        run,
-        arguments.out,
-        target,
-        name,
+    options = Options(
+        arguments.name,
         arguments.form,
         arguments.keywords,
         arguments.whole,
         arguments.large,
+        arguments.allow_loss,
     )
-    bundle = load_bundle(arguments.out)
-    size = bundle.file_bytes()
-    tensors = "all tensors integer" if arguments.form == "int8" else "float32 ONNX"
-    if arguments.large and arguments.form == "int8":
+
+    def done(out: Path, target: Target) -> None:
+        print(f"{out}: {_described(out, target, options)}", flush=True)
+
+    failed: dict[str, str] = {}
+    if arguments.target == ALL:
+        failed = make_all(arguments.run, arguments.out, options, done)
+    else:
+        target = target_named(arguments.target)
+        make(arguments.run, arguments.out, target, options)
+        done(arguments.out, target)
+    for name, why in failed.items():
+        note(f"conversion: {name} was not built: {why}", ERROR)
+    if not is_bundle(arguments.run):
+        _warn(load(arguments.run))
+    return THEIRS if failed else OK
+
+
+def _described(out: Path, target: Target, options: Options) -> str:
+    """What was built, in words."""
+    from conversion.targets import BundleTarget
+    from edge_runtime.bundle import load_bundle
+
+    if not isinstance(target, BundleTarget):
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        return f"{target.name} artifact, {size / 1e6:.2f} MB"
+    bundle = load_bundle(out)
+    form = options.form or target.forms[0]
+    kinds = {spec.file.rpartition(".")[2] for spec in bundle.manifest.graphs.values()}
+    tensors = f"{form} ONNX" if kinds == {"onnx"} else "all tensors integer"
+    if options.large and kinds != {"onnx"}:
         tensors += " but what is between the layers of the pre-trained encoder"
-    print(f"{arguments.out}: {target.name} bundle, {size / 1e6:.2f} MB, {tensors}")
+    return f"{target.name} bundle, {bundle.file_bytes() / 1e6:.2f} MB, {tensors}"
+
+
+def _warn(run: Run) -> None:
+    from training.evaluate.advice import int8_losses, miscalibrated, uncalibrated
+    from training.evaluate.judge import modalities
+
     for warning in (
-        *int8_losses(run.metrics),
+        *int8_losses(run.metrics, run.training),
         *miscalibrated(run.calibration, run.metrics),
-        *uncalibrated(run.calibration, bundle.manifest.modalities),
+        *uncalibrated(run.calibration, modalities(run.config.parts)),
     ):
         logging.warning("warning: %s", warning)
-    return OK
 
 
 def _encoder(arguments: argparse.Namespace) -> int:
@@ -173,7 +257,8 @@ def _parity(arguments: argparse.Namespace) -> int:
         classes = ", ".join(run.config.labels)
         raise ConversionError(f"{arguments.manifest} lists no audio of a class of {classes}")
     with tempfile.TemporaryDirectory() as work:
-        result = parity(bundle, run, utterances, Path(work))
+        other = load_bundle(arguments.against) if arguments.against else None
+        result = parity(bundle, run, utterances, Path(work), other)
     console = Tables()
     table = Table("form", "UA % [95 %]", "WA %", "same label as int8 %", "largest score difference")
     for form in result.scores:
@@ -199,7 +284,10 @@ def _parity(arguments: argparse.Namespace) -> int:
         f"ONNX Runtime: same label {100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against "
         f"int8: {100 * result.agreement(FAKE_QUANT, INT8):.2f} %"
     )
-    return OK
+    broken = result.broken(bundle.manifest.form or "int8")
+    for line in broken:
+        note(f"conversion: broken: {line}", ERROR)
+    return BROKEN if broken else OK
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -237,6 +325,15 @@ def _inspect(arguments: argparse.Namespace) -> int:
         with at_once(arguments.json) as new:
             new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return OK
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from conversion.diff import differences
+
+    found = differences(arguments.one, arguments.other)
+    for line in found:
+        print(line)
+    return DIFFERENT if found else OK
 
 
 if __name__ == "__main__":

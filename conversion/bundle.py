@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
+import math
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from conversion import faults
 from conversion.card import model_card
 from conversion.errors import ConversionError
-from conversion.export import chunk_frames, export_onnx, export_part, to_tflite
-from conversion.pretrained import export_encoder, write_encoder
-from conversion.quantize import learned_ranges, quantize
-from conversion.targets import Target
-from conversion.whole.float import whole_part
-from conversion.whole.int8 import write_whole
+from conversion.export import chunk_frames
+from conversion.targets import BundleTarget
 from edge_runtime import EmotionStream, __version__
 from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import MODEL_CARD, PRETRAINED_ARRAYS, load_bundle
@@ -31,6 +31,7 @@ from edge_runtime.manifest import (
     KEYWORDS,
     MANIFEST,
     PRETRAINED,
+    READS_TARGETS,
     REFERENCE,
     TEXT_ENCODER,
     VOCABULARY,
@@ -38,9 +39,11 @@ from edge_runtime.manifest import (
     AttentionPart,
     AudioPart,
     Calibration,
+    DimensionsPart,
     FileSpec,
     GraphSpec,
     Manifest,
+    PhrasesPart,
     PretrainedPart,
     ReferencePart,
     TextPart,
@@ -55,8 +58,13 @@ from training.output import at_once
 from training.run import PRETRAINED_FILE, REFERENCE_FILE, Run
 from training.words.embeddings import table_in_range
 
-FORMS = ("int8", "float")
+log = logging.getLogger(__name__)
+
+BROKEN = "broken"
+"""In a manifest's metrics, where they were allowed: `conversion.faults`, a sentence each."""
 GRAPH_BYTES = 6_000_000  # of all graphs together
+PHRASES_LIMIT = math.log(20.0)
+"""Key phrases of an utterance change the odds between two classes at most twenty-fold."""
 # Logits as they are, and never "unsure": what is not known is not made up.
 _UNCALIBRATED = Calibration(1.0, 0.0)
 _TOOLS = ("torch", "onnx", "onnx2tf", "ai-edge-quantizer", "ai-edge-litert", "numpy")
@@ -65,27 +73,89 @@ _TOOLS = ("torch", "onnx", "onnx2tf", "ai-edge-quantizer", "ai-edge-litert", "nu
 def build(
     run: Run,
     out: Path,
-    target: Target,
+    target: BundleTarget,
     name: str,
-    form: str = "int8",
+    form: str | None = None,
     keywords: Path | None = None,
     whole: bool | None = None,
     large: bool = False,
+    allow_loss: bool = False,
 ) -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
 
-    With `form` "float" the bundle holds float32 ONNX graphs and a float32 embedding table, with
-    the quantization-aware weights unrounded: for other runtimes, and to compare with. `keywords`
-    is a list of phrases for the device to spot. `whole` adds the whole model as one graph over a
-    window of fixed length; by default where the int8 graphs stay within `GRAPH_BYTES` with it.
-    `large` adds the pre-trained encoder that the run was joined with, and leaves that graph out.
-    Where `run` has no calibration of what a verdict rests on, the bundle never says "unsure".
+    `form` is one of the target's, its first by default. With "float" the bundle holds float32 ONNX
+    graphs and a float32 embedding table, with the quantization-aware weights unrounded. `keywords`
+    is a list of phrases for the device to spot, by which it judges where it says what they tell
+    (training phrases). `whole` adds the whole model as one graph over a window of fixed length; by
+    default where the int8 graphs stay within `GRAPH_BYTES` with it. `large` adds the pre-trained
+    encoder that the run was joined with, and leaves that graph out. Where `run` has no calibration
+    of what a verdict rests on, the bundle never says "unsure".
     The new bundle is made beside `out` and takes its place when a device's code has loaded and run
     it; until then, and where it fails, `out` stays as it is.
+    A run that rounding has broken, or graphs that do not compute what its model does, are refused
+    (`conversion.faults`); with `allow_loss` manifest and card say so instead.
     Raises ConversionError when a step fails or its numbers leave the bounds, or when `out` holds
     something else than a bundle.
     """
     refuse_foreign(out)
+    form = form or target.forms[0]
+    _check_wishes(run, target, form, whole, large)
+    limit = _limit(keywords, run.config.labels) if keywords else 0.0
+    broken = faults.of_run(run, form)
+    _refuse_broken(broken, allow_loss)
+    model = run.model()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        files = target.graphs(model, work, form)
+        if whole is not False and not large:
+            files |= _whole(model, target, form, files, work, required=bool(whole))
+        graphs = {role: _describe(path) for role, path in files.items()}
+        text = None
+        if run.config.parts.text:
+            rows = graphs[TEXT_ENCODER].inputs[0]
+            text, others = _text_part(run, _embeddings(run, model, rows), rows, work)
+            files |= others
+        phrases = None
+        if keywords:
+            files[KEYWORDS] = _copied(keywords, work)
+            spec = _file_spec(files[KEYWORDS])
+            if text and not limit:
+                text = replace(text, keywords=spec)
+            else:
+                phrases = PhrasesPart(spec, limit)
+        manifest = replace(_manifest(run, model, name, target, graphs, text), phrases=phrases)
+        if run.reference:
+            files[REFERENCE] = work / REFERENCE_FILE
+            files[REFERENCE].write_bytes(run.reference.arrays.content())
+            part = ReferencePart(_file_spec(files[REFERENCE]), **run.reference.settings)
+            manifest = replace(manifest, reference=part)
+        if large:
+            manifest, others = _with_encoder(manifest, run, target.encoder(work, form), work)
+            files |= others
+        manifest = _with_dimensions(manifest, run)
+        beside = target.further(files, work, form)
+        specs = tuple(_file_spec(path) for path in beside)
+        manifest = replace(manifest, form=form, files=specs)
+        with at_once(out, folder=True) as new:
+            for path in (*files.values(), *beside):
+                shutil.copy(path, new)
+            _describe_in(new, manifest)
+            _verify(new)
+            broken += faults.of_bundle(run, load_bundle(new), form)
+            _refuse_broken(broken, allow_loss)
+            if broken:
+                _describe_broken(new, manifest, broken)
+            refuse_foreign(out)  # what came since
+
+
+def _check_wishes(
+    run: Run, target: BundleTarget, form: str, whole: bool | None, large: bool
+) -> None:
+    """Raise ConversionError for what is asked of `build` and cannot be."""
+    if form not in target.forms:
+        raise ConversionError(
+            f"target {target.name} has no form {form!r}; it has {', '.join(target.forms)}"
+        )
     if large and not run.pretrained:
         raise ConversionError(
             "the run is joined with no pre-trained encoder: python -m training pretrained RUN "
@@ -93,72 +163,58 @@ def build(
         )
     if large and whole:
         raise ConversionError("the whole-window graph is of the model alone: --large or --whole")
-    whole = False if large else whole
-    model = run.model()
-    with tempfile.TemporaryDirectory() as scratch:
-        work = Path(scratch)
-        files = _float_graphs(model, work) if form == "float" else _int8_graphs(model, work, target)
-        if whole is not False and form == "float":
-            files[WHOLE] = export_part(WHOLE, whole_part(model), work).path
-        elif whole is not False:
-            content = write_whole(model)
-            if whole or _fits(files, len(content)):
-                files[WHOLE] = work / f"{WHOLE}.tflite"
-                files[WHOLE].write_bytes(content)
-                target.check(files[WHOLE])
-        graphs = {role: _describe(path) for role, path in files.items()}
-        text = None
-        if run.config.parts.text:
-            table = _embeddings(run, model, form)
-            text, others = _text_part(run, table, graphs[TEXT_ENCODER].inputs[0], work)
-            files |= others
-            if keywords:
-                files[KEYWORDS] = _copied(keywords, work)
-                text = replace(text, keywords=_file_spec(files[KEYWORDS]))
-        manifest = _manifest(run, model, name, target, graphs, text)
-        if run.reference:
-            files[REFERENCE] = work / REFERENCE_FILE
-            files[REFERENCE].write_bytes(run.reference.arrays.content())
-            part = ReferencePart(_file_spec(files[REFERENCE]), **run.reference.settings)
-            manifest = replace(manifest, reference=part)
-        if large:
-            manifest, others = _with_encoder(manifest, run, form, work)
-            files |= others
-        with at_once(out, folder=True) as new:
-            for path in files.values():
-                shutil.copy(path, new)
-            (new / MANIFEST).write_text(manifest_to_json(manifest), encoding="utf-8")
-            (new / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
-            _verify(new)
-            refuse_foreign(out)  # what came since
 
 
-def _fits(graphs: dict[str, Path], whole: int) -> bool:
-    """Whether the streaming graphs and the whole one stay within `GRAPH_BYTES`."""
-    return whole + sum(path.stat().st_size for path in graphs.values()) <= GRAPH_BYTES
+def _refuse_broken(broken: list[str], allow_loss: bool) -> None:
+    """Raise ConversionError for the first of what is broken, unless that is allowed."""
+    if broken and not allow_loss:
+        more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise ConversionError(
+            f"the int8 form is not the model that was trained: {broken[0]}{more}; train it longer "
+            "or gentler (--qat-epochs, --qat-lr), or on more clips; --allow-loss builds it all the "
+            "same, and its card says so"
+        )
 
 
-def _float_graphs(model: MscnnSpu, work: Path) -> dict[str, Path]:
-    return {role: exported.path for role, exported in export_onnx(model, work).items()}
+def _describe_in(folder: Path, manifest: Manifest) -> None:
+    """Write manifest and card."""
+    (folder / MANIFEST).write_text(manifest_to_json(manifest), encoding="utf-8")
+    (folder / MODEL_CARD).write_text(model_card(manifest), encoding="utf-8")
 
 
-def _int8_graphs(model: MscnnSpu, work: Path, target: Target) -> dict[str, Path]:
-    paths = {}
-    for role, exported in export_onnx(model, work / "onnx").items():
-        float_path = to_tflite(exported, work / "float")
-        paths[role] = work / f"{role}.tflite"
-        quantize(float_path, learned_ranges(model, exported.path, role), paths[role])
-        target.check(paths[role])
-    return paths
+def _describe_broken(folder: Path, manifest: Manifest, broken: list[str]) -> None:
+    """Say of a bundle what is broken of it, in manifest and card, and as a warning."""
+    for line in broken:
+        log.warning("warning: broken, and built all the same: %s", line)
+    _describe_in(folder, replace(manifest, metrics={**manifest.metrics, BROKEN: broken}))
 
 
-def _embeddings(run: Run, model: MscnnSpu, form: str) -> EmbeddingTable:
+def _whole(
+    model: MscnnSpu,
+    target: BundleTarget,
+    form: str,
+    graphs: dict[str, Path],
+    work: Path,
+    required: bool,
+) -> dict[str, Path]:
+    """The whole-window graph by its role; none where it is not `required` and does not fit."""
+    path = target.whole(model, work, form)
+    if path is None:
+        if required:
+            raise ConversionError(f"target {target.name} has no whole-window graph in {form}")
+        return {}
+    size = sum(file.stat().st_size for file in (path, *graphs.values()))
+    return {WHOLE: path} if required or form != "int8" or size <= GRAPH_BYTES else {}
+
+
+def _embeddings(run: Run, model: MscnnSpu, rows: TensorSpec) -> EmbeddingTable:
+    """The table in the type of `rows`, the encoder's input."""
     weight = model.embedding.weight.detach().numpy()
     if len(run.vocabulary) + FIRST_WORD != len(weight):
         raise ConversionError(
             f"the run's vocabulary has {len(run.vocabulary)} words, its table {len(weight)} rows"
         )
-    if form == "float":
+    if not rows.scale:
         return EmbeddingTable(weight, np.asarray(1.0, np.float32))
     return table_in_range(weight, *model.text_input.range())
 
@@ -194,7 +250,7 @@ def _manifest(
     run: Run,
     model: MscnnSpu,
     name: str,
-    target: Target,
+    target: BundleTarget,
     graphs: dict[str, GraphSpec],
     text: TextPart | None,
 ) -> Manifest:
@@ -234,22 +290,24 @@ def _manifest(
             "edge-emotion": __version__,
             **{tool: importlib.metadata.version(tool) for tool in _TOOLS},
         },
+        targets=(target.name,),
+        runtime=needs(target),
     )
     calibration = {m: run.calibration.get(m, _UNCALIBRATED) for m in manifest.modalities}
     return replace(manifest, calibration=calibration)
 
 
+def needs(target: BundleTarget) -> dict[str, str]:
+    """Least versions of what runs a bundle made for `target` now, as its manifest has them."""
+    return {"edge-emotion": READS_TARGETS, **target.interpreters}
+
+
 def _with_encoder(
-    manifest: Manifest, run: Run, form: str, work: Path
+    manifest: Manifest, run: Run, graph: Path, work: Path
 ) -> tuple[Manifest, dict[str, Path]]:
     """The pre-trained part, and its files: the encoder's graph and the layer behind it."""
     joined = run.pretrained
     assert joined is not None
-    if form == "float":
-        graph = export_encoder(work).path
-    else:
-        graph = work / f"{PRETRAINED}.tflite"
-        write_encoder(graph, work)
     layer = work / PRETRAINED_FILE
     layer.write_bytes(joined.arrays.content())
     part = PretrainedPart(_file_spec(layer), **joined.settings)
@@ -267,12 +325,45 @@ def _with_encoder(
     return changed, {PRETRAINED: graph, PRETRAINED_ARRAYS: layer}
 
 
+def _with_dimensions(manifest: Manifest, run: Run) -> Manifest:
+    """With valence and arousal of each class, and how well they agree with ratings, if known."""
+    said = run.dimensions
+    if said is None:
+        return manifest
+    part = DimensionsPart(said.valence, said.arousal, said.source)
+    figures = {"dimensions": said.metrics} if said.metrics else {}
+    return replace(manifest, dimensions=part, metrics={**manifest.metrics, **figures})
+
+
 def _copied(keywords: Path, work: Path) -> Path:
     """The list under the name it has in a bundle, once the device's own code has read it."""
     from edge_runtime.text.phrases import read_keywords
 
     read_keywords(keywords)
     return Path(shutil.copy(keywords, work / "keywords.txt"))
+
+
+def _limit(keywords: Path, labels: Sequence[str]) -> float:
+    """How far a verdict may follow the list: not at all where it does not say what phrases tell.
+
+    Raises ConversionError for a list that was made for other classes.
+    """
+    from edge_runtime.text.phrases import has_log_odds, read_keywords
+
+    phrases = read_keywords(keywords)
+    if not has_log_odds(keywords.read_bytes()):
+        return 0.0
+    for phrase in phrases:
+        for problem, classes in (
+            ("names a class that the run does not have", set(phrase.weights) - set(labels)),
+            ("does not say what it tells about", set(labels) - set(phrase.weights)),
+        ):
+            if classes:
+                raise ConversionError(
+                    f"{keywords}: {phrase.text!r} {problem}: {', '.join(sorted(classes))}; the run "
+                    f"has {', '.join(labels)}: python -m training phrases FILE --labels RUN"
+                )
+    return PHRASES_LIMIT
 
 
 def _describe(path: Path) -> GraphSpec:
@@ -343,7 +434,8 @@ def _names(out: Path) -> set[str]:
         return set()
     if not isinstance(raw, dict) or not {"schema", "graphs"} <= set(raw):
         return set()
-    parts = [raw.get(name) for name in ("graphs", "text", "reference", "pretrained")]
+    parts = [raw.get(name) for name in ("graphs", "text", "reference", "pretrained", "phrases")]
     specs = [spec for part in parts if isinstance(part, dict) for spec in part.values()]
+    specs += raw["files"] if isinstance(raw.get("files"), list) else []
     files = {str(spec["file"]) for spec in specs if isinstance(spec, dict) and "file" in spec}
-    return {MANIFEST, MODEL_CARD, *files}
+    return {MANIFEST, MODEL_CARD, *(PurePosixPath(file).parts[0] for file in files if file)}

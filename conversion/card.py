@@ -19,6 +19,7 @@ from training.evaluate.metrics import INTERVAL, ua_text
 from training.run import forms_of
 
 _TEMPLATE = "card.md.jinja"
+_ARITHMETIC = {"int8": "full int8", "float16": "float16", "float": "float32"}
 # Names by which hubs know licences, of those that corpora have. More than one, or another, is
 # "other", and the text says what it is.
 _LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "gpl-3.0")
@@ -47,6 +48,7 @@ def model_card(manifest: Manifest) -> str:
         metrics=manifest.metrics,
         corpora=corpora,
         form=form,
+        arithmetic=_ARITHMETIC.get(manifest.form or form, form),
         license=_licence(licences),
         licences=licences,
         together=together(licences),
@@ -77,7 +79,9 @@ def _quoted(value: object) -> str:
 
 
 def _form(manifest: Manifest) -> str:
-    """The form of `training.run.FORM_TEXTS` that the bundle's graphs have."""
+    """The form of `training.run.FORM_TEXTS` that the bundle's graphs have, or are closest to."""
+    if manifest.form:
+        return "int8" if manifest.form == "int8" else "float"
     kinds = {t.dtype for g in manifest.graphs.values() for t in (*g.inputs, *g.outputs)}
     return "float" if "float32" in kinds else "int8"
 

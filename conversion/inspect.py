@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from conversion.arena import Life, extent, place
 from conversion.errors import ConversionError
 from conversion.renumber import keep_tensors
 from edge_runtime.bundle import Bundle
@@ -130,6 +131,16 @@ def inspect_graph(role: str, content: bytes) -> GraphReport:
     )
 
 
+def outline(content: bytes) -> tuple[Counter[str], int]:
+    """How many operations of each name a TFLite graph has, and the bytes of its activations.
+
+    Both by reading alone: nothing is run.
+    """
+    model = _Model(content)
+    names = Counter(model.operation_name(index) for index in range(len(model.operators)))
+    return names, model.arena_bytes()
+
+
 class _Model:
     """The first subgraph of a TFLite file."""
 
@@ -173,22 +184,14 @@ class _Model:
         return 0
 
     def arena_bytes(self) -> int:
-        """Memory that holds every activation while it is needed, planned greedily by size.
+        """Memory that holds every activation while it is needed (`conversion.arena`).
 
-        Pisarchyk and Lee 2020 (arXiv 2001.03288), as TensorFlow Lite does; kernels' own scratch
-        memory is not in it, nor what a delegate does otherwise.
+        Kernels' own scratch memory is not in it, nor what a delegate does otherwise.
         """
-        placed: list[tuple[int, int, int, int]] = []  # first use, last use, offset, end
-        lives = self._lives()
-        for index in sorted(lives, key=lambda i: -self.tensors[i].bytes):
-            begin, end = lives[index]
-            size = -(-self.tensors[index].bytes // _ALIGNMENT) * _ALIGNMENT
-            offset = 0
-            for first, last, low, high in sorted(placed, key=lambda item: item[2]):
-                if first <= end and begin <= last and low < offset + size:
-                    offset = max(offset, high)
-            placed.append((begin, end, offset, offset + size))
-        return max((high for *_, high in placed), default=0)
+        lives = {
+            index: Life(self.tensors[index].bytes, *used) for index, used in self._lives().items()
+        }
+        return extent(lives, place(lives, _ALIGNMENT), _ALIGNMENT)
 
     def alone(self, index: int) -> bytes:
         """A TFLite file of operation `index` alone, its constants with it."""

@@ -13,7 +13,9 @@ from rich.progress import track
 
 import training.run
 from conversion.bundle import build
-from conversion.targets import target_named
+from conversion.errors import ConversionError
+from conversion.faults import LIMIT, distance
+from conversion.targets import bundle_target
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
@@ -29,18 +31,21 @@ from training.data.tokens import encode
 from training.evaluate.metrics import Metrics, measure
 from training.evaluate.predict import predict
 from training.network.fakequant import Phase, set_phase
+from training.rounding import described, loss_of
 from training.run import Run
 
 Float32 = npt.NDArray[np.float32]
 
 FLOAT, FAKE_QUANT, INT8, WINDOW = "float", "fake-quant", "int8 device", "int8 whole window"
 TORCH, ONNX = "unrounded torch", "unrounded ONNX Runtime"
+AGAINST = "the other bundle"
 COMPARED = {
     FLOAT: training.run.FORM_TEXTS["float"],
     TORCH: "the quantization-aware weights, not rounded, in PyTorch",
     ONNX: "the quantization-aware weights, not rounded, in ONNX Runtime",
     FAKE_QUANT: training.run.FORM_TEXTS["fake-quant"],
     WINDOW: "the quantization-aware weights, as one int8 graph over a window",
+    AGAINST: "the bundle of --against, through the device's own code",
     INT8: training.run.FORM_TEXTS["int8"],
 }
 """Every form, and which of a run's two sets of weights it has. Only the first is what `fit` calls
@@ -77,37 +82,74 @@ class Parity:
         guess = self.scores[form][here].argmax(axis=1)
         return measure(self.truth[here], guess, self.labels, speakers)
 
+    def broken(self, form: str) -> list[str]:
+        """What makes the bundle, of this form, another model than was trained; a sentence each.
+
+        On these clips, what `conversion build` refuses: int8 that lost as `Loss.broken` says to
+        float, or to the unrounded weights where the run has no float ones; forms that are to be
+        the same but for the arithmetic, further apart than `conversion.faults.LIMIT`.
+        """
+        exact = FLOAT if FLOAT in self.scores else TORCH
+        before, after = (self.scores[name].argmax(axis=1) for name in (exact, INT8))
+        found = []
+        if loss_of(self.truth, before, after, self.labels).broken:
+            figures = [self.metrics(name).to_dict() for name in (exact, INT8)]
+            found.append(f"against {exact}, {described(*figures)}")
+        model = FAKE_QUANT if form == "int8" else TORCH
+        for one, other in ((TORCH, ONNX), (model, INT8), (WINDOW, INT8)):
+            if one in self.scores:
+                apart = distance(self.scores[one], self.scores[other])
+                if apart > LIMIT:
+                    found.append(
+                        f"{one} and {other} are {100 * apart:.0f} % of the probability apart (at "
+                        f"most {100 * LIMIT:.0f} %)"
+                    )
+        return found
+
     def _both(self, one: str, other: str) -> npt.NDArray[np.bool_]:
         """Clips that both forms judged."""
         judged = np.isfinite(self.scores[one]) & np.isfinite(self.scores[other])
         return np.asarray(judged.all(axis=1))
 
 
-def parity(bundle: Bundle, run: Run, utterances: list[Utterance], work: Path) -> Parity:
+def parity(
+    bundle: Bundle,
+    run: Run,
+    utterances: list[Utterance],
+    work: Path,
+    against: Bundle | None = None,
+) -> Parity:
     """Run every form of `run`'s model, and its bundle, over the clips, with words where it reads.
 
     The weights before quantization-aware training are there where the run has them. The bundle in
     float goes into the folder `work`. Of a large bundle the model is compared: its pre-trained
-    encoder has one form. Raises ConversionError or AudioError,
-    and TrainingError for an utterance that is text only.
+    encoder has one form. `against` is a bundle of the same classes for another target. Raises
+    ConversionError or AudioError, and TrainingError for an utterance that is text only.
     """
     bundle = replace(bundle, manifest=replace(bundle.manifest, pretrained=None))
     build(
         run,
         work / "float",
-        target_named(bundle.manifest.target),
+        bundle_target(bundle.manifest.target),
         "float",
         form="float",
         whole=False,
     )
     streams = {INT8: _stream(bundle), ONNX: _stream(load_bundle(work / "float"))}
+    if against:
+        if against.manifest.labels != bundle.manifest.labels:
+            raise ConversionError(
+                f"{against.source} knows {', '.join(against.manifest.labels)}, {bundle.source} "
+                f"{', '.join(bundle.manifest.labels)}: bundles of one model can be compared"
+            )
+        streams[AGAINST] = _stream(against)
     models = {TORCH: run.model(), FAKE_QUANT: run.model()}
     set_phase(models[TORCH], Phase.FLOAT)
     if run.float_weights:
         models[FLOAT] = run.model(Phase.FLOAT)
     window = WholeWindow(bundle) if WHOLE in bundle.manifest.graphs else None
     reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
-    absent = {FLOAT: FLOAT not in models, WINDOW: window is None}
+    absent = {FLOAT: FLOAT not in models, WINDOW: window is None, AGAINST: against is None}
     rows: dict[str, list[Any]] = {form: [] for form in COMPARED if not absent.get(form)}
     for utterance in track(utterances, "comparing", console=Console(stderr=True), transient=True):
         samples = read_file(utterance.audio, utterance.start, utterance.end)

@@ -15,7 +15,7 @@ import torch
 from conversion.bundle import build
 from conversion.errors import ConversionError
 from conversion.pretrained import whisper_encoder
-from conversion.targets import target_named
+from conversion.targets import bundle_target
 from edge_runtime.bundle import LARGE, Bundle, load_bundle
 from edge_runtime.errors import BundleError
 from edge_runtime.graph import Graph
@@ -176,7 +176,7 @@ def test_the_card_names_the_encoder_and_its_terms(large: Path) -> None:
 
 
 def test_a_run_that_is_joined_with_nothing_is_refused(tmp_path: Path) -> None:
-    run, target = load(DEFAULT_RUN), target_named("raspberry-pi")
+    run, target = load(DEFAULT_RUN), bundle_target("raspberry-pi")
     plain = dataclasses.replace(run, pretrained=None)
     with pytest.raises(ConversionError, match="python -m training pretrained RUN"):
         build(plain, tmp_path / "out", target, "large", large=True)

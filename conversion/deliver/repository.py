@@ -1,0 +1,308 @@
+"""A static update repository in the format of TUF: folders that any web server can serve.
+
+    REPO/metadata/N.root.json      whose keys count; N.targets.json, N.snapshot.json: what there is
+    REPO/metadata/timestamp.json   the newest state; renewed every few days, or devices stop
+    REPO/targets/CHANNEL/HASH.bundle.zip
+
+Three keys: `root` names the others and is best kept offline, `targets` says what is published,
+`online` dates it and is all that a nightly renewal needs. Whatever is written, timestamp.json comes
+last: a device that asks meanwhile sees the state before.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    load_ssh_private_key,
+    load_ssh_public_key,
+)
+from securesystemslib.exceptions import StorageError
+from securesystemslib.signer import CryptoSigner, SSlibKey
+from tuf.api.exceptions import RepositoryError
+from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+from tuf.api.serialization import DeserializationError
+
+from conversion.deliver.keys import make_key
+from conversion.deliver.pack import pack
+from conversion.errors import ConversionError
+from edge_runtime.signature import STATEMENT
+from edge_runtime.untrusted import parse_json
+from edge_runtime.update.repository import CUSTOM, METADATA, TARGETS, target_name
+from training.output import at_once
+
+KEYS = {Root.type: "root", Targets.type: "targets", Snapshot.type: "online"}
+"""File of the key by role; the timestamp has that of the snapshot."""
+KEYS[Timestamp.type] = KEYS[Snapshot.type]
+DAYS = {Root.type: 365, Targets.type: 365, Snapshot.type: 30, Timestamp.type: 14}
+"""For how long what is signed counts, unless said otherwise."""
+_RENEWED = 1 / 3  # what has less of its time left is signed again, where its key is here
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a device sees now."""
+
+    lines: tuple[str, ...]
+    """What was done, and what will have to be."""
+    expires: datetime
+    """From then on devices refuse the repository, unless it is renewed."""
+
+
+def make_repository(folder: Path, keys: Path, passphrase: bool) -> None:
+    """A repository with nothing in it, and those of its keys that are not there.
+
+    Raises ConversionError where a repository is there.
+    """
+    metadata = folder / METADATA
+    if metadata.exists():
+        raise ConversionError(f"{folder} is a repository already")
+    for name in sorted(set(KEYS.values())):
+        if not (keys / name).exists():
+            # What a nightly job renews with has nobody to ask.
+            make_key(keys / name, f"edge-emotion {name}", passphrase and name != KEYS["timestamp"])
+    signers = _Signers(keys)
+    root = Root(consistent_snapshot=True)
+    for role in KEYS:
+        root.add_key(signers.get(role).public_key, role)
+    metadata.mkdir(parents=True)
+    empty = (root, Targets(), Snapshot(), Timestamp())
+    state = _State({signed.type: Metadata(signed) for signed in empty}, metadata, signers)
+    for role in KEYS:
+        state.roles[role].signed.version = 0
+        state.touch(role)
+    state.write(DAYS)
+
+
+def publish(
+    folder: Path, keys: Path, bundle: Path | None, channel: str, days: dict[str, int]
+) -> Published:
+    """Put a bundle into a channel, or none, and renew what would soon expire.
+
+    `days` is for how long the role of that name counts. Raises ConversionError, and BundleError for
+    what no device would load.
+    """
+    state = _State.read(folder / METADATA, _Signers(keys))
+    lines = state.replace_keys()
+    if bundle is not None:
+        lines.append(_put(state, folder / TARGETS, bundle, channel))
+    lines += state.renew()
+    state.touch(Timestamp.type)
+    expires = state.write(days)
+    _forget(folder, state)
+    return Published(tuple(lines), expires)
+
+
+class _Signers:
+    """The private keys in a folder, each opened once, where it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._opened: dict[str, CryptoSigner] = {}
+
+    def has(self, role: str) -> bool:
+        """Whether the key of a role is here."""
+        return (self._folder / KEYS[role]).is_file()
+
+    def public(self, role: str) -> SSlibKey | None:
+        """The public key of a role, for which no passphrase is asked; None where it is not here."""
+        file = self._folder / f"{KEYS[role]}.pub"
+        if not file.is_file():
+            return None
+        try:
+            return SSlibKey.from_crypto(load_ssh_public_key(file.read_bytes()))
+        except ValueError as error:
+            raise ConversionError(f"{file} is no public key: {error}") from None
+
+    def get(self, role: str) -> CryptoSigner:
+        """What signs for a role. Raises ConversionError."""
+        name = KEYS[role]
+        if name not in self._opened:
+            self._opened[name] = CryptoSigner(self._key(self._folder / name))
+        return self._opened[name]
+
+    @staticmethod
+    def _key(file: Path) -> Ed25519PrivateKey:
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise ConversionError(f"the key {file}: {error.strerror}") from None
+        try:
+            try:
+                key: Any = load_ssh_private_key(content, None)
+            except (TypeError, ValueError) as error:
+                if "assword" not in str(error):
+                    raise
+                key = load_ssh_private_key(content, getpass.getpass(f"{file}: ").encode())
+        except (TypeError, ValueError) as error:
+            raise ConversionError(f"the key {file} cannot be opened: {error}") from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise ConversionError(f"{file} is no private Ed25519 key: python -m conversion key")
+        return key
+
+
+class _State:
+    """The four roles of a repository, and which of them are to be signed again."""
+
+    def __init__(self, roles: dict[str, Metadata[Any]], folder: Path, signers: _Signers) -> None:
+        self.roles, self._folder, self.signers = roles, folder, signers
+        self._touched: set[str] = set()
+
+    @classmethod
+    def read(cls, folder: Path, signers: _Signers) -> _State:
+        """The newest of each role. Raises ConversionError where there is no repository."""
+        roles: dict[str, Metadata[Any]] = {}
+        try:
+            for role in KEYS:
+                if role == Timestamp.type:
+                    file = folder / "timestamp.json"
+                else:
+                    file = max(folder.glob(f"*.{role}.json"), key=_version_of)
+                roles[role] = Metadata.from_file(str(file))
+        except (ValueError, RepositoryError, StorageError, DeserializationError) as error:
+            raise ConversionError(
+                f"{folder.parent} is no update repository; make one: python -m conversion "
+                f"publish --init ({error})"
+            ) from None
+        return cls(roles, folder, signers)
+
+    @property
+    def targets(self) -> dict[str, TargetFile]:
+        """What is published, by name."""
+        return dict(self.roles[Targets.type].signed.targets)
+
+    def touch(self, role: str) -> None:
+        """A role is to be signed again, and what names its version."""
+        self._touched.add(role)
+        if role == Targets.type:
+            self.touch(Snapshot.type)
+        if role == Snapshot.type:
+            self.touch(Timestamp.type)
+
+    def replace_keys(self) -> list[str]:
+        """Let the root name the keys that are here, where these are others; what was done."""
+        root: Root = self.roles[Root.type].signed
+        lines = []
+        for role in KEYS:
+            public, known = self.signers.public(role), root.roles[role].keyids
+            if role != Root.type and public is not None and public.keyid not in known:
+                for keyid in list(known):
+                    root.revoke_key(keyid, role)
+                root.add_key(public, role)
+                self.touch(Root.type)
+                self.touch(role)
+                lines.append(f"{role}: another key")
+        return lines
+
+    def renew(self) -> list[str]:
+        """Touch what will soon expire; a line on each whose key is elsewhere."""
+        lines = []
+        now = datetime.now(UTC)
+        for role in (Root.type, Targets.type, Snapshot.type):
+            expires = self.roles[role].signed.expires
+            if role in self._touched or expires - now > DAYS[role] * _RENEWED * timedelta(days=1):
+                continue
+            if self.signers.has(role):
+                self.touch(role)
+            else:
+                lines.append(
+                    f"warning: {role} expires on {expires:%Y-%m-%d}, and its key "
+                    f"({KEYS[role]}) is not here to renew it"
+                )
+        return lines
+
+    def write(self, days: dict[str, int]) -> datetime:
+        """Sign and write what was touched; when the first of all roles expires."""
+        snapshot, timestamp = self.roles[Snapshot.type].signed, self.roles[Timestamp.type].signed
+        for role in KEYS:  # in this order: the timestamp last
+            if role not in self._touched:
+                continue
+            signed = self.roles[role].signed
+            signed.version += 1
+            signed.expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days[role])
+            if role == Targets.type:
+                snapshot.meta["targets.json"] = MetaFile(signed.version)
+            elif role == Snapshot.type:
+                timestamp.snapshot_meta = MetaFile(signed.version)
+            signer = self.signers.get(role)
+            self.roles[role].sign(signer)
+            if role != Root.type:
+                self.roles[Root.type].verify_delegate(role, self.roles[role])
+            name = "timestamp.json" if role == Timestamp.type else f"{signed.version}.{role}.json"
+            with at_once(self._folder / name) as new:
+                self.roles[role].to_file(str(new))
+        expires: list[datetime] = [metadata.signed.expires for metadata in self.roles.values()]
+        return min(expires)
+
+    def files(self) -> Iterator[str]:
+        """The names of metadata that devices may still ask for: these versions and those before."""
+        for role in (Targets.type, Snapshot.type):
+            version = self.roles[role].signed.version
+            yield from (f"{number}.{role}.json" for number in (version, version - 1))
+
+
+def _put(state: _State, targets: Path, bundle: Path, channel: str) -> str:
+    """Put a bundle into a channel; a line on it."""
+    name = target_name(channel)
+    if not re.fullmatch("[A-Za-z0-9-]+", channel):
+        raise ConversionError(f"a channel is a word of letters, digits and -, not {channel!r}")
+    with tempfile.TemporaryDirectory() as work:
+        archive = Path(work, "bundle.zip")
+        loaded = pack(bundle, archive)
+        target = TargetFile.from_file(name, str(archive), ["sha256"])
+        before = state.targets.get(name)
+        known = before.custom[CUSTOM]["version"] if before and before.custom else 0
+        target.unrecognized_fields["custom"] = {
+            CUSTOM: {
+                "bundle": loaded.manifest.name,
+                "version": known + 1,
+                "counter": _counter(bundle),
+            }
+        }
+        if before is not None and before.hashes == target.hashes:
+            return f"{channel}: {loaded.manifest.name} is there already, version {known}"
+        with at_once(targets / channel / f"{target.hashes['sha256']}.bundle.zip") as new:
+            new.write_bytes(archive.read_bytes())
+    state.roles[Targets.type].signed.targets[name] = target
+    state.touch(Targets.type)
+    return f"{channel}: {loaded.manifest.name} version {known + 1}, {target.length / 1e6:.1f} MB"
+
+
+def _counter(bundle: Path) -> int | None:
+    """The counter that a bundle is signed with, for people; the device reads its own."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(parse_json((bundle / STATEMENT).read_bytes())["counter"])
+    return None
+
+
+def _forget(folder: Path, state: _State) -> None:
+    """Remove what no device asks for any more: all but what is published, and was before."""
+    metadata = folder / METADATA
+    kept = set(state.files())
+    for role in (Targets.type, Snapshot.type):
+        for file in metadata.glob(f"*.{role}.json"):
+            if file.name not in kept:
+                file.unlink()
+    needed = set()
+    for file in metadata.glob(f"*.{Targets.type}.json"):
+        old: Metadata[Targets] = Metadata.from_file(str(file))
+        for name, target in old.signed.targets.items():
+            place = folder / TARGETS / name
+            needed.add(place.with_name(f"{target.hashes['sha256']}.{place.name}"))
+    for file in (folder / TARGETS).rglob("*.bundle.zip"):
+        if file not in needed:
+            file.unlink()
+
+
+def _version_of(file: Path) -> int:
+    number = file.name.partition(".")[0]
+    return int(number) if number.isdigit() else 0
