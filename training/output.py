@@ -60,6 +60,12 @@ def into_at_once(folder: Path, last: str) -> Iterator[Path]:
             file.replace(folder / file.name)
 
 
+def sweep(path: Path) -> None:
+    """Remove what a process left beside `path` that was killed while it wrote there."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _swap(new: Path, target: Path, old: Path) -> None:
     """Rename the folder `new` to `target`, and what is there to `old`."""
     if not target.exists():

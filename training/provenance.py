@@ -10,7 +10,18 @@ from typing import Any
 
 from edge_runtime import __version__
 
-_TOOLS = ("torch", "lightning", "numpy", "scikit-learn", "onnx2tf", "ai-edge-quantizer")
+_TOOLS = (
+    "torch",
+    "lightning",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "soundfile",
+    "soxr",
+    "webrtcvad-wheels",
+    "onnx2tf",
+    "ai-edge-quantizer",
+)
 
 
 def provenance() -> dict[str, Any]:

@@ -7,6 +7,7 @@ RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/reference.npz  what adapts it to a speaker, if it was fitted (python -m training reference)
 RUN/pretrained.npz what follows a pre-trained encoder, if it is joined with one (python -m training
                    pretrained)
+RUN/doubtful.csv   clips to listen to again, if it was adapted (python -m training adapt)
 RUN/log/, RUN/checkpoints/, RUN/*.png
 """
 
@@ -35,11 +36,13 @@ from training.output import into_at_once
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"
+FLOAT_HEAD = "float head"
 FORM_TEXTS = {
     "float": "the float weights, as they were before quantization-aware training",
     "fake-quant": "the quantization-aware weights, rounded to int8 in PyTorch",
     "degraded": "fake-quant, each clip once more as some device might hear it, among the noises, "
     "rooms and voices that trained",
+    FLOAT_HEAD: "the head not rounded, on what the int8 encoder pools by the device's own code",
     "int8": "the quantization-aware weights in the converted bundle, through the device's own code",
 }
 """The forms of a model that figures are of, and which of its two sets of weights each has."""
@@ -74,6 +77,20 @@ class Pretrained:
     """Accuracy of both together, with what it was measured on."""
 
 
+@dataclass(frozen=True)
+class Dimensions:
+    """Valence and arousal of each class, see `training.evaluate.dimensions`."""
+
+    valence: dict[str, float]
+    """By class, from -1 to 1."""
+    arousal: dict[str, float]
+    """By class, from -1 to 1."""
+    source: str
+    """Where they are from."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """Agreement with ratings, with what it was measured on; empty for a table of words."""
+
+
 @dataclass(eq=False)
 class Run:
     """What `load` gives back and `save` writes."""
@@ -94,6 +111,8 @@ class Run:
     """What adapts it to a speaker."""
     pretrained: Pretrained | None = None
     """What joins a pre-trained encoder to it, in the large tier."""
+    dimensions: Dimensions | None = None
+    """Valence and arousal of its classes."""
 
     def start(self) -> dict[str, torch.Tensor]:
         """Weights for float training to start from: float ones, or else what became of them."""
@@ -127,6 +146,8 @@ class Run:
         if self.pretrained:
             kept = ("settings", "thresholds", "metrics")
             raw["pretrained"] = {name: getattr(self.pretrained, name) for name in kept}
+        if self.dimensions:
+            raw["dimensions"] = asdict(self.dimensions)
         with into_at_once(folder, last=RUN_FILE) as new:
             torch.save(self.weights, new / WEIGHTS_FILE)
             if self.float_weights:
@@ -170,6 +191,7 @@ def load(folder: Path) -> Run:
             vocabulary=vocabulary,
             reference=_reference(folder, raw.get("reference"), shape),
             pretrained=_pretrained(folder, raw.get("pretrained"), shape),
+            dimensions=Dimensions(**raw["dimensions"]) if "dimensions" in raw else None,
         )
     except FileNotFoundError as error:
         raise TrainingError(
@@ -202,6 +224,16 @@ def forms_of(metrics: dict[str, Any]) -> dict[str, str]:
     return {
         form: text for form, text in FORM_TEXTS.items() if any(form in forms for forms in every)
     }
+
+
+def with_origin(record: dict[str, Any], origin: Run) -> dict[str, Any]:
+    """Add to a run's training record the data of one that it began with, and their terms."""
+    record["corpora"] = origin.training.get("corpora", {}) | record["corpora"]
+    licence = origin.training.get("licence", "")
+    if licence and licence not in record["licence"]:
+        parts = [*record["licence"].split(", "), *licence.split(", ")]
+        record["licence"] = ", ".join(dict.fromkeys(parts))
+    return record
 
 
 def load_run_of(bundle: str, folder: Path | None) -> Run:

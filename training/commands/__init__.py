@@ -4,5 +4,19 @@ A module has `add(commands)`, which adds its parser and names what runs. Nothing
 before a command runs.
 """
 
-MODULES = ("corpora", "fit", "crossval", "reference", "pretrained", "table", "words", "variants")
+MODULES = (
+    "corpora",
+    "fit",
+    "adapt",
+    "segment",
+    "crossval",
+    "compare",
+    "reference",
+    "pretrained",
+    "dimensions",
+    "table",
+    "words",
+    "phrases",
+    "variants",
+)
 """In the order of the help."""

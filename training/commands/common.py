@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import counted
-from edge_runtime.settings import Settings, setting
+from edge_runtime.settings import Limits, Settings, number, setting
 from training.fit.settings import FitSettings
 from training.words.settings import WordSettings
 
@@ -127,10 +127,17 @@ PRESETS = {
 }
 
 
+CLASSES = (
+    "Which of a corpus's own labels are which class: four, six, seven, eight, valence or arousal, "
+    "or a TOML file of your own (docs/more-emotions.md)."
+)
+
+
 @dataclass(frozen=True)
 class Recipe(Settings):
     """What every command that trains needs to know beside its corpora."""
 
+    classes: str = setting("four", CLASSES, metavar="MAP")
     ordinary: str = setting(
         "",
         "Class that ordinary speech trains as and is judged by, such as neutral for LibriSpeech; "
@@ -163,6 +170,27 @@ def add_corpora(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "corpora", nargs="+", metavar="NAME=PATH", help="a corpus on disk, or NAME@LABEL=PATH"
     )
+
+
+def add_classes(command: argparse.ArgumentParser, default: str = "four") -> None:
+    """`--classes`, of a command whose recipe does not have it; by default as `default` says."""
+    told = f"{CLASSES[0].lower()}{CLASSES[1:-1]} (default: {default})"
+    command.add_argument("--classes", default="", metavar="MAP", help=told)
+
+
+def add_jobs(command: argparse.ArgumentParser, what: str = "processes at a time") -> None:
+    """`--jobs`."""
+    command.add_argument(
+        "--jobs",
+        type=number(int, Limits(minimum=1)),
+        metavar="N",
+        help=f"{what} (default: one a core)",
+    )
+
+
+def as_manifest(argument: str) -> str:
+    """A CSV can be named without saying that it is a manifest."""
+    return f"manifest={argument}" if argument.endswith(".csv") and "=" not in argument else argument
 
 
 def warn_incomplete(found: Mapping[str, Found]) -> None:
@@ -257,16 +285,28 @@ def load_data(
     Refuses a device that is not there before any work. Raises TrainingError.
     """
     from training.corpora import load_corpora
+    from training.corpora.class_map import open_classes
     from training.data.folds import check_classes
     from training.fit.fit import accelerator_of
 
     accelerator_of(recipe.schedule.device)
-    found = load_corpora(corpora, recipe.ordinary or None)
+    found = load_corpora(corpora, recipe.ordinary or None, open_classes(recipe.classes))
     warn_incomplete(found)
     utterances = [u for f in found.values() for u in f.utterances]
     config = config_of(recipe.model, recipe.variant, check_classes(utterances))
     usable, words = plan_words(recipe.words, recipe.pair, utterances, config)
     return found, usable, words, config
+
+
+def refuse_finished(out: Path, resume: bool = False) -> None:
+    """Raise TrainingError where `out` holds a run, or one interrupted that nobody goes on with."""
+    from training.errors import TrainingError
+    from training.run import RUN_FILE
+
+    if (out / RUN_FILE).exists():
+        raise TrainingError(f"{out} holds a finished run; choose another --out or remove it")
+    if (out / "checkpoints").exists() and not resume:
+        raise TrainingError(f"{out} holds an interrupted run; go on with --resume or remove it")
 
 
 def plan_words(
@@ -281,14 +321,19 @@ def plan_words(
     return word_plan(list(utterances), config, words, pair)
 
 
-def explain(metrics: dict[str, Any], calibration: dict[str, Any]) -> None:
-    """Say which weights each figure is of, and what is wrong with the figures."""
+def explain(
+    metrics: dict[str, Any], calibration: dict[str, Any], training: Mapping[str, Any] | None = None
+) -> None:
+    """Say which weights each figure is of, and what is wrong with the figures.
+
+    `training` is a run's record, which says what was tried already.
+    """
     from training.evaluate.advice import int8_losses, miscalibrated
     from training.run import forms_of
 
     for form, text in forms_of(metrics).items():
         print(f"{form}: {text}")
-    for warning in (*int8_losses(metrics), *miscalibrated(calibration, metrics)):
+    for warning in (*int8_losses(metrics, training), *miscalibrated(calibration, metrics)):
         logging.warning("warning: %s", warning)
 
 

@@ -21,6 +21,7 @@ from training.commands.common import (
 )
 from training.commands.fit import calibration_of
 from training.errors import TrainingError
+from training.tracking import MLFLOW, tracked
 
 FOLDS = 5
 
@@ -30,6 +31,7 @@ class CrossvalRecipe(VariantRecipe):
     """Everything that a cross-validation needs to know beside its corpora."""
 
     out: Path = setting(Path("runs/crossval"), "Folder to write.", metavar="RUN")
+    mlflow: str = setting("", MLFLOW, metavar="URI|DIR")
     audio_runs: Path | None = setting(
         None,
         "Audio + text: start each fold from the audio encoder of the same fold of a finished "
@@ -68,14 +70,22 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     Raises TrainingError for data or settings that cannot be used.
     """
     from edge_runtime.terminal import Tables
+    from training.corpora.class_map import record_of
     from training.data.features import FeatureSettings
-    from training.evaluate.crossval import Training, crossval, default_jobs, write_summary
+    from training.evaluate import verdicts
+    from training.evaluate.crossval import (
+        SUMMARY,
+        Training,
+        crossval,
+        default_jobs,
+        write_summary,
+    )
     from training.evaluate.metrics import Metrics
     from training.evaluate.report import plot_confusion, plot_curves, print_metrics
 
     out, settings = recipe.out, recipe.schedule
     folds = recipe.folds.cut(FOLDS)
-    _, usable, words, config = load_data(corpora, recipe)
+    found, usable, words, config = load_data(corpora, recipe)
     config, known = with_speakers(config, recipe.speaker_embedding, usable)
     for path in (recipe.audio_runs, recipe.text_run):
         if path and not path.exists():
@@ -88,9 +98,14 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
         recipe.audio_runs,
         recipe.text_run,
         known,
+        classes=record_of(found),
     )
-    result = crossval(usable, training, folds, out, recipe.folds.jobs or default_jobs())
-    summary = write_summary(result, training, out, folds, bool(words.train))
+    with tracked(recipe.mlflow, out, resume=True) as tracking:
+        result = crossval(usable, training, folds, out, recipe.folds.jobs or default_jobs())
+        summary = write_summary(result, training, out, folds, bool(words.train))
+        tracking.begin(summary, summary["model"])
+        errors = verdicts.errors_by_corpus(verdicts.read(out))
+        tracking.end(summary["metrics"], errors, out / SUMMARY)
     metrics = summary["metrics"]["corpora"]
     for corpus, modalities in metrics.items():
         main_modality, forms = list(modalities.items())[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -19,12 +20,15 @@ from training.commands.common import (
     add_preset,
     explain,
     load_data,
+    refuse_finished,
     with_speakers,
 )
 from training.provenance import provenance
+from training.tracking import MLFLOW, Tracking, tracked
 from training.words.settings import DistilSettings
 
 if TYPE_CHECKING:
+    from training.corpora.class_map import ClassMap
     from training.run import Run
 
 WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
@@ -36,6 +40,7 @@ class FitRecipe(VariantRecipe):
 
     out: Path = setting(Path("runs/fit"), "Folder to write.", metavar="RUN")
     resume: bool = setting(False, "Go on where RUN was interrupted.")
+    mlflow: str = setting("", MLFLOW, metavar="URI|DIR")
     watch: float = setting(
         0.2,
         "Share of each corpus's speakers kept out of training, to measure and calibrate on; 0 with "
@@ -88,7 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
     run = fit_model(arguments.corpora, recipe)
     console = Tables()
     print_metrics(console, run.metrics)
-    explain(run.metrics, run.calibration)
+    explain(run.metrics, run.calibration, run.training)
     out = recipe.out
     console.print(f"run in {out}; next: python -m conversion build {out} --out BUNDLE")
     return OK
@@ -103,16 +108,26 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
 
     Raises TrainingError for data or settings that cannot be used.
     """
+    refuse_finished(recipe.out, recipe.resume)
+    with tracked(recipe.mlflow, recipe.out, recipe.resume) as tracking:
+        return _fit_tracked(corpora, recipe, tracking)
+
+
+def _fit_tracked(corpora: Sequence[str], recipe: FitRecipe, tracking: Tracking) -> Run:
+    """What `fit_model` does, telling `tracking` of it."""
     from training.corpora.manifest import write as write_manifest
     from training.data.features import FeatureSettings
+    from training.data.fingerprint import TRAINED, write_trained
     from training.data.folds import official_split, watch_split
     from training.data.pairs import draw_words
+    from training.evaluate import verdicts
     from training.evaluate.report import plot_curves
     from training.fit.fit import fit, run_of
     from training.fit.prepare import prepare
+    from training.fit.remedy import remedied
+    from training.run import RUN_FILE
 
     out, settings = recipe.out, recipe.schedule
-    _refuse_finished(out, recipe.resume)
     found, usable, words, config = load_data(corpora, recipe)
     share = 0.0 if recipe.crossval else recipe.watch
     borrowed = _borrow(recipe, list(config.labels))
@@ -125,48 +140,63 @@ def fit_model(corpora: Sequence[str], recipe: FitRecipe) -> Run:
     branches = _branches(recipe.audio_run, recipe.text_run)
     prepared = prepare(train, watched, config, settings, features, words, branches)
     data = replace(prepared.data, speakers=known)
-    data, config, taught, taught_on = _distil(recipe.distillation, data, prepared)
+    data, config, taught, taught_on = _distil(recipe, data, prepared)
     for note in prepared.notes:
         print(note)
     _report_skipped([*data.train.skipped, *(data.watch.skipped if data.watch else [])])
-    module = fit(data, config, settings, out, recipe.resume)
-    run = run_of(module, features)
-    run.vocabulary = prepared.vocabulary
-    run.training = _training_record(
-        found | taught_on, settings, [*data.train.utterances, *words.train], data
-    )
+    record = _training_record(found | taught_on, settings, _used(data, words), data)
+    record["seeds"] = {"training": settings.seed, "pairs": words.seed}
     if taught:
-        run.training["distillation"] = taught
+        record["distillation"] = taught
     if known:
-        run.training["speaker_embedding"] = known.source
-    _name_origins(run.training, data)
+        record["speaker_embedding"] = known.source
+    _name_origins(record, data)
+    tracking.begin(record, asdict(config))
+    module = fit(data, config, settings, out, recipe.resume, logger=tracking.logger)
+    module, tried = remedied(module, data, settings, out, recipe.resume)
+    if tried:
+        record["remedy"] = tried.record()
+    run = run_of(module, features)
+    run.vocabulary, run.training = prepared.vocabulary, record
     if borrowed:
         run.calibration, run.metrics = borrowed
-    run.save(out)
-    _measure(run, out, data, words, bool(borrowed), bool(split))
+    rows = _measure(run, out, data, words, bool(borrowed), bool(split))
+    origins = [path for path in (recipe.audio_run, recipe.text_run) if path]
+    record["data"] |= {"complete": write_trained(out / TRAINED, _used(data, words), origins)}
     if data.watch:
         write_manifest(out / WATCHED, data.watch.utterances)
+    if rows:
+        verdicts.write(out / verdicts.FILE, rows, config.labels)
     plot_curves([out], out / "curves.png", settings.float_epochs)
+    # The last: where it is, the run is finished.
+    run.save(out)
+    tracking.end(run.metrics, verdicts.errors_by_corpus(rows), out / RUN_FILE)
     return run
 
 
+def _used(data: Any, words: Any) -> list[Any]:
+    """What trains: clips, and the texts to pair them with."""
+    return [*data.train.utterances, *words.train]
+
+
 def _distil(
-    settings: DistilSettings, data: Any, prepared: Any
+    recipe: FitRecipe, data: Any, prepared: Any
 ) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
     """Data and config for training on a teacher, if asked for; what to record; further corpora."""
     from edge_runtime.tokenizer import Tokenizer
+    from training.corpora.class_map import open_classes
     from training.data.tokens import TextSet, tokenize
     from training.errors import TrainingError
     from training.words.distil import check, distil, further_corpora, with_odds
 
-    config = prepared.config
+    config, settings = prepared.config, recipe.distillation
     check(settings)
     if settings.distil == 0:
         return data, config, {}, {}
     if not isinstance(data.train, TextSet):
         raise TrainingError("--distil teaches models of words alone: --variant text or text+swem")
     tokenizer = Tokenizer(prepared.vocabulary, config.tokens, config.punctuation)
-    corpora = further_corpora(settings)
+    corpora = further_corpora(settings, open_classes(recipe.classes))
     texts = [u for c in corpora.values() for u in c.utterances if u.label in data.labels]
     further = tokenize(texts, tokenizer)
     taught = distil(data.train, data.labels, settings, further)
@@ -189,16 +219,6 @@ def _branches(audio: Path | None, text: Path | None) -> Any:
     from training.run import load
 
     return Branches(load(audio) if audio else None, load(text) if text else None)
-
-
-def _refuse_finished(out: Path, resume: bool) -> None:
-    from training.errors import TrainingError
-    from training.run import RUN_FILE
-
-    if (out / RUN_FILE).exists():
-        raise TrainingError(f"{out} holds a finished run; choose another --out or remove it")
-    if (out / "checkpoints").exists() and not resume:
-        raise TrainingError(f"{out} holds an interrupted run; go on with --resume or remove it")
 
 
 def _borrow(recipe: FitRecipe, labels: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -231,6 +251,34 @@ def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
     return summary
 
 
+def classes_of(folder: Path, given: str) -> ClassMap:
+    """The map of classes that `given` names, else the one that a run or crossval was trained with.
+
+    Raises TrainingError where that cannot be read.
+    """
+    from training.corpora.class_map import open_classes
+    from training.evaluate.crossval import SUMMARY
+    from training.run import RUN_FILE
+
+    record: dict[str, Any] = {}
+    for name in (SUMMARY, RUN_FILE):
+        if (folder / name).exists():
+            raw = json.loads((folder / name).read_text(encoding="utf-8"))
+            record = raw if name == SUMMARY else raw.get("training", {})
+            break
+    return open_classes(given, record)
+
+
+def watched_clips(folder: Path) -> set[Any]:
+    """Keys (`Utterance.clip`) of the clips that a run kept out; none where it says nothing."""
+    from training.corpora.manifest import load as load_manifest
+
+    path = folder / WATCHED
+    if not path.exists():
+        return set()
+    return {u.clip for u in load_manifest(path).utterances if u.path is not None}
+
+
 def calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
     """The calibration that a crossval's summary holds."""
     from edge_runtime.manifest import Calibration
@@ -238,8 +286,10 @@ def calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: Calibration(**chosen) for name, chosen in summary["calibration"].items()}
 
 
-def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, official: bool) -> None:
-    """Measure and calibrate on what did not train, in every form; write the run again.
+def _measure(
+    run: Any, out: Path, data: Any, words: Any, borrowed: bool, official: bool
+) -> list[dict[str, Any]]:
+    """Measure and calibrate on what did not train, in every form; the verdicts on each clip.
 
     Spoken clips, unless the figures are borrowed; and the development texts by themselves.
     """
@@ -247,6 +297,7 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
     from training.data.folds import watch_protocol
     from training.data.pairs import PAIRING, PairSet
     from training.evaluate.judge import convert, judge, summarize
+    from training.evaluate.verdicts import rows_of
     from training.run import forms_of
 
     metrics, watched = run.metrics, data.watch
@@ -266,30 +317,34 @@ def _measure(run: Any, out: Path, data: Any, words: Any, borrowed: bool, officia
         # Nobody spoke them.
         alone = "texts: official development split, words alone"
         parts.append((list(words.test), None, None, [], alone))
+    rows: list[dict[str, Any]] = []
     if not parts:
-        return
-    bundle = convert(out, out / "bundle")
+        return rows
+    with tempfile.TemporaryDirectory() as work:
+        # Not in `out`, where it would say that the run is finished.
+        run.save(Path(work) / "run")
+        bundle = convert(Path(work) / "run", out / "bundle")
     for utterances, features, speakers, degraded, protocol in parts:
-        summary = summarize(
-            judge(run, bundle, utterances, features, speakers, degraded),
-            utterances,
-            run.config.labels,
-        )
+        found = judge(run, bundle, utterances, features, speakers, degraded)
+        summary = summarize(found, utterances, run.config.labels)
         metrics["protocol"] = "; ".join(filter(None, [metrics.get("protocol"), protocol]))
         for corpus, modalities in summary.metrics.items():
             metrics["corpora"].setdefault(corpus, {}).update(modalities)
         # What was calibrated on clips of a crossval is better known than by few.
         run.calibration = {**summary.calibration, **run.calibration}
         metrics["calibration_error"] = {**summary.calibration_error, **metrics["calibration_error"]}
+        rows += rows_of(utterances, found, run.config.labels, run.calibration)
     metrics["forms"] = forms_of(metrics)
-    run.save(out)
+    return rows
 
 
 def _training_record(
     found: dict[str, Any], settings: Any, used: list[Any], data: Any
 ) -> dict[str, Any]:
     from training.corpora import speakers_of
+    from training.corpora.class_map import record_of
     from training.data.features import FeatureSet
+    from training.data.fingerprint import data_record
     from training.data.pairs import PAIRING, PairSet
 
     hours: defaultdict[str, float] = defaultdict(float)
@@ -311,16 +366,20 @@ def _training_record(
             }
             for name, f in found.items()
         },
+        "classes": record_of(found),
         "licence": ", ".join(licences) or "that of the manifest's data",
         "skipped": len(features.skipped),
         **({"pairing": PAIRING} if any(u.path is None for u in used) and paired else {}),
         "settings": settings.record(),
+        "data": data_record(used, data.watch.utterances if data.watch else ()),
         **provenance(),
     }
 
 
 def _name_origins(record: dict[str, Any], data: Any) -> None:
     """Add to a training record the runs that the model came from: its data is theirs as well."""
+    from training.run import with_origin
+
     named = {"audio": data.branches.audio, "text": data.branches.text}
     runs = {name: run for name, run in named.items() if run}
     if runs:
@@ -329,12 +388,7 @@ def _name_origins(record: dict[str, Any], data: Any) -> None:
         record["start"] = data.start.training.get("settings", {})
         runs["start"] = data.start
     for run in runs.values():
-        record["corpora"] = run.training.get("corpora", {}) | record["corpora"]
-        licence = run.training.get("licence", "")
-        if licence and licence not in record["licence"]:
-            record["licence"] = ", ".join(
-                dict.fromkeys([*record["licence"].split(", "), *licence.split(", ")])
-            )
+        with_origin(record, run)
 
 
 def _report_skipped(skipped: Iterable[tuple[Any, str]]) -> None:

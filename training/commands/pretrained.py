@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK, counted
 from edge_runtime.settings import add_arguments, from_arguments, setting
-from training.commands.common import add_corpora
+from training.commands.common import add_classes, add_corpora
+from training.commands.fit import classes_of
 from training.fit.settings import SurroundingSettings
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("run", type=Path, metavar="RUN", help="a finished run, or a crossval")
     add_corpora(command)
+    add_classes(command, "as RUN was trained")
     add_arguments(command, PretrainedRecipe)
     command.set_defaults(command=_run)
 
@@ -70,7 +72,9 @@ def _run(arguments: argparse.Namespace) -> int:
     from training.evaluate.report import print_metrics
 
     recipe = from_arguments(PretrainedRecipe, arguments)
-    found = load_corpora(arguments.corpora, ordinary=recipe.ordinary or "")
+    found = load_corpora(
+        arguments.corpora, recipe.ordinary or "", classes_of(arguments.run, arguments.classes)
+    )
     spoken = [u for part in found.values() for u in part.utterances if u.path is not None]
     if (arguments.run / CROSSVAL_SUMMARY).exists():
         metrics = join_folds(arguments.run, spoken, recipe)["metrics"]

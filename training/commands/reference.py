@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK, counted
-from edge_runtime.settings import Limits, number
-from training.commands.common import add_corpora
-from training.commands.fit import WATCHED
+from training.commands.common import add_classes, add_corpora, add_jobs
+from training.commands.fit import classes_of, watched_clips
 
 if TYPE_CHECKING:
     from training.corpora import Utterance
@@ -33,6 +32,7 @@ def add(commands: Any) -> None:
     )
     command.add_argument("run", type=Path, metavar="RUN", help="a finished run, or a crossval")
     add_corpora(command)
+    add_classes(command, "as RUN was trained")
     command.add_argument(
         "--crossval",
         type=Path,
@@ -40,12 +40,7 @@ def add(commands: Any) -> None:
         help="of a run: the crossval whose confidence it takes, after this command has been there; "
         "without, it is fitted on the clips that the run kept out",
     )
-    command.add_argument(
-        "--jobs",
-        type=number(int, Limits(minimum=1)),
-        metavar="N",
-        help="processes at a time (default: one a core)",
-    )
+    add_jobs(command)
     command.set_defaults(command=_run)
 
 
@@ -53,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from training.corpora import load_corpora
     from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
 
-    found = load_corpora(arguments.corpora, ordinary="")
+    found = load_corpora(arguments.corpora, "", classes_of(arguments.run, arguments.classes))
     spoken = [u for part in found.values() for u in part.utterances if u.path is not None]
     if (arguments.run / CROSSVAL_SUMMARY).exists():
         settings = fit_folds(arguments.run, spoken, arguments.jobs)
@@ -140,7 +135,7 @@ def fit_run(
     labels = list(run.config.labels)
     if "audio" not in run.calibration and not run.config.parts.audio:
         raise TrainingError(f"{folder} hears nothing: there is no voice to adapt to")
-    watched = _watched(folder)
+    watched = watched_clips(folder)
     known = [u for u in utterances if u.label in labels]
     kept_out = [u for u in known if u.clip in watched]
     shared = _shared(crossval, folder) if crossval else None
@@ -186,15 +181,6 @@ def _cold(bundle: Any, utterances: list[Utterance], judge: Any) -> dict[str, Any
         for modality in bundle.manifest.modalities
         if modality != TEXT and (modality == AUDIO or all(u.text for u in utterances))
     }
-
-
-def _watched(folder: Path) -> set[Any]:
-    from training.corpora.manifest import load as load_manifest
-
-    path = folder / WATCHED
-    if not path.exists():
-        return set()
-    return {u.clip for u in load_manifest(path).utterances if u.path is not None}
 
 
 def _shared(crossval: Path, folder: Path) -> dict[str, Any]:

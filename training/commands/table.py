@@ -67,6 +67,7 @@ def make_table(corpora: Sequence[str], recipe: TableRecipe) -> PaperTable:
     Raises TrainingError for data or settings that cannot be used.
     """
     from training.corpora import incomplete, load_corpora
+    from training.corpora.class_map import open_classes
     from training.data.features import FeatureSettings
     from training.data.folds import check_classes
     from training.evaluate.crossval import default_jobs
@@ -77,7 +78,7 @@ def make_table(corpora: Sequence[str], recipe: TableRecipe) -> PaperTable:
     accelerator_of(recipe.schedule.device)  # refuses before any work
     words, speaker = recipe.words, recipe.speaker_embedding
     folds = recipe.folds.cut(PAPER_FOLDS)
-    found = load_corpora(corpora, recipe.ordinary or None)
+    found = load_corpora(corpora, recipe.ordinary or None, open_classes(recipe.classes))
     utterances = [u for f in found.values() for u in f.utterances]
     if words.text == "asr":
         utterances = with_transcripts(utterances, words.transcripts)

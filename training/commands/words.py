@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_runtime.console import OK, THEIRS, counted
 from edge_runtime.settings import add_arguments, from_arguments
-from training.commands.common import add_corpora
+from training.commands.common import add_classes, add_corpora, as_manifest
 from training.speech.settings import TRANSCRIPTS, KeywordSettings, TranscribeSettings
 
 KEYWORDS = Path("runs/keywords.txt")
@@ -19,6 +19,7 @@ def add(commands: Any) -> None:
     """Add both commands to the parser's."""
     hearing = commands.add_parser("transcribe", help="what an engine hears in every clip, as a CSV")
     add_corpora(hearing)
+    add_classes(hearing)
     add_arguments(hearing, TranscribeSettings)
     hearing.add_argument(
         "--out",
@@ -30,6 +31,7 @@ def add(commands: Any) -> None:
     hearing.set_defaults(command=_transcribe)
     learning = commands.add_parser("keywords", help="learn the list of phrases that a device spots")
     add_corpora(learning)
+    add_classes(learning)
     add_arguments(learning, KeywordSettings)
     learning.add_argument(
         "--out", type=Path, default=KEYWORDS, metavar="TXT", help=f"(default: {KEYWORDS})"
@@ -39,20 +41,23 @@ def add(commands: Any) -> None:
 
 def _transcribe(arguments: argparse.Namespace) -> int:
     settings = from_arguments(TranscribeSettings, arguments)
-    return transcribe_corpora(arguments.corpora, arguments.out, settings)
+    return transcribe_corpora(arguments.corpora, arguments.out, settings, arguments.classes)
 
 
 def _keywords(arguments: argparse.Namespace) -> int:
     settings = from_arguments(KeywordSettings, arguments)
-    return learn_keywords(arguments.corpora, arguments.out, settings)
+    return learn_keywords(arguments.corpora, arguments.out, settings, arguments.classes)
 
 
-def transcribe_corpora(corpora: Sequence[str], out: Path, settings: TranscribeSettings) -> int:
+def transcribe_corpora(
+    corpora: Sequence[str], out: Path, settings: TranscribeSettings, classes: str = ""
+) -> int:
     """Write what an engine hears into the manifest `out`; the exit code."""
     from training.corpora import load_corpora
+    from training.corpora.class_map import open_classes
     from training.speech.transcribe import transcribe
 
-    found = load_corpora(map(_as_manifest, corpora))
+    found = load_corpora(map(as_manifest, corpora), classes=open_classes(classes))
     utterances = [u for f in found.values() for u in f.utterances]
     result = transcribe(utterances, out, settings)
     print(
@@ -62,15 +67,18 @@ def transcribe_corpora(corpora: Sequence[str], out: Path, settings: TranscribeSe
     return THEIRS if result.failed else OK
 
 
-def learn_keywords(corpora: Sequence[str], out: Path, settings: KeywordSettings) -> int:
+def learn_keywords(
+    corpora: Sequence[str], out: Path, settings: KeywordSettings, classes: str = ""
+) -> int:
     """Learn the list of key phrases and write it to `out`; the exit code."""
     from rich.table import Table
 
     from edge_runtime.terminal import Tables
     from training.corpora import load_corpora
+    from training.corpora.class_map import open_classes
     from training.speech.keywords import learn
 
-    found = load_corpora(map(_as_manifest, corpora), ordinary="")
+    found = load_corpora(map(as_manifest, corpora), "", open_classes(classes))
     utterances = [u for f in found.values() for u in f.utterances]
     # Clips of corpora that repeat a few sentences tell nothing about words: texts are those that
     # have no audio, or an official training split.
@@ -96,8 +104,3 @@ def learn_keywords(corpora: Sequence[str], out: Path, settings: KeywordSettings)
         f"{result.hours:.2f} h of real and {result.spoken_hours:.2f} h of synthesized speech"
     )
     return OK
-
-
-def _as_manifest(argument: str) -> str:
-    """A CSV can be named without saying that it is a manifest."""
-    return f"manifest={argument}" if argument.endswith(".csv") and "=" not in argument else argument

@@ -1,7 +1,8 @@
 """Corpora on disk as lists of utterances. One file a corpus, one line of registration here.
 
 A corpus is a function from a directory to utterances. It knows the official layout and nothing
-else; which of its emotions become which class stands in `labels.toml`.
+else; all of its labels stand in `labels.toml`, and which of them become which class in a map
+(`class_map`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from training.corpora.class_map import ClassMap, Labels, open_classes
 from training.corpora.copies import contents, files_under
 from training.corpora.tables import read_text
 from training.errors import TrainingError
@@ -31,13 +31,11 @@ __all__ = [
     "Utterance",
     "audio_files",
     "class_indices",
-    "classes",
     "corpus_names",
     "differences",
     "files_under",
     "incomplete",
     "kind_of",
-    "label_map",
     "languages_of",
     "licence_of",
     "load_corpora",
@@ -84,6 +82,10 @@ class Utterance:
     """Second at which the utterance begins in the file."""
     end: float | None = None
     """Second at which it ends; None: the end of the file."""
+    valence: float | None = None
+    """How pleasant people found it, from -1 to 1; None where nobody was asked."""
+    arousal: float | None = None
+    """How stirred they found it, from -1 to 1; None where nobody was asked."""
 
     @property
     def audio(self) -> Path:
@@ -128,7 +130,7 @@ class Found:
     """What a corpus loader found in a directory."""
 
     utterances: list[Utterance]
-    """Utterances of the classes in `labels.toml`."""
+    """Utterances of the classes asked for."""
     left_out: Counter[str]
     """Clips left out, by the corpus's own label or the reason."""
     licence: str = ""
@@ -143,9 +145,13 @@ class Found:
     """What a user should know about what was read, one sentence each."""
     ordinary: list[Utterance] = field(default_factory=list)
     """Ordinary speech, whose label is empty: nothing that trains or judges classes takes it."""
+    labels: Labels = field(default_factory=dict)
+    """The corpus's own labels and their classes, as the map has them."""
+    class_map: str = ""
+    """Name of that map, or its file."""
 
 
-def _loaders() -> dict[str, Callable[[Path], Found]]:
+def _loaders() -> dict[str, Callable[[Path, ClassMap], Found]]:
     from training.corpora import (
         ased,
         cremad,
@@ -216,30 +222,38 @@ def _constant(name: str, constant: str, default: Any) -> Any:
     return getattr(sys.modules[loader.__module__], constant, default) if loader else default
 
 
-def load_corpora(arguments: Iterable[str], ordinary: str | None = None) -> dict[str, Found]:
+def load_corpora(
+    arguments: Iterable[str], ordinary: str | None = None, classes: ClassMap | None = None
+) -> dict[str, Found]:
     """Corpora of `NAME[@LABEL]=PATH` arguments, by NAME or NAME@LABEL.
 
     A second corpus of a kind that has no label is called NAME@2, a third NAME@3. Clips that hold
     the same as an earlier one are left out, whichever corpus that is of.
+    `classes` is the map of their labels, by default that of four classes.
 
     Raises TrainingError for an argument of another form, an unknown name, a name given twice, a
     folder that is missing, empty or not that corpus, or one of which no clip has a wanted label;
     or ordinary speech where `ordinary` is None. Its value is the class that such speech has, or ""
     for none: then it stays apart, in `Found.ordinary`.
     """
+    classes = classes or open_classes()
     result: dict[str, Found] = {}
     for argument in arguments:
         kind, name, path = _named(argument, result)
         if not path.exists():
             raise TrainingError(f"{name}: there is no {path}")
-        found = _loaders()[kind](path)
+        found = _loaders()[kind](path, classes)
+        found = replace(found, labels=classes.of(kind), class_map=classes.name)
         if found.ordinary and ordinary is None:
             raise TrainingError(
                 f"{name} is ordinary speech without labels of emotion: it trains and judges no "
                 "class; leave it out here, or where there is --ordinary, name one: neutral"
             )
         if not found.utterances and not found.ordinary:
-            raise TrainingError(f"{name}: no clip under {path} has a label of labels.toml")
+            raise TrainingError(
+                f"{name}: no clip under {path} has a label of the classes {classes.name!r}"
+                + (f": there are {_most(found.left_out)}" if found.left_out else "")
+            )
         if name != kind:
             named = [replace(utterance, corpus=name) for utterance in found.utterances]
             found = replace(found, utterances=named)
@@ -277,6 +291,11 @@ def _named(argument: str, taken: Mapping[str, Found]) -> tuple[str, str, Path]:
     elif name in taken:
         raise TrainingError(f"{argument!r}: {name} is named already; choose another LABEL")
     return match[1], name, Path(folder).expanduser()
+
+
+def _most(left_out: Counter[str]) -> str:
+    """The most frequent of what was left out."""
+    return ", ".join(f"{own} {count}" for own, count in left_out.most_common(5))
 
 
 def _check_spelling(corpora: Mapping[str, Found]) -> None:
@@ -356,14 +375,14 @@ def _described(utterance: Utterance) -> str:
     return f"{utterance.label}, {utterance.speaker or 'speaker unknown'}"
 
 
-def differences(corpus: str, found: Found) -> list[str]:
+def differences(found: Found) -> list[str]:
     """In what the folder differs from the complete corpus, one phrase each; empty if in nothing."""
     if found.expected is None:
         return []
     expected = found.expected
     per_class = Counter[str]()
     unknown = set()
-    for own, label in label_map(kind_of(corpus)).items() if expected.labels else ():
+    for own, label in found.labels.items() if expected.labels else ():
         per_class[label] += expected.labels.get(own, 0)
         if own not in expected.labels:
             unknown.add(label)
@@ -382,26 +401,10 @@ def differences(corpus: str, found: Found) -> list[str]:
 
 def incomplete(corpus: str, found: Found) -> str:
     """A sentence that says in what the folder differs from the complete corpus; empty if not."""
-    different = differences(corpus, found)
+    different = differences(found)
     if not different or not found.expected:
         return ""
     return f"{corpus}: not the complete corpus ({found.expected.source}): {'; '.join(different)}"
-
-
-@cache
-def _label_maps() -> dict[str, dict[str, str]]:
-    with (Path(__file__).parent / "labels.toml").open("rb") as file:
-        return tomllib.load(file)
-
-
-def label_map(corpus: str) -> dict[str, str]:
-    """The corpus's own labels and their classes."""
-    return _label_maps()[corpus]
-
-
-def classes() -> set[str]:
-    """Every class that `labels.toml` knows."""
-    return {label for labels in _label_maps().values() for label in labels.values()}
 
 
 def audio_files(folder: Path, corpus: str, expected: str) -> list[Path]:
@@ -430,7 +433,7 @@ class ClipName:
     speaker: str
     """Unique within the corpus."""
     emotion: str
-    """The corpus's own label; one that `labels.toml` does not list is why the clip is left out."""
+    """The corpus's own label; one that the map does not name is why the clip is left out."""
     text: str = ""
     """Words spoken, where known."""
     split: str = ""
@@ -438,7 +441,11 @@ class ClipName:
 
 
 def named_clips(
-    folder: Path, corpus: str, layout: str, read: Callable[[Path], ClipName | None]
+    folder: Path,
+    corpus: str,
+    layout: str,
+    classes: ClassMap,
+    read: Callable[[Path], ClipName | None],
 ) -> tuple[list[Utterance], Counter[str]]:
     """Utterances of a corpus whose file names say it all, and what was left out, by emotion.
 
@@ -446,7 +453,7 @@ def named_clips(
     of the same name, in another folder, is left out as a second copy, whatever it expresses. Raises
     TrainingError where every file is none of the corpus, or there is none.
     """
-    labels = label_map(corpus)
+    labels = classes.of(corpus)
     named = [
         (path, name)
         for path in audio_files(folder, corpus, layout)

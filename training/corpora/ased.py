@@ -17,6 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips
+from training.corpora.class_map import ClassMap
 
 LICENCE = "none stated; to be cited"
 CITATION = (
@@ -33,9 +34,9 @@ EXPECTED = Expected(
 _NAME = re.compile(r"(n1|f2|h3|s4|a5)-\d\d-\d\d-(0[12])-(\d\d)")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder`; the speaker is the last number of the file name."""
-    utterances, left_out = named_clips(folder, "ased", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "ased", LAYOUT, classes, _read)
     sexes: dict[str, set[str]] = defaultdict(set)
     for utterance in utterances:
         match = _NAME.fullmatch(utterance.audio.stem)

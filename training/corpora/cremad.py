@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips
+from training.corpora.class_map import ClassMap
 
 LICENCE = "Open Database License 1.0"
 CITATION = "Cao et al. 2014, CREMA-D, doi 10.1109/TAFFC.2014.2336244"
@@ -39,9 +40,9 @@ SENTENCES = {
 _NAME = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_[A-Z]{1,2}")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder` (the corpus folder or its AudioWAV/)."""
-    utterances, left_out = named_clips(folder, "cremad", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "cremad", LAYOUT, classes, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
 
 

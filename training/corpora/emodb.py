@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips
+from training.corpora.class_map import ClassMap
 
 LICENCE = "no formal licence; free to use"
 CITATION = "Burkhardt et al. 2005, A Database of German Emotional Speech, Interspeech"
@@ -37,9 +38,9 @@ SENTENCES = {
 }
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder` (the corpus folder or its wav/)."""
-    utterances, left_out = named_clips(folder, "emodb", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "emodb", LAYOUT, classes, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
 
 

@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Found, named_clips
+from training.corpora.class_map import ClassMap
 
 LICENCE = "CC BY-NC-SA 4.0"
 CITATION = "Banga et al. 2019, Indian EmoSpeech Command Dataset, arXiv 1910.13801"
@@ -28,9 +29,9 @@ EMOTIONS = ("happy", "angry", "fearful", "calm", "none")
 _NAME = re.compile(r"([a-z]+)-([^-]+)-([a-z]+)-([^-]+)-([0-9a-f]{8,64})", re.IGNORECASE)
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder`; the words are the keyword, where it is one."""
-    utterances, left_out = named_clips(folder, "emospeech", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "emospeech", LAYOUT, classes, _read)
     notes = ("there is no sad in this corpus, and its neutral is the users' own calm",)
     return Found(utterances, left_out, LICENCE, CITATION, notes=notes)
 

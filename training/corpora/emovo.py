@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips
+from training.corpora.class_map import ClassMap
 
 LICENCE = "free for research"
 CITATION = "Costantini et al. 2014, EMOVO Corpus: an Italian Emotional Speech Database, LREC"
@@ -43,9 +44,9 @@ SENTENCES = {
 _NAME = re.compile(rf"({'|'.join(EXPECTED.labels)})-([fm][123])-({'|'.join(SENTENCES)})")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder`; the actor is in the file name."""
-    utterances, left_out = named_clips(folder, "emovo", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "emovo", LAYOUT, classes, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
 
 

@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips, read_text
+from training.corpora.class_map import ClassMap
 
 LICENCE = "ESD licence form (research only)"
 CITATION = "Zhou et al. 2021, ESD, doi 10.1109/ICASSP39728.2021.9413391"
@@ -34,10 +35,12 @@ _LINE = re.compile(
 _SPLITS = ("train", "evaluation", "test")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder`; the speaker's number is in the file name."""
     words: dict[Path, dict[str, str]] = {}
-    utterances, left_out = named_clips(folder, "esd", LAYOUT, lambda path: _read(path, words))
+    utterances, left_out = named_clips(
+        folder, "esd", LAYOUT, classes, lambda path: _read(path, words)
+    )
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
 
 

@@ -1,9 +1,9 @@
 """GoEmotions, text only: Reddit comments, `train.tsv`, `dev.tsv`, `test.tsv`, `labels.txt`.
 
 A row is text TAB label numbers, comma-separated, TAB comment id; label numbers count the lines of
-labels.txt from 0. A comment may have several labels. It is kept where those that `labels.toml`
-knows mean one class (joy and love; anger and curiosity), and left out where they mean several (joy
-and sadness) or none. Authors are not published.
+labels.txt from 0. A comment may have several labels. It is kept where those that the map
+of classes names mean one (joy and love; anger and curiosity), and left out where they mean several
+(joy and sadness) or none. Authors are not published.
 
 Demszky et al. 2020, arXiv 2005.00547; Apache-2.0. Complete: 43,410 rows to train, 5,426 to develop,
 5,427 to test.
@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from training.corpora import Expected, Found, Utterance, label_map, read_text
+from training.corpora import Expected, Found, Utterance, read_text
+from training.corpora.class_map import ClassMap
 from training.errors import TrainingError
 
 LICENCE = "Apache-2.0"
@@ -27,9 +28,9 @@ EXPECTED = Expected(
 )
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Comments of the tables in `folder`; any of the three tables may be missing."""
-    classes = label_map("goemotions")
+    labels = classes.of("goemotions")
     names_file = folder / "labels.txt"
     if not names_file.is_file():
         raise TrainingError(f"goemotions: {folder} has no labels.txt; expected {LAYOUT}")
@@ -41,7 +42,7 @@ def load(folder: Path) -> Found:
         for number, line in enumerate(_lines(path), 1):
             text, own = _fields(line, path, number, names)
             rows[split] += 1
-            found = {classes[name] for name in own if name in classes}
+            found = {labels[name] for name in own if name in labels}
             if len(found) == 1:
                 several_labels += len(own) > 1
                 utterances.append(

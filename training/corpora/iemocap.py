@@ -8,6 +8,7 @@ The official tree, `Session1` to `Session5`, each with
         Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
     sentences/wav/Ses01F_impro01/Ses01F_impro01_F000.wav
 
+The three numbers are the means of the raters' valence, activation (arousal) and dominance, 1 to 5.
 Only these summary lines are read, not the single raters' lines below them nor the folders
 Attribute, Categorical and Self-evaluation. Who speaks stands in the last field of the turn's name:
 the F in `Ses01F` is whose markers were tracked.
@@ -23,7 +24,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from training.corpora import AUDIO_SUFFIXES, Expected, Found, Utterance, label_map, read_text
+from training.corpora import AUDIO_SUFFIXES, Expected, Found, Utterance, read_text
+from training.corpora.class_map import ClassMap
 from training.errors import TrainingError
 
 LICENCE = "IEMOCAP release form (research only, not to be passed on)"
@@ -41,20 +43,24 @@ EXPECTED = Expected(
         "fru": 1849,
         "sur": 107,
         "fea": 40,
+        "dis": 2,
+        "oth": 3,
         "xxx": 2507,
     },
     speakers=10,
 )
 _SUMMARY = re.compile(
-    r"\[[\d.]+ - [\d.]+\]\s+(Ses\d\d[FM]_\S+_([FM])\d+)\s+([a-z]+)\s+\[[\d., ]+\]"
+    r"\[[\d.]+ - [\d.]+\]\s+(Ses\d\d[FM]_\S+_([FM])\d+)\s+([a-z]+)\s+"
+    r"\[([\d.]+),\s*([\d.]+),[\d., ]+\]"
 )
+_MIDDLE, _HALF = 3.0, 2.0  # of the scales of valence, activation and dominance, 1 to 5
 _TURN = re.compile(r"(Ses\d\d[FM]_\S+_[FM]\d+)\s+\[[^\]]*\]:\s*(.*)")
 _SOUND = re.compile(r"\[[^\]]*\]")  # [LAUGHTER], [BREATHING]: heard, not said
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Turns of the sessions in `folder`, or in its IEMOCAP_full_release."""
-    labels = label_map("iemocap")
+    labels = classes.of("iemocap")
     utterances, left_out, wordless = [], Counter[str](), []
     for session in _sessions(folder):
         number = session.name.removeprefix("Session")
@@ -65,7 +71,9 @@ def load(folder: Path) -> Found:
         if not words:
             wordless.append(session.name)
         for evaluation in evaluations:
-            for turn, sex, emotion in _SUMMARY.findall(read_text(evaluation, "cp1252")):
+            for turn, sex, emotion, *dimensions in _SUMMARY.findall(
+                read_text(evaluation, "cp1252")
+            ):
                 path = _clip(session / "sentences/wav" / evaluation.stem, turn)
                 if emotion not in labels:
                     left_out[emotion] += 1
@@ -80,6 +88,8 @@ def load(folder: Path) -> Found:
                             "iemocap",
                             session=f"Ses{int(number):02d}",
                             text=words.get(turn, ""),
+                            valence=_scaled(dimensions[0]),
+                            arousal=_scaled(dimensions[1]),
                         )
                     )
     if not utterances and not left_out:
@@ -88,6 +98,11 @@ def load(folder: Path) -> Found:
         )
     notes = (f"no dialog/transcriptions in {', '.join(wordless)}: no words",) if wordless else ()
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED, notes=notes)
+
+
+def _scaled(mean: str) -> float:
+    """A mean of raters, 1 to 5, on the scale from -1 to 1."""
+    return (float(mean) - _MIDDLE) / _HALF
 
 
 def _sessions(folder: Path) -> list[Path]:

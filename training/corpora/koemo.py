@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips, read_text
+from training.corpora.class_map import ClassMap
 
 LICENCE = "CC BY-NC-SA 4.0, for research only"
 CITATION = (
@@ -38,9 +39,9 @@ _PUBLIC_OF_HUNDRED = 5
 _NAME = re.compile(r"((?:em|ne)[a-z])(\d{5})")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder`; the speaker is the first letters of the file name."""
-    utterances, left_out = named_clips(folder, "koemo", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "koemo", LAYOUT, classes, _read)
     beyond = any((int(u.audio.stem[3:]) - 1) % 100 >= _PUBLIC_OF_HUNDRED for u in utterances)
     return Found(utterances, left_out, LICENCE, CITATION, WHOLE if beyond else PUBLIC)
 

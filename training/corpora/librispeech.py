@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from training.corpora import Expected, Found, Utterance, audio_files, read_text
+from training.corpora.class_map import ClassMap
 from training.errors import TrainingError
 
 LICENCE = "CC BY 4.0"
@@ -33,7 +34,7 @@ PARTS = {
 _NAME = re.compile(r"(\d+)-(\d+)-\d{4}")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Ordinary utterances under `folder`; the split is the part, where the path names it."""
     ordinary, rows = [], Counter[str]()
     words: dict[Path, dict[str, str]] = {}

@@ -1,11 +1,13 @@
-"""Any corpus as a CSV with header: path,label,speaker,session,text,split,start,end.
+"""Any corpus as a CSV with header: path,label,speaker,session,text,split,start,end,valence,arousal.
 
 Only path and label are required, and path may be empty in a row with text; start and end in seconds
 cut a segment; relative paths are relative to the CSV, ~ is the home folder, and \\ separates
-folders where there is no file of that very name. Where no speaker is given, none is known.
+folders where there is no file of that very name. Where no speaker is given, none is known. Valence
+and arousal are from -1 to 1, 0 in the middle.
 
 What `training.corpora.tables` says of encodings, delimiters, case and comments holds here. A label
-that is a class of `labels.toml` but for its case is that class; others must be spelled alike.
+that is a class of the map of classes but for its case is that class; others must be spelled alike.
+Where the map has a section `[manifest]`, labels are what it says, and others are left out.
 """
 
 from __future__ import annotations
@@ -19,20 +21,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from training.corpora import SECOND_COPY, Found, Utterance, classes
+from edge_runtime.collect.labels import COLUMNS, UNKNOWN
+from training.corpora import SECOND_COPY, Found, Utterance
+from training.corpora.class_map import MANIFEST, ClassMap, open_classes
 from training.corpora.tables import Row, read_table
 from training.errors import TrainingError
 
-COLUMNS = ("path", "label", "speaker", "session", "text", "split", "start", "end")
+DIMENSIONS = ("valence", "arousal")
+"""Columns that are written only where a clip has them."""
 _REQUIRED = 2  # of the columns; a row may have text in place of a path
-_UNKNOWN = ("nan", "none", "null", "n/a", "unknown", "?")  # for a speaker, and in place of a label
 
 log = logging.getLogger(__name__)
 
 Clip = tuple[Path | None, float, float | None]
 
 
-def load(path: Path) -> Found:
+def load(path: Path, classes: ClassMap | None = None) -> Found:
     """Utterances of the CSV at `path`; rows that repeat another are left out and counted.
 
     A row whose file is not there is logged and kept: whoever reads clips skips and counts those
@@ -40,27 +44,28 @@ def load(path: Path) -> Found:
 
     Raises TrainingError, naming the line, what was found and what was expected, for a missing
     column or value, a time that is no number or runs backwards, one clip with two labels or two
-    speakers, and labels or speakers that differ in case only.
+    speakers, and labels or speakers that differ in case or spaces only.
     """
     if not path.exists():
         raise TrainingError(f"there is no manifest {path}")
     if path.is_dir():
         raise TrainingError(f"manifest: {path} is a folder; expected a CSV file")
-    table = read_table(path, "manifest", COLUMNS[:_REQUIRED], COLUMNS[_REQUIRED:])
-    reading = _Reading(path, comma=table.delimiter != ",")
+    table = read_table(path, "manifest", COLUMNS[:_REQUIRED], (*COLUMNS[_REQUIRED:], *DIMENSIONS))
+    reading = _Reading(path, table.delimiter != ",", classes or open_classes())
     for row in table.rows:
         reading.add(row)
     reading.warn_of_missing()
-    if not reading.utterances:
+    if not reading.utterances and not reading.left_out:
         raise TrainingError(f"manifest {path} lists no clip")
-    notes = []
-    if ignored := [column for column in table.columns if column and column not in COLUMNS]:
+    notes, known = [], (*COLUMNS, *DIMENSIONS)
+    if ignored := [column for column in table.columns if column and column not in known]:
         notes.append(f"columns that are not read: {', '.join(ignored)}")
     if reading.repeated:
         lines = ", ".join(map(str, reading.repeated[:5])) + ", ..." * (len(reading.repeated) > 5)
         notes.append(f"rows that repeat another are left out: {lines}")
-    left_out = Counter({SECOND_COPY: len(reading.repeated)}) if reading.repeated else Counter[str]()
-    return Found(reading.utterances, left_out, notes=tuple(notes))
+    if reading.repeated:
+        reading.left_out[SECOND_COPY] = len(reading.repeated)
+    return Found(reading.utterances, reading.left_out, notes=tuple(notes))
 
 
 def write(path: Path, utterances: Iterable[Utterance]) -> None:
@@ -68,13 +73,16 @@ def write(path: Path, utterances: Iterable[Utterance]) -> None:
 
     A row of text only has an empty path, a speaker that is not known an empty cell.
     """
+    utterances = list(utterances)
+    rated = any(u.valence is not None or u.arousal is not None for u in utterances)
+    columns = (*COLUMNS, *DIMENSIONS) if rated else COLUMNS
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         for utterance in utterances:
             row = dataclasses.asdict(utterance)
             row["path"] = "" if utterance.path is None else utterance.path.resolve()
-            writer.writerow({c: "" if row[c] is None else row[c] for c in COLUMNS})
+            writer.writerow({c: "" if row[c] is None else row[c] for c in columns})
 
 
 @dataclass
@@ -83,7 +91,10 @@ class _Reading:
 
     path: Path
     comma: bool
-    """Whether times may have a comma for a point."""
+    """Whether numbers may have a comma for a point."""
+    classes: ClassMap
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Rows whose label the map does not name, by label."""
     utterances: list[Utterance] = field(default_factory=list)
     repeated: list[int] = field(default_factory=list)
     """Lines that say what another says."""
@@ -94,8 +105,8 @@ class _Reading:
 
     def add(self, row: Row) -> None:
         """Take a row in."""
-        values = {column: row.values.get(column, "") for column in COLUMNS}
-        if not values["label"] or values["label"].casefold() in _UNKNOWN:
+        values = {column: row.values.get(column, "") for column in (*COLUMNS, *DIMENSIONS)}
+        if not values["label"] or values["label"].casefold() in UNKNOWN:
             found = f"is {values['label']!r}" if values["label"] else "is empty"
             self._refuse(row.line, f"label {found}; expected a class, such as happy")
         if not values["path"] and not values["text"]:
@@ -104,10 +115,17 @@ class _Reading:
         end = self._seconds("end", values["end"], row.line)
         if end is not None and end <= start:
             self._refuse(row.line, f"end {end} is not after start {start}")
-        speaker = values["speaker"] if values["speaker"].casefold() not in _UNKNOWN else ""
+        label = self._spell("label", values["label"], row.line)
+        if MANIFEST in self.classes.sections:
+            own = self.classes.of(MANIFEST)
+            if label not in own:
+                self.left_out[label] += 1
+                return
+            label = own[label]
+        speaker = values["speaker"] if values["speaker"].casefold() not in UNKNOWN else ""
         utterance = Utterance(
             path=self._file(values["path"], row.line) if values["path"] else None,
-            label=self._spell("label", values["label"], row.line),
+            label=label,
             speaker=self._spell("speaker", speaker, row.line) if speaker else None,
             corpus="manifest",
             session=values["session"],
@@ -115,6 +133,8 @@ class _Reading:
             split=values["split"],
             start=start,
             end=end,
+            valence=self._dimension("valence", values["valence"], row.line),
+            arousal=self._dimension("arousal", values["arousal"], row.line),
         )
         if utterance.path is not None and self._repeats(utterance, row.line):
             self.repeated.append(row.line)
@@ -149,14 +169,15 @@ class _Reading:
 
     def _spell(self, column: str, value: str, line: int) -> str:
         """A class for a label that is one but for its case; else as written, in one case only."""
-        if column == "label":
-            known = {label.casefold(): label for label in classes()}
+        if column == "label" and MANIFEST not in self.classes.sections:
+            known = {label.casefold(): label for label in self.classes.classes()}
             value = known.get(value.casefold(), value)
-        other, where = self._spelled.setdefault((column, value.casefold()), (value, line))
+        key = column, "".join(value.casefold().split())
+        other, where = self._spelled.setdefault(key, (value, line))
         if other != value:
             self._refuse(
                 line,
-                f"{column} {value!r} and {other!r} of line {where} differ only in case; "
+                f"{column} {value!r} and {other!r} of line {where} differ only in case or spaces; "
                 "write them alike",
             )
         return value
@@ -176,17 +197,25 @@ class _Reading:
         return other is not utterance
 
     def _seconds(self, column: str, text: str, line: int) -> float | None:
-        if not text:
-            return None
-        try:
-            value = float(text.replace(",", ".") if self.comma else text)
-        except ValueError:
-            value = -1.0
-        if not 0 <= value < float("inf"):
+        value = self._number(text)
+        if value is not None and not 0 <= value < float("inf"):
             self._refuse(
                 line, f"{column} {text!r} is not a time in seconds; expected a number such as 1.5"
             )
         return value
+
+    def _dimension(self, column: str, text: str, line: int) -> float | None:
+        value = self._number(text)
+        if value is not None and not -1 <= value <= 1:
+            self._refuse(line, f"{column} {text!r} is not a number from -1 to 1")
+        return value
+
+    def _number(self, text: str) -> float | None:
+        """None for an empty cell, NaN for one that holds no number."""
+        try:
+            return float(text.replace(",", ".") if self.comma else text) if text else None
+        except ValueError:
+            return float("nan")
 
     def _refuse(self, line: int, why: str) -> NoReturn:
         raise TrainingError(f"manifest {self.path}, line {line}: {why}")

@@ -20,7 +20,8 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from training.corpora import AUDIO_SUFFIXES, Expected, Found, Utterance, label_map
+from training.corpora import AUDIO_SUFFIXES, Expected, Found, Utterance
+from training.corpora.class_map import ClassMap
 from training.corpora.copies import files_under
 from training.corpora.tables import parse_table, read_text
 from training.errors import TrainingError
@@ -52,9 +53,9 @@ _CLIP = re.compile(r"dia.*_utt.*\.(?:mp4|wav|flac)", re.IGNORECASE)
 _CONTROL_CODES = {code: bytes([code]).decode("cp1252", "ignore") for code in range(0x80, 0xA0)}
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the tables anywhere under `folder`, with their clips where present."""
-    labels = label_map("meld")
+    labels = classes.of("meld")
     tables = {split: _table(folder, split) for split in CLIP_FOLDERS}
     if not any(tables.values()):
         raise TrainingError(f"meld: {folder} has no train_sent_emo.csv; expected {LAYOUT}")

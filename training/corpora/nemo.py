@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips, read_text
+from training.corpora.class_map import ClassMap
 from training.errors import TrainingError
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -37,7 +38,7 @@ _COLUMNS = ("file_id", "emotion", "raw_text")
 _NAME = re.compile(r"([A-Z]{2}\d)_([a-z]+)_\d+")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder`; the speaker is in the file name.
 
     Raises TrainingError for a table without its columns, or that gives a clip another emotion than
@@ -50,7 +51,7 @@ def load(folder: Path) -> Found:
         match = _NAME.fullmatch(path.stem)
         return ClipName(match[1], match[2], words.get(path.stem, "")) if match else None
 
-    utterances, left_out = named_clips(folder, "nemo", LAYOUT, read)
+    utterances, left_out = named_clips(folder, "nemo", LAYOUT, classes, read)
     notes = [] if tables else [f"there is no {TABLE}: the words are not known"]
     silent = sum(not u.text for u in utterances)
     if tables and silent:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips
+from training.corpora.class_map import ClassMap
 
 LICENCE = "CC BY-NC-SA 4.0"
 CITATION = "Livingstone & Russo 2018, doi 10.1371/journal.pone.0196391"
@@ -23,9 +24,9 @@ EXPECTED = Expected(
 _AUDIO_ONLY, _SPEECH = "03", "01"
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the speech clips under `folder`; the speaker is the actor."""
-    utterances, left_out = named_clips(folder, "ravdess", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "ravdess", LAYOUT, classes, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
 
 

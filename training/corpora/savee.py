@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips
+from training.corpora.class_map import ClassMap
 
 LICENCE = "free for research, on registration with the University of Surrey"
 CITATION = "Haq & Jackson 2010, Multimodal Emotion Recognition, in Machine Audition, IGI Global"
@@ -27,9 +28,9 @@ EXPECTED = Expected(
 _NAME = re.compile(rf"(?:({'|'.join(SPEAKERS)})_)?(sa|su|[adfhn])\d\d")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder`."""
-    utterances, left_out = named_clips(folder, "savee", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "savee", LAYOUT, classes, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
 
 

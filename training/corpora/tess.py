@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from training.corpora import ClipName, Expected, Found, named_clips
+from training.corpora.class_map import ClassMap
 
 LICENCE = "CC BY-NC-ND 4.0"
 CITATION = (
@@ -28,9 +29,9 @@ EXPECTED = Expected(
 _NAME = re.compile(r"(OAF?|YAF)_(.+)_([A-Za-z]+)")
 
 
-def load(folder: Path) -> Found:
+def load(folder: Path, classes: ClassMap) -> Found:
     """Utterances of the clips under `folder`."""
-    utterances, left_out = named_clips(folder, "tess", LAYOUT, _read)
+    utterances, left_out = named_clips(folder, "tess", LAYOUT, classes, _read)
     return Found(utterances, left_out, LICENCE, CITATION, EXPECTED)
 
 

@@ -22,6 +22,7 @@ from edge_runtime.audio.file import READER_VERSION, read_file
 from edge_runtime.pcm import Float32, Int16
 from training.corpora import Utterance
 from training.errors import TrainingError
+from training.workers import beginning, end_at_ctrl_c
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +53,10 @@ def parallel(
             outcomes = map(function, tasks)
         else:
             context = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(workers or os.cpu_count(), mp_context=context)
+            pool = ProcessPoolExecutor(workers or os.cpu_count(), context, end_at_ctrl_c)
             stack.callback(pool.shutdown, cancel_futures=True)
-            outcomes = pool.map(function, tasks, chunksize=chunk)
+            with beginning():
+                outcomes = pool.map(function, tasks, chunksize=chunk)
         yield from track(
             outcomes,
             title,

@@ -90,11 +90,10 @@ def embed_clip(samples: Int16) -> Float32 | None:
     `samples` are int16, mono, 16 kHz, (n,). Levelling and the removal of pauses are Resemblyzer's
     own. None where its voice activity detection finds no voice.
     """
-    resemblyzer = _resemblyzer()
-    voice = resemblyzer.preprocess_wav(samples.astype(np.float32) / _FULL_SCALE)
+    voice = resemblyzer().preprocess_wav(samples.astype(np.float32) / _FULL_SCALE)
     if len(voice) == 0:
         return None
-    return np.asarray(_encoder().embed_utterance(voice), np.float32)
+    return np.asarray(encoder().embed_utterance(voice), np.float32)
 
 
 def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
@@ -118,12 +117,13 @@ def _embed_one(task: tuple[Utterance, str, Path]) -> Float32 | str:
 
 
 @remember
-def _encoder() -> Any:
+def encoder() -> Any:
     """The pre-trained encoder, on the CPU; one a process."""
-    return _resemblyzer().VoiceEncoder("cpu", verbose=False)
+    return resemblyzer().VoiceEncoder("cpu", verbose=False)
 
 
-def _resemblyzer() -> Any:
+def resemblyzer() -> Any:
+    """The package; importing it takes seconds."""
     with warnings.catch_warnings():
         # It imports a part of SciPy by the name that goes with SciPy 2, and says so each time.
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -2,37 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edge_runtime.console import counted
 from edge_runtime.manifest import Calibration
+from training.rounding import described, recorded
+from training.run import FLOAT_HEAD
 
-_LOSS = 0.02  # of UA, from float to int8: more is not rounding, something is wrong
 _CALIBRATION_ERROR = 0.10  # a confidence of 80 % that means less than 70 %
 _CALIBRATE = "python -m training crossval, then fit --crossval"
+_SPEAKERS = f"calibrate on more speakers: {_CALIBRATE}"
+_MORE = "record more clips, of more speakers"
+_LONGER = "train that form longer (--qat-epochs), or on more clips"
+_ROUNDED = {
+    ("float", "int8"): _LONGER,
+    ("float", "fake-quant"): _LONGER,
+    (FLOAT_HEAD, "fake-quant"): "hold its weights smaller (--strength), or record more clips",
+}
+"""What is compared of a form and what becomes of it on the device, and what to do."""
+_TRIED = "a gentler rounding was tried and {}: "
+_CHANCE = "no more than chance may do; more clips would tell"
 
 
-def int8_losses(metrics: Mapping[str, Any]) -> list[str]:
-    """A sentence for each corpus and modality whose int8 form lost more than 2 points of UA."""
-    found = []
+def int8_losses(metrics: Mapping[str, Any], training: Mapping[str, Any] | None = None) -> list[str]:
+    """A sentence for each corpus and modality whose int8 form lost more than 2 points of UA.
+
+    `training` is the run's record, which says whether a remedy was tried already.
+    """
+    tried, found = (training or {}).get("remedy"), []
+    for where, pair, before, after in _pairs(metrics):
+        loss = recorded(before, after)
+        if not loss.notable:
+            continue
+        done = _TRIED.format("is kept" if tried["kept"] else "was no better") if tried else ""
+        advice = done + _ROUNDED[pair] if loss.sure else _CHANCE
+        found.append(f"{where}: {described(before, after)}; {advice}")
+    return found
+
+
+def broken_by_rounding(metrics: Mapping[str, Any]) -> list[str]:
+    """A sentence for each corpus and modality whose int8 form is another model: `Loss.broken`."""
+    return [
+        f"{where}: {described(before, after)}"
+        for where, _, before, after in _pairs(metrics)
+        if recorded(before, after).broken
+    ]
+
+
+def _pairs(metrics: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str], Any, Any]]:
+    """Where it was measured, the names of both forms, and their figures."""
     for corpus, modalities in metrics.get("corpora", {}).items():
         for modality, forms in modalities.items():
-            if not {"float", "int8"} <= forms.keys():
-                continue
-            before, after = forms["float"], forms["int8"]
-            if round(before["ua"] - after["ua"], 4) <= _LOSS:
-                continue
-            recalls = before["per_class_recall"], after["per_class_recall"]
-            worst = max(recalls[1], key=lambda label: recalls[0][label] - recalls[1][label])
-            fall = " to ".join(f"{100 * recall[worst]:.0f}" for recall in recalls)
-            found.append(
-                f"{corpus}, {modality}: int8 loses {100 * (before['ua'] - after['ua']):.1f} "
-                f"points of UA ({100 * before['ua']:.1f} to {100 * after['ua']:.1f} % of "
-                f"{counted(after['n'], 'utterance')}; {worst} {fall} %); train that form longer "
-                "(--qat-epochs), or on more clips"
-            )
-    return found
+            pair = next((pair for pair in _ROUNDED if set(pair) <= forms.keys()), None)
+            if pair is not None:
+                yield f"{corpus}, {modality}", pair, forms[pair[0]], forms[pair[1]]
 
 
 def miscalibrated(calibration: Mapping[str, Calibration], metrics: Mapping[str, Any]) -> list[str]:
@@ -45,8 +68,8 @@ def miscalibrated(calibration: Mapping[str, Calibration], metrics: Mapping[str, 
         never = "" if threshold > 0 else ', and its threshold of 0.00 never says "unsure"'
         found.append(
             f"{modality}: the confidence is off by {100 * error:.1f} % (calibration error; over "
-            f"{100 * _CALIBRATION_ERROR:.0f} % it means little){never}; calibrate on more "
-            f"speakers: {_CALIBRATE}"
+            f"{100 * _CALIBRATION_ERROR:.0f} % it means little){never}; "
+            + (_MORE if FLOAT_HEAD in metrics.get("forms", {}) else _SPEAKERS)
         )
     return found
 

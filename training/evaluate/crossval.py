@@ -11,6 +11,7 @@ import json
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -22,18 +23,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from edge_runtime.console import OURS
 from edge_runtime.manifest import Calibration
 from training.corpora import Utterance, class_indices
+from training.corpora.class_map import DEFAULT
 from training.data.features import FeatureSettings, extract
+from training.data.fingerprint import data_record
 from training.data.folds import Cut, Fold, cut_folds, fold_protocol, unjudged
 from training.data.pairs import PAIRING, draw_words
 from training.data.speaker import SpeakerVectors
 from training.data.teacher import teach
 from training.errors import TrainingError
+from training.evaluate import verdicts as by_clip
 from training.evaluate.judge import Logits, Verdicts, calibrations, convert, judge, summarize
 from training.evaluate.progress import FoldProgress
 from training.fit.fit import augmentations, fit, run_of, watched_augmentations
 from training.fit.prepare import WordPlan, prepare
+from training.fit.remedy import remedied
 from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches
 from training.network.config import ModelConfig
@@ -83,6 +89,8 @@ class Training:
     """A run of a text model, likewise; it must not have trained on the words tested."""
     speakers: SpeakerVectors | None = None
     """Speaker embeddings, for a variant that takes them."""
+    classes: dict[str, Any] = field(default_factory=dict)
+    """What is recorded of the map of classes (`training.corpora.class_map.record_of`)."""
     int8: bool = True
     """Whether to convert each fold's model and judge it on the device path, which takes a few
     seconds a fold and about as long again as the clips take to stream."""
@@ -152,9 +160,12 @@ def write_summary(
     found = summarize(result.verdicts, result.utterances, result.labels, result.folds)
     summary: dict[str, Any] = {
         "labels": result.labels,
+        **({"classes": training.classes} if training.classes else {}),
         "variant": config.variant,
         "settings": asdict(training.settings),
         "model": asdict(config),
+        "data": data_record(result.utterances),
+        "seeds": {"training": training.settings.seed, "pairs": training.words.seed},
         **provenance(),
         "calibration": {name: asdict(chosen) for name, chosen in found.calibration.items()},
         "metrics": {
@@ -171,6 +182,8 @@ def write_summary(
         result.verdicts,
         np.array(class_indices(result.utterances, result.labels)),
     )
+    rows = by_clip.rows_of(result.utterances, result.verdicts, result.labels, found.calibration)
+    by_clip.write(out / by_clip.FILE, rows, result.labels)
     with at_once(out / SUMMARY) as new:
         new.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return summary
@@ -230,6 +243,15 @@ def _fold_pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
 def _begin_process(ended: Any) -> None:
     global _ended
     _ended = ended
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A fold whose command was killed would train on, and write where the next one does."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(OURS)
 
 
 def _tell(task: _FoldTask, state: str, epochs: int) -> None:
@@ -294,16 +316,22 @@ def _train(task: _FoldTask, train: list[Utterance], test: list[Utterance]) -> Ru
         branches,
         workers=1,
     )
-    module = fit(
-        replace(prepared.data, speakers=task.training.speakers),
-        prepared.config,
-        task.training.settings,
-        task.folder,
-        resume=True,
-        progress=lambda epoch, _: _tell(task, "training", epoch),
-    )
+    data, settings = replace(prepared.data, speakers=task.training.speakers), task.training.settings
+
+    def progress(epoch: int, _: int) -> None:
+        _tell(task, "training", epoch)
+
+    module = fit(data, prepared.config, settings, task.folder, True, progress)
+    module, tried = remedied(module, data, settings, task.folder, True, progress, by_watched=False)
     run = run_of(module, task.training.features)
-    run.training = {"fold": task.number}
+    run.training = {
+        "fold": task.number,
+        "settings": task.training.settings.record(),
+        "data": data_record(prepared.data.train.utterances, test),
+        **provenance(),
+    }
+    if tried:
+        run.training["remedy"] = tried.record()
     run.vocabulary = prepared.vocabulary
     run.save(task.folder)
     return run
@@ -331,6 +359,8 @@ def _refuse_other_plan(
         texts = "\n".join(u.text for u in words.train)
         digest = hashlib.sha256(texts.encode()).hexdigest()
         parts["words"] = {"settings": repr(words.settings), "paired": digest}
+    if training.classes.get("map", DEFAULT) != DEFAULT:
+        parts["classes"] = training.classes
     if training.speakers:
         parts["speakers"] = training.speakers.digest(utterances)
     identity = json.dumps(parts)

@@ -29,6 +29,7 @@ from training.evaluate.metrics import calibration_error, fit_temperature, measur
 from training.evaluate.predict import predict
 from training.network.config import Variant
 from training.network.fakequant import Phase
+from training.rounding import changes
 from training.run import Run
 
 DEGRADED = "degraded"
@@ -75,6 +76,10 @@ def summarize(
             found = measure(truth[chosen], guess, list(labels), list(speakers[chosen]))
             forms = summary.metrics.setdefault(corpus, {}).setdefault(modality, {})
             forms[form] = found.to_dict()
+            exact = verdicts.get(f"{modality}/float")
+            if exact is not None and form in ("fake-quant", "int8"):
+                said = exact.argmax(axis=1)[chosen]
+                forms[form] |= changes(truth[chosen], said, guess, list(labels))
             if folds is not None:
                 forms[form]["ua_folds"] = [
                     round(measure(truth[part], logits.argmax(axis=1)[part], list(labels)).ua, 4)
@@ -187,8 +192,12 @@ def modalities(parts: Variant) -> tuple[str, ...]:
 
 
 def convert(run: Path, out: Path, *options: str) -> Path:
-    """Build a bundle of a run with the converter's command; TrainingError if it fails."""
-    ask_converter("build", str(run), "--out", str(out), *options, what=f"converting {run}")
+    """Build a bundle of a run with the converter's command; TrainingError if it fails.
+
+    What rounding has broken is built as well, for it is to be measured.
+    """
+    command = ("build", str(run), "--out", str(out), "--allow-loss", *options)
+    ask_converter(*command, what=f"converting {run}")
     return out
 
 

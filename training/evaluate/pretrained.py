@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_runtime.errors import AudioError
 from edge_runtime.graph import Graph
@@ -28,6 +29,8 @@ from training.data.cache import cache_folder, content_of, kept, opened_cache, ro
 from training.data.teachers.whisper import BLOCKS, FRAMES, weights
 from training.errors import TrainingError
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
+
+Floats = npt.NDArray[np.float64]
 
 STRENGTH = 1.0
 """Weight of what the encoder says: that of the model's own scores, as an expert of its own."""
@@ -151,12 +154,17 @@ def fit_layer(states: States, labels: Sequence[str]) -> PretrainedArrays:
     shares = np.concatenate([share[~nothing], *[share[nothing] / every] * every])
     model = LogisticRegression(C=1 / (2 * PENALTY), max_iter=300)
     model.fit(inputs, targets, sample_weight=shares / shares.sum())
-    weights, bias = model.coef_, model.intercept_
-    if len(labels) == 2:  # of two classes the regression has one row
-        weights = np.concatenate([-weights, weights]) / 2
-        bias = np.concatenate([-bias, bias]) / 2
+    weights, bias = rows_of_classes(model, every)
     folded = (weights / std).T
     return PretrainedArrays(folded.astype(np.float32), (bias - mean @ folded).astype(np.float32))
+
+
+def rows_of_classes(model: Any, classes: int) -> tuple[Floats, Floats]:
+    """Weights (classes, width) and bias (classes,) of a fitted logistic regression."""
+    weights, bias = model.coef_, model.intercept_
+    if classes == 2:  # of two classes the regression has one row
+        return np.concatenate([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
+    return weights, bias
 
 
 def opinions(arrays: PretrainedArrays, values: Float32) -> Float32:

@@ -54,7 +54,11 @@ class Heard:
 
 
 def hear(
-    source: str, utterances: Sequence[Utterance], jobs: int | None = None, progress: bool = True
+    source: str,
+    utterances: Sequence[Utterance],
+    jobs: int | None = None,
+    progress: bool = True,
+    title: str = "listening to speakers",
 ) -> tuple[Heard, list[int]]:
     """Utterances through the audio branch of the bundle `source`, and the places of those heard.
 
@@ -64,7 +68,6 @@ def hear(
     bundle = load_bundle(source)
     if bundle.manifest.audio is None:
         raise TrainingError(f"bundle {source} hears nothing: there is no voice to adapt to")
-    title = "listening to speakers"
     values, places = rows_of(_pool, (source,), utterances, _PIECE, jobs, title, progress)
     width = values.shape[1] - 1
     gain = np.float32(1) / bundle.manifest.pooled_std[:width]

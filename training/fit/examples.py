@@ -41,7 +41,8 @@ class FitData:
 
     train: Examples
     watch: Examples | None
-    """Other speakers' clips for the learning curves; never used to choose anything."""
+    """Other speakers' clips for the learning curves; never used to choose anything. They may be why
+    rounding is learned once more (`training.fit.remedy`), not whether that is kept."""
     labels: list[str]
     vocabulary: Vocabulary | None = None
     """What the tokens mean, for a model that reads."""

@@ -13,7 +13,8 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch.utils.data import DataLoader
 
 from training.data.augment import CLEAN, TRAINING, Augmentation, versions
@@ -32,6 +33,7 @@ from training.fit.settings import FitSettings, SurroundingSettings
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase
 from training.network.model import MscnnSpu
+from training.output import at_once, sweep
 from training.run import LOG_FOLDER, Run
 
 
@@ -42,6 +44,7 @@ def fit(
     folder: Path,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    logger: Logger | None = None,
 ) -> EmotionModule:
     """Train one model, with checkpoints, CSV log and resume in `folder`.
 
@@ -52,6 +55,7 @@ def fit(
     folder : receives `checkpoints/last.ckpt` and, per start, `log/version_N/metrics.csv`.
     resume : go on from `checkpoints/last.ckpt` where there is one.
     progress : called with (epochs done, epochs in all) in place of the progress bar.
+    logger : told the learning curves as well, beside the CSV log.
     """
     lightning.seed_everything(settings.seed, verbose=False)
     model = MscnnSpu(config)
@@ -76,18 +80,39 @@ def fit(
         data.branches,
         _probe(data, config) if settings.teacher else None,
     )
-    dataset, training_collate = _dataset(data, data.train, settings)
-    loader = DataLoader(
-        dataset,
-        batch_sampler=steps_of(data, settings).batches(examples),
-        collate_fn=training_collate,
-    )
-    watch = None
-    if data.watch and data.watch.utterances:
-        watched, watch_collate = _dataset(data, data.watch, None)
-        watch = DataLoader(watched, 64, collate_fn=watch_collate)
+    loader = training_loader(data, settings)
     last = folder / "checkpoints" / "last.ckpt"
-    trainer = _trainer(settings, folder, last, progress)
+    trainer = trainer_of(settings, folder, last, progress, logger)
+    run_trainer(trainer, module, loader, watch_loader(data), last if resume else None)
+    if module.float_state is None:
+        module.finish_float()
+        module.average.module.load_state_dict(module.model.state_dict())
+    return module.cpu()
+
+
+def training_loader(data: FitData, settings: FitSettings) -> DataLoader[Any]:
+    """Batches of the training clips, varied as `settings` say; a pass is an epoch."""
+    dataset, collate = _dataset(data, data.train, settings)
+    batches = steps_of(data, settings).batches(len(data.train.utterances))
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+
+
+def watch_loader(data: FitData) -> DataLoader[Any] | None:
+    """Batches of the clips to watch, as they are; None for none."""
+    if not data.watch or not data.watch.utterances:
+        return None
+    watched, collate = _dataset(data, data.watch, None)
+    return DataLoader(watched, 64, collate_fn=collate)
+
+
+def run_trainer(
+    trainer: lightning.Trainer,
+    module: EmotionModule,
+    loader: DataLoader[Any],
+    watch: DataLoader[Any] | None,
+    last: Path | None,
+) -> None:
+    """Train, from the checkpoint `last` where there is one; KeyboardInterrupt for Ctrl-C."""
     with warnings.catch_warnings():
         # Worker processes for the data would cost more than the tensors they hand over.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -96,15 +121,11 @@ def fit(
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         handler = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, loader, watch, ckpt_path=last if resume and last.exists() else None)
+            trainer.fit(module, loader, watch, ckpt_path=last if last and last.exists() else None)
         except SystemExit:
             # Lightning's answer to Ctrl-C, after which it leaves the signal ignored.
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
-    if module.float_state is None:
-        module.finish_float()
-        module.average.module.load_state_dict(module.model.state_dict())
-    return module.cpu()
 
 
 def accelerator_of(device: str) -> str:
@@ -118,11 +139,12 @@ def accelerator_of(device: str) -> str:
     return "cuda" if there and device != "cpu" else "cpu"
 
 
-def _trainer(
+def trainer_of(
     settings: FitSettings,
     folder: Path,
     last: Path,
     progress: Callable[[int, int], None] | None,
+    logger: Logger | None = None,
 ) -> lightning.Trainer:
     """Lightning's loop, with a checkpoint `last` after each epoch. TrainingError without a GPU."""
     return lightning.Trainer(
@@ -130,7 +152,8 @@ def _trainer(
         devices=1,
         max_epochs=settings.all_epochs,
         gradient_clip_val=settings.clip_norm,
-        logger=CSVLogger(folder, name=LOG_FOLDER),
+        logger=[CSVLogger(folder, name=LOG_FOLDER), *([logger] if logger else [])],
+        plugins=[_WholeCheckpoints()],
         callbacks=[
             ModelCheckpoint(
                 last.parent,
@@ -160,7 +183,9 @@ def run_of(module: EmotionModule, features: FeatureSettings) -> Run:
 
 def steps_of(data: FitData, settings: FitSettings) -> Steps:
     """The steps of an epoch of `fit`."""
-    return Steps.of(len(data.train.utterances), settings.batch, settings.epoch_steps)
+    return Steps.of(
+        len(data.train.utterances), settings.batch, settings.epoch_steps, settings.epoch_most
+    )
 
 
 def augmentations(settings: FitSettings) -> tuple[Augmentation, ...]:
@@ -221,6 +246,22 @@ def _probe(data: FitData, config: ModelConfig) -> StateProbe:
     width = len(config.audio_kernels) * config.filters
     states, by_frame = data.train.states, data.train.frame_states
     return StateProbe(width, config.audio_statistics, states, by_frame)
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that take the place of the last at once.
+
+    Lightning's own are made in the folder for temporary files, often another file system, from
+    where they are copied: killed in the middle, they are cut off.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write `checkpoint` to `path`, whole or not at all."""
+        sweep(Path(path))
+        with at_once(Path(path)) as new:
+            torch.save(checkpoint, new)
 
 
 class _Report(lightning.Callback):

@@ -18,6 +18,7 @@ from edge_runtime.tokenizer import UNKNOWN
 from training.corpora import NO_INDEX
 from training.data.batch import Batch
 from training.data.teacher import StateProbe
+from training.fit.randomness import State, random_state, set_random_state
 from training.fit.schedule import lr_factor
 from training.fit.settings import FitSettings
 from training.fit.warmstart import Branches, phase_of_rest
@@ -59,19 +60,27 @@ class EmotionModule(lightning.LightningModule):
         self.float_state: dict[str, Tensor] | None = None
         # In a tuple it is no part of this module, whose checkpoints would hold it twice.
         self._float_model: tuple[MscnnSpu, ...] = ()
+        self._resumed_at: State | None = None
 
     def on_fit_start(self) -> None:
         """A resumed run takes up the phase it was in."""
-        if self.trainer.current_epoch > self.settings.float_epochs:
+        if self.float_state is not None:
             self._quantize()
 
     def on_train_epoch_start(self) -> None:
         """Switch to the classes, and to quantization-aware training, at their epochs."""
         epoch = self.trainer.current_epoch
+        resumed, self._resumed_at = self._resumed_at, None
+        if resumed:
+            set_random_state(resumed)
         if epoch == self.settings.float_epochs:
             self._begin_quantization()
         elif epoch and epoch == self.settings.taught_epochs:
             self.model.load_state_dict(self.average.module.state_dict())
+        if resumed:
+            # The seed for worker processes, which a loader draws here in a run that goes through,
+            # and in one that is resumed before this.
+            torch.empty((), dtype=torch.int64).random_()
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Once rounding is learned, it is learned as the device computes: without dropout."""
@@ -219,12 +228,14 @@ class EmotionModule(lightning.LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the float weights beside the quantization-aware ones."""
+        """Keep the float weights beside the quantization-aware ones, and what is random."""
         checkpoint["float_state"] = self.float_state
+        checkpoint["random_state"] = random_state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the float weights back."""
+        """Take the float weights back, and what is random when the next epoch begins."""
         self.float_state = checkpoint["float_state"]
+        self._resumed_at = checkpoint.get("random_state")
 
     def final(self, phase: Phase) -> MscnnSpu:
         """The finished model: FLOAT, as it was before quantization-aware training, or INT8."""

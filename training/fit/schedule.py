@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch.utils.data import Sampler
@@ -16,20 +17,25 @@ _SMALLEST_BATCH = 8  # that is chosen: the statistics of fewer are noise
 class EvenBatches(Sampler[list[int]]):
     """Indices of examples in random order, all of them once a pass, in batches of even size.
 
+    With `most` an iteration ends after so many batches: of much data, each is over another part.
     Sizes differ by one at most: no example is left out, and none makes a batch of its own, which
     would count as much as a full one and has no variance.
     """
 
-    def __init__(self, examples: int, batch: int, passes: int = 1) -> None:
-        self._examples, self._passes = examples, passes
+    def __init__(self, examples: int, batch: int, passes: int = 1, most: int | None = None) -> None:
+        self._examples, self._passes, self._most = examples, passes, most
         self.batches = max(1, min(math.ceil(examples / batch), examples // 2))
         """Batches of a pass."""
 
     def __len__(self) -> int:
-        return self.batches * self._passes
+        every = self.batches * self._passes
+        return every if self._most is None else min(every, self._most)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for _ in range(self._passes):
+        return islice(self._endless(), len(self))
+
+    def _endless(self) -> Iterator[list[int]]:
+        while True:
             order = torch.randperm(self._examples)
             for part in torch.tensor_split(order, self.batches):
                 yield part.tolist()
@@ -47,8 +53,8 @@ class Steps:
     """Steps of an epoch."""
 
     @classmethod
-    def of(cls, examples: int, batch: int | None, fewest: int) -> Steps:
-        """Steps of an epoch over `examples`, `fewest` at least.
+    def of(cls, examples: int, batch: int | None, fewest: int, most: int | None = None) -> Steps:
+        """Steps of an epoch over `examples`, `fewest` at least and `most` at most.
 
         Without a `batch`, small data is cut into smaller ones than `BATCH`; where that does not
         give enough steps, an epoch goes over the data more than once.
@@ -57,11 +63,12 @@ class Steps:
             batch = min(BATCH, max(_SMALLEST_BATCH, examples // fewest))
         once = EvenBatches(examples, batch).batches
         passes = math.ceil(fewest / once)
-        return cls(math.ceil(examples / once), passes, once * passes)
+        steps = once * passes if most is None else min(once * passes, max(most, fewest))
+        return cls(math.ceil(examples / once), passes, steps)
 
     def batches(self, examples: int) -> EvenBatches:
         """The batches of an epoch over `examples`."""
-        return EvenBatches(examples, self.batch, self.passes)
+        return EvenBatches(examples, self.batch, self.passes, self.epoch)
 
 
 def lr_factor(

@@ -87,6 +87,11 @@ class FitSettings(SurroundingSettings):
         "Fewest steps of an epoch, which goes over little data more than once.",
         minimum=1,
     )
+    epoch_most: int = setting(
+        1000,
+        "Most steps of an epoch: of much data each goes over another part.",
+        minimum=1,
+    )
     lr: float = setting(2e-3, "Peak learning rate of the one-cycle schedule.", above=0, maximum=1)
     lr_schedule: str = setting(
         "cycle",

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import TrainingError
-from training.network.config import ModelConfig
+from training.network.config import AUDIO, ModelConfig
 from training.network.fakequant import Phase, set_phase
 from training.network.model import MscnnSpu
 from training.run import Run
@@ -62,6 +62,11 @@ class Branches:
                     f"a run of {run.config.variant} cannot be the {name} branch of {config.variant}"
                 )
             _check_classes(run, name, config)
+            if len(run.config.hidden) != 1:
+                raise TrainingError(
+                    f"the {name} run's head has no hidden layer, as adapt writes it; name the run "
+                    "that it was adapted from"
+                )
             shapes |= {field: getattr(run.config, field) for field in fields}
         runs = self.runs()
         filters = {run.config.filters for run in runs}
@@ -75,17 +80,19 @@ class Branches:
     def whole(self, config: ModelConfig) -> Run | None:
         """The run that has all of a model of `config`: training goes on from it, nothing is kept.
 
-        None where there is no such run. Raises TrainingError where another run stands beside it,
-        or it has other classes.
+        A model of sound alone also goes on from the audio part of a run that reads as well. Where
+        the classes are others, the last layer begins anew. None where there is no such run. Raises
+        TrainingError where another run stands beside it.
         """
         for name, run in (("audio", self.audio), ("text", self.text)):
+            if run and config.variant == name == AUDIO and run.config.parts.audio:
+                run = audio_alone(run)
             if run and run.config.variant == config.variant:
                 if len(self.runs()) > 1:
                     raise TrainingError(
                         f"the {name} run is a whole {config.variant} model: name no other run"
                     )
-                _check_classes(run, name, config)
-                return run
+                return run if run.config.labels == config.labels else with_classes(run, config)
         return None
 
     def runs(self) -> list[Run]:
@@ -107,6 +114,8 @@ class Branches:
         """Leave what comes from the runs, encoders and heads, out of the gradient."""
         for module in self.modules(model):
             module.requires_grad_(False)
+        if len(model.head.layers) == 1:
+            return  # as adapt writes it: no part of it is a run's
         first, last = _dense(model)
         last.bias.requires_grad_(False)
         row = self._rows()
@@ -169,6 +178,70 @@ class Branches:
             for name, place in _places(run.config).items():
                 mean[places[name]] = run.start()["standardize.running_mean"][place]
                 variance[places[name]] = run.start()["standardize.running_var"][place]
+
+
+def audio_alone(run: Run) -> Run:
+    """The part of `run` that judges sound by itself, as a run of variant audio.
+
+    What is missing of an utterance is zero before the head, so that its verdicts on sound alone are
+    the same to the last bit. TrainingError for a run that does not hear.
+    """
+    if not run.config.parts.audio:
+        raise TrainingError(f"a run of {run.config.variant} does not hear: it has no audio branch")
+    if run.config.variant == AUDIO:
+        return run
+    place = _places(run.config)[AUDIO]
+
+    def cut(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        kept = {k: v for k, v in weights.items() if k.startswith((*_AUDIO, "head.", "standardize"))}
+        for name in ("standardize.running_mean", "standardize.running_var"):
+            kept[name] = kept[name][place].clone()
+        kept["head.layers.0.weight"] = kept["head.layers.0.weight"][:, place].clone()
+        return kept
+
+    shape = ModelConfig()
+    return replace(
+        run,
+        config=replace(
+            run.config,
+            variant=AUDIO,
+            vocabulary=shape.vocabulary,
+            embedding=shape.embedding,
+            punctuation=shape.punctuation,
+        ),
+        weights=cut(run.weights),
+        float_weights=cut(run.float_weights) if run.float_weights else {},
+        calibration={m: chosen for m, chosen in run.calibration.items() if m == AUDIO},
+        metrics={},
+        vocabulary=[],
+        reference=None,
+        pretrained=None,
+    )
+
+
+def with_classes(run: Run, config: ModelConfig) -> Run:
+    """`run` with the classes of `config`, of which its last layer says nothing yet.
+
+    What was learned of its own classes goes with that layer: confidence, figures, speakers.
+    """
+    last = len(run.config.hidden)
+    fresh = dict(run.start())
+    classes = len(config.labels)
+    for name, value in run.start().items():
+        if name.startswith(f"head.layers.{last}."):
+            fresh[name] = value.new_zeros(classes, *value.shape[1:])
+        elif name.startswith(f"head.outputs.{last}."):
+            fresh[name] = torch.zeros_like(value)
+    return replace(
+        run,
+        config=replace(run.config, labels=config.labels),
+        weights=fresh,
+        float_weights={},
+        calibration={},
+        metrics={},
+        reference=None,
+        pretrained=None,
+    )
 
 
 def phase_of_rest(model: MscnnSpu, branches: Branches, phase: Phase) -> None:

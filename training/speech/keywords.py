@@ -29,9 +29,9 @@ from edge_runtime.tokenizer import words
 from training.corpora import Utterance
 from training.errors import TrainingError
 from training.output import at_once
-from training.speech.listening import _Heard, _listen
+from training.speech.listening import _aloud, _Heard, _listen
 from training.speech.phrase_ranking import _overlap, _shares, candidates, information
-from training.speech.settings import KeywordSettings
+from training.speech.settings import KeywordSettings, PhraseSettings
 
 if TYPE_CHECKING:
     pass
@@ -136,7 +136,8 @@ def learn(
         what = "phrase in enough texts" if not phrases else "speech to tune on: name a corpus of it"
         raise TrainingError(f"keywords: there is no {what}")
     phrases = [replace(phrase, threshold=_LOWEST) for phrase in phrases]
-    heard = _listen(phrases, _sentences(texts, phrases, settings), clips, settings)
+    spoken = _aloud(_sentences(texts, phrases, settings), settings.seed)
+    heard = _listen(phrases, spoken, clips, settings)
     shares = _shares(ranked, [p.text for p in phrases], settings.prior)
     options = {p.text: _options(p, heard, shares[p.text]) for p in phrases}
     found = [p.text for p in phrases if any(_is_found(o, settings) for o in options[p.text])]
@@ -216,7 +217,7 @@ def _options(phrase: Phrase, heard: _Heard, shares: Sequence[float]) -> list[Tun
     return result
 
 
-def _is_found(entry: Tuned, settings: KeywordSettings) -> bool:
+def _is_found(entry: Tuned, settings: KeywordSettings | PhraseSettings) -> bool:
     """Whether a phrase is heard again often enough."""
     return entry.hits >= settings.min_hits * entry.spoken and entry.hits > 0
 

@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,18 +20,20 @@ from rich.progress import track
 
 from edge_runtime.audio.file import read_file
 from edge_runtime.errors import AudioError
-from edge_runtime.pcm import SAMPLE_RATE, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16
 from edge_runtime.segment import speech_of
 from edge_runtime.text.phrases import Phrase
 from edge_runtime.tokenizer import words
 from training.corpora import Utterance
 from training.errors import TrainingError
 from training.speech.phrase_ranking import _overlap
-from training.speech.settings import KeywordSettings
-from training.speech.synthesis import FLITE_VOICES, speak_with_flite
+from training.speech.settings import KeywordSettings, PhraseSettings
+from training.speech.synthesis import FLITE_VOICES, Synthesizer, Voice, speak_with_flite
+from training.workers import beginning
 
 if TYPE_CHECKING:
     from edge_runtime.text.engines.keywords import Keywords
+    from edge_runtime.text.engines.sphinx import SphinxModel
 
 
 log = logging.getLogger(__name__)
@@ -44,20 +47,24 @@ class _Task:
     clip: Utterance | None = None
     """None: the text is spoken."""
     voice: str = ""
-    """Of flite."""
+    """One of flite's, or else eSpeak's."""
     stretch: float = 1.0
     """Duration of its phones, relative."""
+    pitch: float = 1.0
+    """Mean of its fundamental frequency, relative."""
+    phones: str = ""
+    """What flite says in place of the text."""
 
 
 _engine: Keywords | None = None  # of a worker process
 
 
-def _load(phrases: list[Phrase]) -> None:
+def _load(phrases: list[Phrase], model: SphinxModel | None = None) -> None:
     from edge_runtime.text.engines.keywords import Keywords
 
     global _engine
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _engine = Keywords(phrases)
+    _engine = Keywords(phrases, model)
 
 
 def _hear(task: _Task) -> tuple[_Task, float, dict[str, float]] | str:
@@ -80,7 +87,18 @@ def _hear(task: _Task) -> tuple[_Task, float, dict[str, float]] | str:
 def _audio(task: _Task) -> Int16:
     if task.clip is not None:
         return speech_of(read_file(task.clip.audio, task.clip.start, task.clip.end))
-    return speech_of(speak_with_flite(task.text, task.voice, task.stretch))
+    if task.voice in FLITE_VOICES:
+        flite = speak_with_flite(
+            task.text, task.voice, task.stretch, task.pitch, phones=task.phones
+        )
+        return speech_of(flite)
+    voice = Voice(task.voice, rate=round(Voice.rate / task.stretch))
+    return speech_of((FULL_SCALE * _synthesizer().speak(task.text, voice)).astype(np.int16))
+
+
+@cache
+def _synthesizer() -> Synthesizer:
+    return Synthesizer()
 
 
 class _Heard:
@@ -101,20 +119,16 @@ class _Heard:
 
 def _listen(
     phrases: list[Phrase],
-    sentences: list[str],
+    spoken: list[_Task],
     clips: list[Utterance],
-    settings: KeywordSettings,
+    settings: KeywordSettings | PhraseSettings,
+    model: SphinxModel | None = None,
 ) -> _Heard:
-    """What the engine makes of all phrases in all sentences and clips."""
-    rng = np.random.default_rng(settings.seed)
-    tasks = [
-        _Task(text, None, str(rng.choice(FLITE_VOICES)), float(rng.uniform(0.85, 1.3)))
-        for text in sentences
-    ]
+    """What the engine makes of all phrases in what is spoken and in clips."""
     heard = _Heard([p.text for p in phrases])
-    everything = [*tasks, *_until(clips, settings)]
+    everything = [*spoken, *_until(clips, settings)]
     # Interrupted in here, it would keep its processes at work until somebody collects it.
-    with closing(_outcomes(phrases, everything, settings)) as outcomes:
+    with closing(_outcomes(phrases, everything, settings, model)) as outcomes:
         for task, length, best in outcomes:
             said = tuple(words(task.text))
             without = heard.others if task.clip is None else heard.real
@@ -129,12 +143,21 @@ def _listen(
                 heard.spoken_hours += length / 3600
             else:
                 heard.real_hours += length / 3600
-    if not heard.real_hours:
+    if clips and not heard.real_hours:
         raise TrainingError("keywords: none of the speech to tune on can be read")
     return heard
 
 
-def _until(clips: list[Utterance], settings: KeywordSettings) -> Iterator[_Task]:
+def _aloud(sentences: list[str], seed: int) -> list[_Task]:
+    """Each sentence in a voice of flite, at a pace of its own."""
+    rng = np.random.default_rng(seed)
+    return [
+        _Task(text, None, str(rng.choice(FLITE_VOICES)), float(rng.uniform(0.85, 1.3)))
+        for text in sentences
+    ]
+
+
+def _until(clips: list[Utterance], settings: KeywordSettings | PhraseSettings) -> Iterator[_Task]:
     """Clips until there is enough speech; their lengths are known before they are read."""
     from edge_runtime.audio.file import FileSource
 
@@ -151,15 +174,20 @@ def _until(clips: list[Utterance], settings: KeywordSettings) -> Iterator[_Task]
 
 
 def _outcomes(
-    phrases: list[Phrase], tasks: list[_Task], settings: KeywordSettings
+    phrases: list[Phrase],
+    tasks: list[_Task],
+    settings: KeywordSettings | PhraseSettings,
+    model: SphinxModel | None = None,
 ) -> Generator[tuple[_Task, float, dict[str, float]], None, None]:
     """What `_hear` makes of each task; closed, it gives up those that nobody hears yet."""
     context = multiprocessing.get_context("spawn")
     jobs = settings.jobs or os.cpu_count() or 1
-    pool = ProcessPoolExecutor(jobs, context, _load, (phrases,))
+    pool = ProcessPoolExecutor(jobs, context, _load, (phrases, model))
     try:
+        with beginning():
+            outcomes = pool.map(_hear, tasks)
         for outcome in track(
-            pool.map(_hear, tasks),
+            outcomes,
             "listening for phrases",
             total=len(tasks),
             transient=True,

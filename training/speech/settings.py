@@ -48,6 +48,52 @@ class KeywordSettings(Settings):
     )
 
 
+@dataclass(frozen=True)
+class PhraseSettings(Settings):
+    """How phrases of the user's own become a list."""
+
+    labels: str = setting(
+        "",
+        "Classes that there are: of this run or bundle (a folder, or default), or named, "
+        "calm,stressed,tired; by default those of the file.",
+        metavar="RUN",
+    )
+    alarms: float = setting(12.0, "False alarms an hour of speech, of the whole list.", above=0)
+    trust: float = setting(
+        0.8,
+        "Of the times that a phrase is said, the share in which it is right about the class.",
+        above=0,
+        below=1,
+    )
+    said: float = setting(
+        6.0, "How often a phrase is said in an hour of speech, about.", above=0, maximum=1000
+    )
+    model: Path | None = setting(
+        None,
+        "Folder of an acoustic model of CMU Sphinx, for another language than US English (mdef, "
+        "means, ...), with a dictionary in it.",
+        metavar="DIR",
+    )
+    dictionary: Path | None = setting(
+        None, "A dictionary in place of the one in that folder: a word and its phones a line."
+    )
+    voice: str = setting(
+        "",
+        "A voice of eSpeak NG that speaks the phrases, such as de (default: flite, whose voices "
+        "are made of recorded speech and are US English).",
+    )
+    takes: int = setting(12, "Times that a phrase is spoken.", minimum=2, maximum=1000)
+    fillers: int = setting(
+        240, "Sentences without a phrase that are spoken.", minimum=0, maximum=100_000
+    )
+    negatives: float = setting(60.0, "Minutes of real speech to tune on, at most.", above=0)
+    min_hits: float = setting(
+        0.34, "Share of its takes in which a phrase must be found.", minimum=0, maximum=1
+    )
+    jobs: int = setting(0, "Processes; 0 for one per core.", minimum=0, maximum=1024)
+    seed: int = setting(0, "Of the choice of sentences, voices and clips.", SEEDS)
+
+
 TRANSCRIPTS = Path("runs/transcripts.csv")  # where transcripts go and are looked for
 
 

@@ -48,6 +48,8 @@ _ARPABET = {
     "ʒ": "ZH",
 }  # fmt: skip
 _LONGEST = max(map(len, _ARPABET))
+PHONES = frozenset(phone for phones in _ARPABET.values() for phone in phones.split())
+"""Phones of US English, as the CMU dictionary and flite name them."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,19 @@ class Synthesizer:
 
 
 def speak_with_flite(
-    text: str, voice: str = "slt", stretch: float = 1.0, pitch: float = 1.0, spread: float = 1.0
+    text: str,
+    voice: str = "slt",
+    stretch: float = 1.0,
+    pitch: float = 1.0,
+    spread: float = 1.0,
+    phones: str = "",
 ) -> Int16:
     """int16 samples at 16 kHz, shape (n,), by the program flite.
 
     Parameters
     ----------
     text : what to say.
+    phones : ARPAbet to say in its place, spaces between.
     voice : one of `FLITE_VOICES`.
     stretch : duration of the phones, 1 as recorded.
     pitch : mean fundamental frequency, 1 as recorded.
@@ -134,9 +142,10 @@ def speak_with_flite(
         features["int_f0_target_mean"] = pitch * mean
         features["int_f0_target_stddev"] = spread * deviation
     settings = [x for k, v in features.items() for x in ("--setf", f"{k}={v:.3f}")]
+    said_as = ["-p", f"pau {phones.lower()} pau"] if phones else ["-t", text]
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         said = subprocess.run(
-            [program, "-voice", voice, *settings, "-t", text, "-o", file.name],
+            [program, "-voice", voice, *settings, *said_as, "-o", file.name],
             capture_output=True,
             text=True,
             encoding="utf-8",

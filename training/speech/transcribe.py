@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from edge_runtime.audio.file import read_file
+from edge_runtime.collect.labels import COLUMNS as MANIFEST_COLUMNS
 from edge_runtime.console import counted
 from edge_runtime.errors import AudioError, TextError
 from edge_runtime.pcm import SAMPLE_RATE
@@ -31,11 +32,11 @@ from edge_runtime.segment import speech_of
 from edge_runtime.text import TextSource
 from edge_runtime.text.engines import source_named
 from training.corpora import Clip, Utterance
-from training.corpora.manifest import COLUMNS as MANIFEST_COLUMNS
 from training.corpora.tables import parse_table, read_text
 from training.errors import TrainingError
 from training.output import at_once
 from training.speech.settings import TranscribeSettings
+from training.workers import beginning
 
 log = logging.getLogger(__name__)
 
@@ -168,9 +169,9 @@ def _hear_all(
     try:
         with progress:
             bar = progress.add_task("", total=len(clips))
-            futures: dict[Future[_Heard | str], Utterance] = {
-                pool.submit(_hear, clip): clip for clip in clips
-            }
+            futures: dict[Future[_Heard | str], Utterance]
+            with beginning():
+                futures = {pool.submit(_hear, clip): clip for clip in clips}
             for future in as_completed(futures):
                 yield futures[future], future.result()
                 progress.advance(bar)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edge_runtime.tokenizer import FIRST_WORD, UNKNOWN, words
 from training.corpora import Found, Utterance, class_indices, load_corpora
+from training.corpora.class_map import ClassMap
 from training.data.tokens import TextSet
 from training.errors import TrainingError
 from training.words.embeddings import Vocabulary
@@ -162,15 +163,17 @@ def _word_odds(texts: Sequence[Utterance], known: Sequence[str]) -> Float64:
     return odds
 
 
-def further_corpora(settings: DistilSettings) -> dict[str, Found]:
+def further_corpora(settings: DistilSettings, classes: ClassMap | None = None) -> dict[str, Found]:
     """The corpus that `distil_texts` names, its training texts alone; none where it names none.
+
+    `classes` is the map of its labels, by default that of four classes.
 
     Raises TrainingError for a corpus that cannot be read, or has no training texts.
     """
     if not settings.distil_texts:
         return {}
     result = {}
-    for name, found in load_corpora([settings.distil_texts]).items():
+    for name, found in load_corpora([settings.distil_texts], classes=classes).items():
         texts = [u for u in found.utterances if u.split == "train" and u.text]
         if not texts:
             raise TrainingError(f"--distil-texts: {name} has no training split with texts")

@@ -96,7 +96,7 @@ def test_the_corpora_table_shows_clips_speakers_and_classes(
     (tmp_path / "wav" / "08a05Na.wav").write_bytes(b"not audio")
     assert main(["corpora", f"emodb={tmp_path}"]) == 0
     table = capsys.readouterr().out
-    for expected in ("emodb", "happy 1", "angry 1", "sad 1", "neutral 1", "L 1"):
+    for expected in ("emodb", "happy 1", "angry 1", "sad 1", "neutral 1", "L (boredom) 1"):
         assert expected in table
     lines = table.splitlines()
     header = next(line for line in lines if "speakers" in line).replace("┃", "│")

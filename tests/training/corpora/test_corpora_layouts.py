@@ -23,10 +23,10 @@ from training.corpora import (
     Utterance,
     corpus_names,
     differences,
-    label_map,
     load_corpora,
     manifest,
 )
+from training.corpora.class_map import open_classes
 from training.data.features import extract
 from training.errors import TrainingError
 
@@ -505,7 +505,7 @@ def test_ordinary_speech_has_words_and_speakers_but_no_class(tmp_path: Path) -> 
     assert spoken["84-121123-0000"].text == "go do you hear"
     assert spoken["174-50561-0000"].text == ""
     assert {(u.label, u.split) for u in found.ordinary} == {("", "dev-clean")}
-    assert differences("librispeech", found) == ["rows of dev-clean: 3, not 2703"]
+    assert differences(found) == ["rows of dev-clean: 3, not 2703"]
     # Folders of speakers alone, as people copy them.
     parts = load("librispeech", tmp_path / "LibriSpeech/dev-clean/84")
     assert len(parts.ordinary) == 2
@@ -593,7 +593,8 @@ def test_a_complete_corpus_differs_in_nothing_and_a_clip_less_is_told(
     name: str, tmp_path: Path
 ) -> None:
     CORPORA[name](tmp_path)
-    expected = load(name, tmp_path).expected
+    found = load(name, tmp_path)
+    expected, own = found.expected, found.labels
     assert expected is not None
     classes, speakers = COMPLETE[name]
     labels = [label for label, count in classes.items() for _ in range(count)]
@@ -602,16 +603,16 @@ def test_a_complete_corpus_differs_in_nothing_and_a_clip_less_is_told(
         for i, label in enumerate(labels)
     ]
     rows = Counter(expected.rows)
-    assert differences(name, Found(utterances, Counter(), expected=expected, rows=rows)) == []
-    less = differences(name, Found(utterances[1:], Counter(), expected=expected, rows=rows))
+    assert differences(Found(utterances, Counter(), expected=expected, rows=rows, labels=own)) == []
+    less = differences(Found(utterances[1:], Counter(), expected=expected, rows=rows, labels=own))
     assert less == [f"angry: {classes['angry'] - 1}, not {classes['angry']}"]
 
 
 def test_the_whole_of_koemo_is_not_compared_with_what_is_public(tmp_path: Path) -> None:
     koemo(tmp_path)
-    assert "angry: 1, not 75" in differences("koemo", load("koemo", tmp_path))
+    assert "angry: 1, not 75" in differences(load("koemo", tmp_path))
     clips(tmp_path / "plain-to-emotional/ema/wav", "ema00300.wav")
-    assert "angry: 2, not 1500" in differences("koemo", load("koemo", tmp_path))
+    assert "angry: 2, not 1500" in differences(load("koemo", tmp_path))
 
 
 def test_a_corpus_of_other_size_is_told_by_the_command(
@@ -628,9 +629,10 @@ def test_a_corpus_of_other_size_is_told_by_the_command(
 
 
 def test_labels_without_a_published_count_are_not_compared() -> None:
-    known = {own: 1 for own, label in label_map("tess").items() if label != "sad"}
-    found = Found([], Counter(), expected=Expected("a test", known))
-    assert differences("tess", found) == [f"{c}: 0, not 1" for c in ("angry", "happy", "neutral")]
+    labels = open_classes().of("tess")
+    known = {own: 1 for own, label in labels.items() if label != "sad"}
+    found = Found([], Counter(), expected=Expected("a test", known), labels=labels)
+    assert differences(found) == [f"{c}: 0, not 1" for c in ("angry", "happy", "neutral")]
 
 
 def test_sessions_are_folds_of_the_test_tree(tmp_path: Path) -> None:
@@ -722,7 +724,7 @@ def test_the_shared_meld_texts(corpora: Path) -> None:
     }
     assert found.left_out == {"surprise": 1205 + 150, "disgust": 271 + 22, "fear": 268 + 40}
     assert all(u.path is None and u.text for u in found.utterances)
-    assert "rows of test: 0, not 2610" in differences("meld", found)
+    assert "rows of test: 0, not 2610" in differences(found)
 
 
 @pytest.mark.corpora
@@ -731,12 +733,12 @@ def test_the_shared_goemotions_texts(corpora: Path) -> None:
     assert found.rows == {"train": 43_410, "dev": 5_426}
     assert len(found.utterances) + found.left_out.total() == 48_836
     assert {u.label for u in found.utterances} == {"angry", "happy", "neutral", "sad"}
-    assert differences("goemotions", found) == ["rows of test: 0, not 5427"]
+    assert differences(found) == ["rows of test: 0, not 5427"]
 
 
 @pytest.mark.corpora
 def test_the_shared_clips_are_told_from_the_complete_corpora(corpora: Path) -> None:
-    short = {name: differences(name, load(name, corpora / name)) for name in ("ravdess", "emodb")}
+    short = {name: differences(load(name, corpora / name)) for name in ("ravdess", "emodb")}
     assert "speakers: 20, not 24" in short["ravdess"]
     assert "neutral: 80, not 96" in short["ravdess"]
     assert "speakers: 8, not 10" in short["emodb"]
@@ -755,7 +757,7 @@ def test_the_shared_acted_corpora_are_counted_as_their_readme_says(
     assert {u.label for u in found.utterances} == {"angry", "happy", "neutral", "sad"}
     assert len({u.speaker for u in found.utterances}) == speakers
     assert found.left_out == {}
-    assert f"speakers: {speakers}, not" in "; ".join(differences(name, found))
+    assert f"speakers: {speakers}, not" in "; ".join(differences(found))
     if name == "nemo":
         assert found.notes == ()  # the table has the words of every clip
         assert all(u.text for u in found.utterances)

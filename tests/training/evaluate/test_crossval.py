@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,8 +26,10 @@ from training.corpora.manifest import write as write_manifest
 from training.data.folds import Fold
 from training.evaluate.crossval import _fold_pool, _FoldTask, _run_fold
 from training.evaluate.judge import calibrations, summarize
+from training.evaluate.verdicts import read
 from training.run import load
 
+ROOT = Path(__file__).parents[3]
 SMALL = ["--epochs", "2", "--qat-epochs", "1", "--no-augment", "--filters", "16", "--hidden", "16"]
 
 
@@ -62,6 +67,12 @@ def test_crossval_judges_every_clip_in_every_form_and_draws(crossval_out: Path) 
         assert (crossval_out / name).read_bytes().startswith(b"\x89PNG")
     for fold in ("fold1", "fold2"):
         load_bundle(crossval_out / fold / "bundle")
+        assert load(crossval_out / fold).training["data"]["clips"] == 16
+    rows = read(crossval_out)
+    assert {row["form"] for row in rows} == {"float", "int8"}
+    assert len({row["clip"] for row in rows}) == summary["data"]["clips"] == 32
+    right = [row["guess"] == row["label"] for row in rows if row["form"] == "int8"]
+    assert np.mean(right) == pytest.approx(forms["int8"]["wa"], abs=1e-4)
 
 
 def test_finished_folds_are_kept_and_other_settings_refused(
@@ -88,6 +99,48 @@ def test_an_interrupted_crossval_begins_no_fold() -> None:
     assert sum(future.cancelled() for future in asked) >= 3
     for future in asked:
         assert future.cancelled() or isinstance(future.exception(), KeyboardInterrupt)
+
+
+# Begins a fold that never ends, says which process that is, and is killed.
+KILLED = """
+import os, signal
+from training.evaluate.crossval import _fold_pool
+if __name__ == "__main__":
+    import time
+    with _fold_pool(1) as pool:
+        print(pool.submit(os.getpid).result(), flush=True)
+        pool.submit(time.sleep, 600)
+        while not pool._processes:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        print(*pool._processes, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_fold_ends_with_the_command_that_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment, timeout=600
+    )
+    assert done.returncode == -signal.SIGKILL
+    processes = [int(number) for number in done.stdout.split()]
+    assert processes
+    until = time.monotonic() + 20
+    while time.monotonic() < until and any(map(alive, processes)):
+        time.sleep(0.05)
+    assert not [number for number in processes if alive(number)]
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; one that has ended and whose parent has not asked is gone as well."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state not in "ZX"
 
 
 def test_fit_takes_calibration_and_figures_from_a_crossval(

@@ -134,7 +134,7 @@ def test_the_tree_is_iemocap_and_not_all_of_it(
         assert main(["corpora", f"iemocap={tree}"]) == 0
     assert "not the complete corpus (the corpus's 10,039 summary lines" in caplog.text
     assert COUNTS in caplog.text
-    assert "fru 10" in capsys.readouterr().out
+    assert "fru (frustrated) 10" in capsys.readouterr().out
     found = load_corpora([f"iemocap={tree}"])["iemocap"].utterances
     assert sorted({u.speaker for u in found}) == [f"iemocap-{s}" for s in SPEAKERS]
     assert len(found) == JUDGED * len(SPEAKERS)

@@ -39,6 +39,17 @@ def test_an_epoch_has_enough_steps_and_of_much_data_one_pass(examples: int) -> N
         assert steps.epoch == -(-examples // 64)
 
 
+def test_of_much_data_an_epoch_goes_over_a_part() -> None:
+    steps = Steps.of(100_000, None, 8, 1000)
+    assert steps.epoch == len(steps.batches(100_000)) == 1000
+    found = list(EvenBatches(40, 8, most=3))
+    assert [len(part) for part in found] == [8, 8, 8]
+    assert len({index for part in found for index in part}) == 24
+    # What an epoch needs at least is not cut, and the default recipe's 59 steps stay as they are.
+    assert Steps.of(40, None, 8, 3).epoch >= 8
+    assert Steps.of(3_791, None, 8, 1000) == Steps.of(3_791, None, 8)
+
+
 def test_a_batch_that_is_asked_for_is_obeyed() -> None:
     assert Steps.of(300, 64, 8) == Steps(batch=60, passes=2, epoch=10)
     assert Steps.of(300, 100, 1) == Steps(batch=100, passes=1, epoch=3)

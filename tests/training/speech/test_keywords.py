@@ -136,7 +136,7 @@ def test_interrupted_it_gives_up_what_is_not_heard_yet(monkeypatch: pytest.Monke
     """At once, not when somebody collects what is left of it."""
     given_up = []
 
-    def hearing(_: object, tasks: list[Any], __: object) -> Iterator[tuple[Any, float, Any]]:
+    def hearing(_: object, tasks: list[Any], *__: object) -> Iterator[tuple[Any, float, Any]]:
         try:
             yield tasks[0], 1.0, {}
         finally:
@@ -149,7 +149,7 @@ def test_interrupted_it_gives_up_what_is_not_heard_yet(monkeypatch: pytest.Monke
     monkeypatch.setattr(listening, "words", interrupted)
     phrases = [Phrase("happy", 1.0)]
     with pytest.raises(KeyboardInterrupt) as caught:
-        listening._listen(phrases, ["so happy"], [], SMALL)
+        listening._listen(phrases, [listening._Task("so happy")], [], SMALL)
     assert caught.tb  # which keeps all that nobody closed
     assert given_up
 
