@@ -19,6 +19,7 @@ _EPILOG = """examples:
   python -m benchmarks peers --corpora ravdess=data/ravdess emodb=data/emodb --folds 5
   python -m benchmarks robustness emovo=data/emovo librispeech=data/librispeech --plot heat.png
   python -m benchmarks speakers runs/cv ravdess=data/ravdess emodb=data/emodb
+  python -m benchmarks adapting ased=data/ased --base runs/base --json adapting.json
   python -m benchmarks text meld=data/meld --run runs/meld
   python -m benchmarks text ravdess=data/ravdess meld=data/meld --engines
   python -m benchmarks text meld=data/meld --spoken 80

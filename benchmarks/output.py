@@ -20,9 +20,9 @@ def add_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("--bundle", default="default", help="folder, .zip, or default")
 
 
-def add_json(command: argparse.ArgumentParser) -> None:
+def add_json(command: argparse.ArgumentParser, help: str = "write the figures as JSON") -> None:
     """`--json`."""
-    command.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+    command.add_argument("--json", type=Path, metavar="F", help=help)
 
 
 def add_run(command: argparse.ArgumentParser, whose: str = BUILT_FROM) -> None:

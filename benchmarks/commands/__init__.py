@@ -4,5 +4,5 @@ A module has `add(commands)`, which adds its parser and names what runs. Nothing
 takes seconds before a command runs.
 """
 
-MODULES = ("accuracy", "latency", "peers", "robustness", "speakers", "text", "report")
+MODULES = ("accuracy", "latency", "peers", "robustness", "speakers", "adapting", "text", "report")
 """In the order of the help."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.output import add_bundle, add_count, add_jobs, add_json, write_json
 from edge_runtime.console import OK, counted
+from training.commands.common import add_classes
 
 if TYPE_CHECKING:
     from benchmarks.robust_peers import Row
@@ -29,6 +30,7 @@ def add(commands: Any) -> None:
         help="labelled speech, and ordinary speech such as librispeech=DIR; the figures are honest "
         "where none of it trained the bundle",
     )
+    add_classes(command, "as the bundle was trained")
     for name, what in (
         ("noises", "folders of noises"),
         ("rooms", "folders of impulse responses of rooms"),
@@ -65,6 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.robustness import evenly, robustness
     from edge_runtime.bundle import load_bundle
     from training.corpora import load_corpora
+    from training.corpora.class_map import open_classes
     from training.data.surroundings import surroundings
 
     if arguments.plot:
@@ -73,7 +76,9 @@ def _run(arguments: argparse.Namespace) -> int:
         from benchmarks.peers import opensmile_sets
         from benchmarks.robust_peers import judge_peer
     around = surroundings(arguments.noises, arguments.rooms, arguments.babble)
-    found = load_corpora(arguments.corpora, ordinary="")
+    manifest = load_bundle(arguments.bundle).manifest
+    classes = open_classes(arguments.classes, manifest.training)
+    found = load_corpora(arguments.corpora, "", classes)
     spoken = {
         name: evenly([u for u in part.utterances if u.path], arguments.clips)
         for name, part in found.items()
@@ -83,11 +88,12 @@ def _run(arguments: argparse.Namespace) -> int:
         raise BenchmarkError("name a corpus with audio and labels, such as ravdess=DIR")
     plain = evenly([u for part in found.values() for u in part.ordinary], arguments.clips)
     result = robustness(arguments.bundle, labelled, plain, around, arguments.jobs)
-    manifest = load_bundle(arguments.bundle).manifest
     name = manifest.name
     rivals = {}
     if arguments.peers:
-        lessons = [u for f in load_corpora(arguments.peers).values() for u in f.utterances]
+        lessons = [
+            u for f in load_corpora(arguments.peers, None, classes).values() for u in f.utterances
+        ]
         for peer in opensmile_sets.peers():
             rivals[peer.name] = judge_peer(
                 peer, lessons, labelled, around, list(manifest.labels), arguments.jobs

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.output import add_jobs, add_json, write_json
 from edge_runtime.console import OK
+from training.commands.common import add_classes
 
 if TYPE_CHECKING:
     from benchmarks.speakers import Worth
@@ -31,6 +32,7 @@ def add(commands: Any) -> None:
         help="its labelled corpora; and ordinary speech such as librispeech=DIR, to see whether "
         "that stays calm",
     )
+    add_classes(command, "as CROSSVAL was trained")
     add_json(command)
     add_jobs(command)
     command.set_defaults(command=_run)
@@ -39,9 +41,11 @@ def add(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.errors import BenchmarkError
     from benchmarks.speakers import worth
+    from training.commands.fit import classes_of
     from training.corpora import load_corpora
 
-    found = load_corpora(arguments.corpora, ordinary="")
+    classes = classes_of(arguments.crossval, arguments.classes)
+    found = load_corpora(arguments.corpora, "", classes)
     labelled = [u for part in found.values() for u in part.utterances if u.path and u.speaker]
     if not labelled:
         raise BenchmarkError("name a corpus with audio, labels and speakers, such as ravdess=DIR")

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.output import add_bundle, add_count, add_json, add_run, write_json
 from edge_runtime.console import OK
+from training.commands.common import add_classes
 
 if TYPE_CHECKING:
+    from edge_runtime.bundle import Bundle
     from training.corpora import Utterance
 
 
@@ -19,6 +21,7 @@ def add(commands: Any) -> None:
         "text", help="words: texts alone beside TF-IDF, what engines hear, and what it changes"
     )
     command.add_argument("corpora", nargs="+", metavar="NAME=PATH", help="texts, speech, or both")
+    add_classes(command, "as the run was trained")
     add_bundle(command)
     add_json(command)
     add_run(command, "a run that reads")
@@ -66,7 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from edge_runtime.terminal import Tables
     from training.run import load
 
-    rows = compare_texts(arguments.corpora, load(arguments.run) if arguments.run else None)
+    run = load(arguments.run) if arguments.run else None
+    rows = compare_texts(arguments.corpora, run, arguments.classes)
     table = Table("corpus", "what", "texts", "UA % [95 %]", "WA %", "recall %")
     for corpus, what, metrics in rows:
         recalls = "  ".join(f"{k} {100 * v:.0f}" for k, v in metrics.per_class_recall.items())
@@ -95,7 +99,7 @@ def _engines(arguments: argparse.Namespace) -> int:
     from edge_runtime.terminal import Tables
 
     bundle = load_bundle(arguments.bundle)
-    utterances, held_out = _speech_and_texts(arguments.corpora)
+    utterances, held_out = _speech_and_texts(arguments, bundle)
     phrases = phrases_of(bundle)
     neutral = [u for u in utterances if u.label == "neutral"]
     errors = {name: word_errors(neutral, name) for name in ("asr", *_named(arguments))}
@@ -147,7 +151,7 @@ def _spoken(arguments: argparse.Namespace) -> int:
     from edge_runtime.terminal import Tables
 
     bundle = load_bundle(arguments.bundle)
-    _, held_out = _speech_and_texts(arguments.corpora)
+    _, held_out = _speech_and_texts(arguments, bundle)
     modes = (*MODES, *_named(arguments))
     outcomes = judge_spoken(bundle, sentences_of(held_out, arguments.spoken), modes)
     same = ("same class\nUA / WA %", "now right,\nnow wrong", "by chance\np")
@@ -193,7 +197,7 @@ def _faults(arguments: argparse.Namespace) -> int:
     from edge_runtime.terminal import Tables
 
     bundle = load_bundle(arguments.bundle)
-    utterances, _ = _speech_and_texts(arguments.corpora)
+    utterances, _ = _speech_and_texts(arguments, bundle)
     spoken = readable(u for u in utterances if u.path is not None)
     clips = [samples for _, samples in islice(spoken, arguments.faults)]
     if len(clips) < 3:
@@ -221,11 +225,16 @@ def _named(arguments: argparse.Namespace) -> tuple[str, ...]:
     return (arguments.engine,) if arguments.engine else ()
 
 
-def _speech_and_texts(corpora: list[str]) -> tuple[list[Utterance], list[Utterance]]:
+def _speech_and_texts(
+    arguments: argparse.Namespace, bundle: Bundle
+) -> tuple[list[Utterance], list[Utterance]]:
     """All utterances, and those of development splits."""
     from training.corpora import load_corpora
+    from training.corpora.class_map import open_classes
     from training.data.folds import official_split
 
-    utterances = [u for corpus in load_corpora(corpora).values() for u in corpus.utterances]
+    classes = open_classes(arguments.classes, bundle.manifest.training)
+    found = load_corpora(arguments.corpora, classes=classes)
+    utterances = [u for corpus in found.values() for u in corpus.utterances]
     split = official_split([u for u in utterances if u.text and u.split])
     return utterances, split[1] if split else []

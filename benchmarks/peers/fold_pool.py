@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.errors import BenchmarkError
+from training.workers import beginning
 
 Task = TypeVar("Task")
 
@@ -61,7 +62,8 @@ def side_by_side(
         done, stop = context.Value("q", 0), context.Event()
         pool = ProcessPoolExecutor(workers, context, _begin, (done, stop))
         try:
-            futures = [pool.submit(_call, function, task) for task in tasks]
+            with beginning():
+                futures = [pool.submit(_call, function, task) for task in tasks]
             waiting = set(futures)
             while waiting:
                 ended, waiting = wait(waiting, _BEAT, FIRST_COMPLETED)

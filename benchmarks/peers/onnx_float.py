@@ -13,7 +13,7 @@ from benchmarks.contest import Contest
 from benchmarks.peers import SECONDS
 from conversion.bundle import build
 from conversion.export import export_part
-from conversion.targets import target_named
+from conversion.targets import bundle_target
 from conversion.whole.float import whole_part
 from conversion.whole.int8 import write_whole
 from edge_runtime.bundle import Bundle, load_bundle
@@ -35,7 +35,7 @@ def contests(bundle: Bundle, run: Run) -> list[Contest]:
     manifest = bundle.manifest
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work) / "float"
-        build(run, folder, target_named(manifest.target), "float", form="float")
+        build(run, folder, bundle_target(manifest.target), "float", form="float")
         floats = _open(load_bundle(folder))
         ours = _open(bundle)
         mixed = WHOLE in ours and manifest.audio is not None and run.config.variant != AUDIO

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from benchmarks.errors import BenchmarkError
 from edge_runtime.settings import Settings, setting
-from training.commands.common import FoldSettings, VariantRecipe, load_data
+from training.commands.common import CLASSES, FoldSettings, VariantRecipe, load_data
 from training.corpora import Utterance, load_corpora
+from training.corpora.class_map import open_classes
 from training.data.folds import Cut, Fold, cut_folds, fold_protocol, unjudged
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class PeerSettings(Settings):
         "without it such a corpus is refused.",
         metavar="CLASS",
     )
+    classes: str = setting("four", CLASSES, metavar="MAP")
     only: str = setting(
         "",
         "Peers to judge, apart by commas, of eGeMAPSv02, ComParE_2016, resemblyzer, light-sernet, "
@@ -75,8 +77,8 @@ def groups(corpora: Sequence[str], settings: PeerSettings) -> list[Group]:
     """All `corpora` (NAME=PATH) as one, or one group each.
 
     As one, utterances and folds are the very ones of `python -m training crossval` with the same
-    `--by`, `--folds` and `--ordinary`: clips that it leaves out, as silent or unreadable, are left
-    out before folds are cut.
+    `--by`, `--folds`, `--classes` and `--ordinary`: clips that it leaves out, as silent or
+    unreadable, are left out before folds are cut.
 
     Raises TrainingError for corpora that cannot be read or do not fold, BenchmarkError for one
     without audio.
@@ -85,11 +87,13 @@ def groups(corpora: Sequence[str], settings: PeerSettings) -> list[Group]:
     if settings.all_at_once:
         from training.data.features import extract
 
-        found, spoken, _, _ = load_data(corpora, VariantRecipe(ordinary=settings.ordinary))
+        found, spoken, _, _ = load_data(
+            corpora, VariantRecipe(ordinary=settings.ordinary, classes=settings.classes)
+        )
         heard = {u.corpus for u in spoken}
         parts = [extract(spoken, workers=settings.folds.jobs).utterances]
     else:
-        found = load_corpora(corpora, settings.ordinary or None)
+        found = load_corpora(corpora, settings.ordinary or None, open_classes(settings.classes))
         parts = [[u for u in f.utterances if u.path is not None] for f in found.values()]
         heard = {u.corpus for part in parts for u in part}
     for name in found:

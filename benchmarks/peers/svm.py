@@ -110,9 +110,12 @@ def judge(
     return replace(judged, model_bytes=max(sizes))
 
 
-def classifier() -> Pipeline:
-    """What judges features (values,): standardized, RBF SVM of scikit-learn's defaults."""
-    return make_pipeline(StandardScaler(), SVC(kernel="rbf", class_weight="balanced"))
+def classifier(c: float = 1.0) -> Pipeline:
+    """What judges features (values,): standardized, RBF SVM of scikit-learn's defaults.
+
+    `c` is what an error costs it.
+    """
+    return make_pipeline(StandardScaler(), SVC(C=c, kernel="rbf", class_weight="balanced"))
 
 
 def _fit_fold(task: tuple[Float32, Indices, Float32]) -> tuple[Indices, int]:

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from benchmarks.errors import BenchmarkError
 from edge_runtime.tokenizer import Tokenizer
 from training.corpora import Utterance, class_indices, load_corpora
+from training.corpora.class_map import open_classes
 from training.data.folds import official_split
 from training.data.tokens import tokenize
 from training.evaluate.metrics import Metrics, measure
@@ -22,14 +23,18 @@ from training.run import Run
 PEER = "TF-IDF + logistic regression"
 
 
-def compare_texts(corpora: Sequence[str], run: Run | None) -> list[tuple[str, str, Metrics]]:
+def compare_texts(
+    corpora: Sequence[str], run: Run | None, classes: str = ""
+) -> list[tuple[str, str, Metrics]]:
     """Corpus, what, and accuracy on the development split, of the peer and of `run`.
 
     `corpora` are NAME=PATH; the peer is trained on each one's training split.
+    `classes` is the map of their labels, by default the run's.
     Raises BenchmarkError for a corpus without splits, or a run that does not read.
     """
     rows = []
-    for name, corpus in load_corpora(corpora).items():
+    chosen = open_classes(classes, run.training if run else None)
+    for name, corpus in load_corpora(corpora, classes=chosen).items():
         split = official_split(corpus.utterances)
         if split is None or not all(split):
             raise BenchmarkError(f"{name} has no training and development split to compare on")
@@ -68,6 +73,11 @@ def _judge(run: Run | None, form: str, judged: Sequence[Utterance]) -> Metrics:
         raise BenchmarkError("the run is no model of words alone: train one with --variant text")
     config = run.config
     labels = list(config.labels)
+    if unknown := sorted({u.label for u in judged} - {*labels}):
+        raise BenchmarkError(
+            f"the run has no class {unknown[0]!r}; it has {', '.join(labels)}: --classes says by "
+            "which map the texts are read"
+        )
     texts = tokenize(judged, Tokenizer(run.vocabulary, config.tokens, config.punctuation))
     model = run.model(Phase.FLOAT if form == "float" else Phase.INT8)
     logits = predict(model, tokens=texts.tokens)
