@@ -5,7 +5,8 @@ PYTEST_ARGS ?= -n auto --dist loadfile
 export CORPORA
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format setup pipeline bench-check test-tflite-runtime test-arm64 clean
+.PHONY: help demo test lint format setup pipeline bench-check test-tflite-runtime test-arm64 test-armhf \
+	test-microcontroller test-tensorrt clean
 
 help:
 	@echo "make demo        stream a spoken scene through the default bundle, look for a microphone"
@@ -16,7 +17,10 @@ help:
 	@echo "make pipeline    train, convert, check, measure: CORPORA=$(CORPORA)"
 	@echo "make bench-check latency per stage, and a fault where a ratio left its bound"
 	@echo "make test-tflite-runtime  the bundle in its other interpreter, on CPython 3.11"
-	@echo "make test-arm64  the wheel and the benchmarks on an emulated Raspberry Pi OS (Debian arm64)"
+	@echo "make test-arm64  the wheel on emulated 64-bit Raspberry Pi OS, Debian 12 and 13"
+	@echo "make test-armhf  the same on 32 bits, Debian 12"
+	@echo "make test-microcontroller  TensorFlow Lite Micro, and the C99 library on emulated Cortex-M"
+	@echo "make test-tensorrt  the graphs for Jetson in TensorRT's parser and builder, without a GPU"
 	@echo "make clean       remove what the targets made in this folder"
 
 setup: .venv/.installed
@@ -44,8 +48,10 @@ format: setup
 	.venv/bin/ruff format .
 
 test: lint
-	scripts/debian-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins mosquitto flite
-	.venv/bin/python -m pytest $(PYTEST_ARGS) -m "not alone"
+	scripts/debian-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins mosquitto openssl flite systemd tmux \
+		chromium-headless-shell gcc libc6-dev openssh-server openssh-client
+	.venv/bin/python -m pytest $(PYTEST_ARGS) -m "not alone and not realtime"
+	.venv/bin/python -m pytest -n 4 --dist loadgroup -m realtime
 	.venv/bin/python -m pytest -m alone
 
 pipeline: setup
@@ -58,7 +64,17 @@ test-tflite-runtime: setup
 	scripts/test-tflite-runtime
 
 test-arm64: setup
-	scripts/test-arm64
+	scripts/test-emulated arm64 bookworm
+	scripts/test-emulated arm64 trixie
+
+test-armhf: setup
+	scripts/test-emulated armhf bookworm
+
+test-microcontroller: setup
+	scripts/test-microcontroller
+
+test-tensorrt: setup
+	scripts/test-tensorrt
 
 clean:
-	rm -rf .venv .venv-demo .venv-tflite-runtime build dist *.egg-info runs/pipeline .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-demo .venv-tflite-runtime .venv-microcontroller .venv-tensorrt build dist *.egg-info runs/pipeline .pytest_cache .mypy_cache .ruff_cache

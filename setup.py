@@ -13,6 +13,10 @@ VERSION = re.search(
 )
 assert VERSION is not None
 
+# The second is what a 64-bit kernel says under setarch.
+IS_32_BIT_ARM = "(platform_machine == 'armv7l' or platform_machine == 'armv8l')"
+NOT_32_BIT_ARM = "platform_machine != 'armv7l' and platform_machine != 'armv8l'"
+
 DEVICE = {
     "files": ["soundfile>=0.12", "soxr>=0.5"],  # audio files of any format and rate
     # Wheels everywhere; on Linux sounddevice loads libportaudio2, which apt brings. soxr brings
@@ -20,6 +24,7 @@ DEVICE = {
     "mic": ["sounddevice>=0.5", "soxr>=0.5"],
     "view": ["rich>=13"],  # the live terminal view
     "asr": ["pocketsphinx>=5.1"],  # words, with a US English model in the wheel
+    "web": ["websockets>=17"],  # the page; serves its files, too, and needs nothing else
 }
 # Accuracy and latency on the device itself, from a checkout beside the installed wheel.
 BENCH_DEVICE = [*DEVICE["files"], *DEVICE["view"], "audmetric>=1.4"]
@@ -35,10 +40,17 @@ ENGINES = {
 }
 FURTHER = {
     "mqtt": ["paho-mqtt>=2.1"],
+    # Voice satellites and servers of words; how they are found; audio of any rate that they send.
+    "wyoming": ["wyoming>=1.5", "zeroconf>=0.130", "soxr>=0.5"],
+    # An update repository in TUF format; Ed25519 without `cryptography`: all of it pure Python.
+    "update": ["tuf>=7"],
+    "prometheus": ["prometheus-client>=0.21"],  # figures for Prometheus
     # The microphone by another binding. On Linux it compiles: apt install gcc portaudio19-dev; or
     # take Debian's python3-pyaudio, in an environment made with --system-site-packages.
     "pyaudio": ["PyAudio>=0.2.14"],
 }
+# The client without server and page; a folder's database is SQLite's.
+MLFLOW = ["mlflow-skinny>=3", "sqlalchemy>=2", "alembic>=1.13"]
 WORKSTATION = {
     "train": [
         "torch>=2.14",
@@ -56,6 +68,7 @@ WORKSTATION = {
         "soundfile>=0.13",  # from here on it can set the bit rate of MP3 and Opus
         *DEVICE["view"],
     ],
+    "mlflow": MLFLOW,  # --mlflow of fit, adapt and crossval
     # What Resemblyzer, a pre-trained speaker encoder, needs beside torch. It comes itself with
     # `pip install --no-deps resemblyzer`: it asks for webrtcvad, which has no wheels (ours is
     # webrtcvad-wheels, the same module), and for typing, which Python has. --teacher whisper needs
@@ -68,6 +81,10 @@ WORKSTATION = {
         "onnxruntime>=1.20",
         "jinja2>=3.1",  # the model card
     ],
+    "wasm": ["ziglang>=0.14"],  # a compiler for WebAssembly: --target wasm
+    "ethos-u": ["ethos-u-vela>=5.2"],  # Arm's compiler for its NPUs: --target ethos-u
+    # Keeps an update repository; bcrypt opens keys of OpenSSH's that have a passphrase.
+    "deliver": ["tuf>=7", "cryptography>=48", "bcrypt>=4", "rich>=13"],
     "bench": [
         *BENCH_DEVICE,
         "jinja2>=3.1",  # the HTML report
@@ -88,6 +105,7 @@ WORKSTATION = {
         "msgspec>=0.19",  # JSON schemas of the documentation
         "jsonschema>=4",
         "pyyaml>=6",  # reads the model card's front matter
+        *MLFLOW,
         "wheel",
         "build",
     ],
@@ -129,11 +147,15 @@ setup(
             "models/*/*.npz",
             "demo/*.flac",
             "demo/*.jsonl",
+            "web/assets/*",
         ],
     },
     install_requires=[
-        "numpy>=1.26",
-        "ai-edge-litert>=2.1.2; platform_system != 'Windows'",
+        # 32-bit Raspberry Pi OS: Debian's numpy, and LiteRT's predecessor, the last with wheels.
+        f"numpy>=1.26; {NOT_32_BIT_ARM}",
+        f"numpy>=1.24; {IS_32_BIT_ARM}",
+        f"ai-edge-litert>=2.1.2; platform_system != 'Windows' and {NOT_32_BIT_ARM}",
+        f"tflite-runtime>=2.14; {IS_32_BIT_ARM}",
         "webrtcvad-wheels>=2.0.14",
     ],
     extras_require={

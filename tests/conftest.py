@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 # pytest puts tests/ on the path, where tests/edge_runtime would stand for the package.
 sys.path.insert(0, str(ROOT))
+
+from mosquitto import Mosquitto  # noqa: E402
 
 from edge_runtime.audio.file import read_file  # noqa: E402
 from edge_runtime.bundle import DEFAULT, MODELS, Bundle, load_bundle  # noqa: E402
@@ -125,7 +127,7 @@ def deaf_to_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from conversion.bundle import build
-    from conversion.targets import target_named
+    from conversion.targets import bundle_target
     from training.data.features import FeatureSettings
     from training.network.config import ModelConfig
     from training.network.fakequant import Phase, set_phase
@@ -139,8 +141,18 @@ def deaf_to_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model(torch.randn(2, 60, config.features), torch.tensor([60, 40]))
     state = model.state_dict()
     out = tmp_path_factory.mktemp("deaf") / "deaf"
-    build(Run(config, FeatureSettings(), state, state), out, target_named("raspberry-pi"), "deaf")
+    run = Run(config, FeatureSettings(), state, state)
+    # It never heard speech, so that its ranges are not those of speech.
+    build(run, out, bundle_target("raspberry-pi"), "deaf", allow_loss=True)
     return out
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker that can be started."""
+    broker = Mosquitto(tmp_path)
+    yield broker
+    broker.kill()
 
 
 @pytest.fixture
@@ -153,7 +165,14 @@ def bundle_copy(bundle_path: Path, tmp_path: Path) -> Path:
 def environment() -> dict[str, str]:
     """The environment of a user's shell: this checkout, and output buffered as usual."""
     inherited = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
-    return {**inherited, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    ours = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "EDGE_EMOTION_CONFIG": ""}
+    return {**inherited, **ours}
+
+
+@pytest.fixture(autouse=True)
+def _without_settings_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test depends on what the user of this machine has set."""
+    monkeypatch.setenv("EDGE_EMOTION_CONFIG", "")
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,12 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
 
 
+def typed(page: Path, block: int) -> list[str]:
+    """The lines of a shell block of a page, without their comments."""
+    lines = blocks(page, "sh")[block].splitlines()
+    return [line.split("  #")[0].strip() for line in lines]
+
+
 def commands(page: Path) -> list[str]:
     """Our commands in the shell blocks, and indented by four, of a page."""
     text = "\n".join(blocks(page, "sh"))
@@ -107,6 +113,7 @@ def test_events_and_manifest_are_as_their_schemas(bundle: Bundle, sentence: Int1
     content = json.loads(default.read_text(encoding="utf-8"))
     properties = manifest["$defs"]["Manifest"]["properties"].keys()
     optional = {"speaker", "attention", "text", "audio", "reference", "pretrained"}
+    optional |= {"targets", "form", "runtime", "files", "dimensions", "phrases"}
     assert properties <= content.keys() | optional
 
 
@@ -202,7 +209,7 @@ def test_training_one_s_own_in_six_lines(desk: Path, environment: dict[str, str]
     lines = [line.split("#")[0].strip() for line in section.split("```")[1].splitlines()[1:]]
     voices(desk, "clips", 4, 0)
     voices(desk, "held_out", 1, 1)
-    quick = " --filters 4 --hidden 8 --epochs 1 --qat-epochs 1 --epoch-steps 2 --no-augment"
+    quick = " --filters 4 --hidden 8 --epochs 2 --qat-epochs 2 --epoch-steps 8 --no-augment"
     ran = 0
     for line in lines:
         if line.startswith("python -m"):
@@ -212,6 +219,25 @@ def test_training_one_s_own_in_six_lines(desk: Path, environment: dict[str, str]
     done = shell(desk, environment, "edge-emotion run --bundle bundles/mine talk.flac")
     assert done.returncode == 0, done.stderr
     assert ran == 4
+
+
+def test_classes_of_ones_own_from_a_manifest_to_a_bundle(
+    desk: Path, environment: dict[str, str]
+) -> None:
+    """The page's commands between the recording, which has tests of its own, and the Pi."""
+    (lines, *_) = blocks(ROOT / "docs" / "your-own-data.md", "sh")
+    (desk / "kitchen").mkdir()
+    voices(desk / "kitchen", "manifest", 3, 0)
+    ran = 0
+    for line in lines.splitlines():
+        if line.startswith("python -m"):
+            done = shell(desk, environment, line.replace("mine", "own"))
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+            ran += 1
+    assert ran == 4
+    done = shell(desk, environment, "edge-emotion run --bundle bundles/own kitchen/manifest0.wav")
+    assert done.returncode == 0, done.stderr
+    assert "calm" in done.stdout
 
 
 EXAMPLES = ROOT / "examples"
@@ -274,8 +300,8 @@ def test_the_example_with_a_corpus_of_one_s_own(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     manifest = voices(tmp_path, "mine", 4, 2)
-    quick = ["--filters", "4", "--hidden", "8", "--epochs", "1", "--qat-epochs", "1"]
-    quick += ["--epoch-steps", "2", "--no-augment"]
+    quick = ["--filters", "4", "--hidden", "8", "--epochs", "2", "--qat-epochs", "2"]
+    quick += ["--epoch-steps", "8", "--no-augment"]
     done = subprocess.run(
         ["sh", EXAMPLES / "own_corpus.sh", manifest, tmp_path / "out", *quick],
         env={**environment, "PYTHON": sys.executable},

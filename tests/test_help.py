@@ -9,21 +9,44 @@ import pytest
 
 # Each takes a second or more, or a hundred megabytes.
 HEAVY = {"torch", "lightning", "onnx", "onnx2tf", "onnxruntime", "sklearn", "scipy", "matplotlib"}
-HEAVY |= {"ai_edge_quantizer", "ai_edge_litert", "librosa", "opensmile", "pocketsphinx", "pandas"}
+HEAVY |= {
+    "ai_edge_quantizer",
+    "ai_edge_litert",
+    "librosa",
+    "opensmile",
+    "pocketsphinx",
+    "pandas",
+    "mlflow",
+}
 COMMANDS = {
     "training": (
         "corpora",
         "fit",
         "crossval",
+        "compare",
         "reference",
         "table",
         "variants",
         "transcribe",
         "keywords",
+        "phrases",
     ),
-    "conversion": ("build", "parity", "inspect"),
-    "benchmarks": ("accuracy", "latency", "peers", "speakers", "text", "report"),
-    "edge_runtime.cli": ("run", "enroll", "bench", "doctor", "devices", "demo"),
+    "conversion": ("build", "parity", "inspect", "deploy", "key", "sign", "publish"),
+    "benchmarks": ("accuracy", "latency", "peers", "speakers", "adapting", "text", "report"),
+    "edge_runtime.cli": (
+        "run",
+        "setup",
+        "enroll",
+        "record",
+        "review",
+        "bench",
+        "doctor",
+        "devices",
+        "config",
+        "service",
+        "update",
+        "demo",
+    ),
 }
 CASES = [(module, command) for module, names in COMMANDS.items() for command in ("", *names)]
 

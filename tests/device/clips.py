@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import load_bundle
 from edge_runtime.manifest import HEAD
 from edge_runtime.pcm import SAMPLE_RATE
@@ -22,6 +23,15 @@ REAL_CLIPS = (
     "ravdess/Actor_12/03-01-04-01-02-01-12.flac",
     "emodb/wav/03a01Fa.flac",
 )
+# Corpora of which some clips are heard, and where their files are.
+CLIPS = {
+    "ravdess": "Actor_*/*.flac",
+    "emodb": "wav/*.flac",
+    "nemo": "**/*.flac",
+    "ased": "**/*.flac",
+    "emovo": "**/*.flac",
+    "koemo": "**/*.flac",
+}
 SCENE_PARTS = 3
 DECIMALS = 4  # of the scores in an event
 
@@ -43,6 +53,21 @@ def scene_parts() -> list[np.ndarray]:
         loudness = [np.abs(scene[s : s + window].astype(np.int32)).sum() for s in starts]
         cuts.append(starts[int(np.argmin(loudness))] + window // 2)
     return [scene[begin:end] for begin, end in zip(cuts, [*cuts[1:], len(scene)], strict=True)]
+
+
+def parts_of_the_scene() -> list[tuple[str, np.ndarray]]:
+    """The same, by name."""
+    return [(f"scene-{number}", part) for number, part in enumerate(scene_parts(), 1)]
+
+
+def real_clips(per_corpus: int) -> list[tuple[str, np.ndarray]]:
+    """Clips of every corpus that there is, spread over its files, by name: int16 at 16 kHz."""
+    found = []
+    for corpus, pattern in CLIPS.items():
+        paths = sorted((CORPORA / corpus).glob(pattern))
+        for path in paths[:: max(1, len(paths) // per_corpus)][:per_corpus]:
+            found.append((f"{corpus}-{path.stem}", read_file(path)))
+    return found
 
 
 def clips() -> list[object]:

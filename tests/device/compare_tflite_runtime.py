@@ -66,7 +66,7 @@ def there(inputs: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactor
     path = tmp_path_factory.mktemp("there") / "data.npz"
     np.savez(path, **{f"clip{i:02d}": clip for i, clip in enumerate(SAMPLES)}, **inputs)
     done = subprocess.run(
-        [os.environ["EDGE_EMOTION_TFLITE_PYTHON"], "-c", _THERE, str(path)],
+        [os.environ["TEST_TFLITE_PYTHON"], "-c", _THERE, str(path)],
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},

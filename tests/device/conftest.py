@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import os
+import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from running import Run, Running
 from sound_server import INSTALL, IS_HERE, PATIENCE, SYSTEM_ALSA, Finish, Pulse, Start
 
-from edge_runtime.audio import portaudio
+from edge_runtime import portaudio
 
 
 @pytest.fixture(params=list(portaudio.BINDINGS))
-def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def binding(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each of the two ways to PortAudio, alone."""
     name = str(request.param)
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"pip install {portaudio.BINDINGS[name]}")
     monkeypatch.setattr(portaudio, "BINDINGS", {name: portaudio.BINDINGS[name]})
-    yield name
-    # Both share the library, which sounddevice keeps initialized, with the devices of this test.
-    sounddevice = sys.modules.get("sounddevice")
-    while sounddevice and sounddevice._initialized:
-        sounddevice._terminate()
+    return name
 
 
 @pytest.fixture
@@ -88,3 +87,50 @@ def pulse(alsa: Path, tmp_path: Path) -> Iterator[Pulse]:
     server = Pulse(tmp_path / "pulseaudio.log")
     yield server
     server.kill()
+
+
+@pytest.fixture
+def run(
+    command: list[str], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Run]:
+    """Start `edge-emotion run --out jsonl ARGUMENTS`; what still runs at the end is killed."""
+    for name in ("PYTHONPATH", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, environment[name])
+    started: list[Running] = []
+
+    def begin(*arguments: str) -> Running:
+        started.append(Running(command, arguments))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+@pytest.fixture
+def broken_bundle(bundle_path: Path, tmp_path: Path) -> Path:
+    """A bundle whose hashes are right, and whose head is no graph: to load it is not enough."""
+    folder = Path(shutil.copytree(bundle_path, tmp_path / "broken"))
+    (folder / "head.tflite").write_bytes(b"no graph")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["graphs"]["head"]["sha256"] = hashlib.sha256(b"no graph").hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mount a disk of so many MB, as root; where it is."""
+    place = tmp_path / "disk"
+
+    def mount(megabytes: int) -> Path:
+        place.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}M", "tmpfs", str(place)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no disk can be mounted here")
+        return place
+
+    yield mount
+    if place.is_mount():
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

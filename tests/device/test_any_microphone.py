@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import fcntl
 import importlib.util
-import json
 import os
 import pty
 import re
-import signal
 import struct
 import subprocess
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import numpy as np
 import pytest
 import soxr
+from running import Run, until
 from sound_server import PATIENCE, SINK, Pulse, wait_for_capture
 
 from edge_runtime import EmotionStream
@@ -29,84 +27,12 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.events import EmotionEvent
 from edge_runtime.pcm import SAMPLE_RATE
 
-pytestmark = pytest.mark.alone
+pytestmark = pytest.mark.realtime
 if importlib.util.find_spec("sounddevice") is None:
     pytest.skip("pip install 'edge-emotion[mic]'", allow_module_level=True)
 
-Events = list[dict[str, Any]]
 SINKS = {"low": (16_000, 1), "disc": (44_100, 1), "left": (48_000, 2), "right": (44_100, 2)}
 """Name: rate and channels. Of `left` and `right` the other channel is dead."""
-
-
-class Running:
-    """`edge-emotion run` in a process of its own, and its events as they come."""
-
-    def __init__(self, command: list[str], arguments: tuple[str, ...]) -> None:
-        self.process = subprocess.Popen(
-            [*command, "run", "--out", "jsonl", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=dict(os.environ),
-            text=True,
-        )
-        self.events: Events = []
-        self._reader = Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.events.append({**json.loads(line), "heard_at": time.monotonic()})
-
-    def wait_for(self, seconds: float = PATIENCE, **fields: Any) -> dict[str, Any]:
-        """The first event, of those to come too, that has these fields."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            for event in self.events:
-                if fields.items() <= event.items():
-                    return event
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.05)
-        said = self.process.stderr.read() if self.process.poll() is not None else ""
-        pytest.fail(f"no {fields} in {self.events}; {said}")
-
-    def count(self, **fields: Any) -> int:
-        return sum(fields.items() <= event.items() for event in self.events)
-
-    def finals(self) -> Events:
-        return [e for e in self.events if e["type"] == "emotion" and e["final"]]
-
-    def stop(self) -> str:
-        """End it as a terminal does; what it said beside its events."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
-        assert self.process.stderr
-        return self.process.stderr.read()
-
-
-Run = Callable[..., Running]
-
-
-@pytest.fixture
-def run(
-    command: list[str], environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Run]:
-    """Start `edge-emotion run --out jsonl ARGUMENTS`; what still runs at the end is killed."""
-    for name in ("PYTHONPATH", "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, environment[name])
-    started: list[Running] = []
-
-    def begin(*arguments: str) -> Running:
-        started.append(Running(command, arguments))
-        return started[-1]
-
-    yield begin
-    for one in started:
-        one.process.kill()
-        one.process.wait()
 
 
 @contextmanager
@@ -312,11 +238,3 @@ def test_devices_say_their_form_and_what_they_are(
     head, *levels = done.stdout.splitlines()
     assert head == f"microphone {SINK}.monitor, 16 kHz, 1 channel; Ctrl-C ends it"
     assert any("[####" in line for line in levels), levels
-
-
-def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail("it does not come about")
-        time.sleep(0.02)
