@@ -129,7 +129,7 @@ def test_a_stream_fed_from_threads_loses_nothing(bundle: Bundle, sentence: Int16
 
 def test_a_bundle_equals_itself_and_no_other(bundle: Bundle) -> None:
     copy = replace(bundle, manifest=replace(bundle.manifest))
-    assert bundle == bundle  # noqa: PLR0124: it raised
+    assert bundle == bundle  # noqa: PLR0124 - it raised
     assert (bundle == copy) in (True, False)
     assert bundle.manifest == bundle.manifest
 
