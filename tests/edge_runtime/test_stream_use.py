@@ -128,10 +128,9 @@ def test_a_stream_fed_from_threads_loses_nothing(bundle: Bundle, sentence: Int16
 
 
 def test_a_bundle_equals_itself_and_no_other(bundle: Bundle) -> None:
-    copy = replace(bundle, manifest=replace(bundle.manifest))
-    assert bundle == bundle  # noqa: PLR0124 - it raised
-    assert (bundle == copy) in (True, False)
-    assert bundle.manifest == bundle.manifest
+    # Fields of arrays, compared, raised.
+    assert bundle in [bundle]
+    assert bundle not in [replace(bundle)]
 
 
 def test_a_verdict_below_the_threshold_is_unsure(bundle: Bundle, sentence: Int16) -> None:
