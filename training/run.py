@@ -228,7 +228,12 @@ def forms_of(metrics: dict[str, Any]) -> dict[str, str]:
 
 def with_origin(record: dict[str, Any], origin: Run) -> dict[str, Any]:
     """Add to a run's training record the data of one that it began with, and their terms."""
-    record["corpora"] = origin.training.get("corpora", {}) | record["corpora"]
+    for name, part in origin.training.get("corpora", {}).items():
+        if record["corpora"].get(name) == part:
+            continue
+        while name in record["corpora"]:  # a manifest of its own, and not this one
+            name += "-base" if "@" in name else "@base"
+        record["corpora"] = {name: part, **record["corpora"]}
     licence = origin.training.get("licence", "")
     if licence and licence not in record["licence"]:
         parts = [*record["licence"].split(", "), *licence.split(", ")]

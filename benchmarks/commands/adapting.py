@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.output import add_count, add_jobs, add_json
 from benchmarks.trial import WAYS, Trial
 from edge_runtime.console import OK
+from training.commands.common import add_classes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +65,7 @@ def add(commands: Any) -> None:
         "write each figure as JSON as soon as it is there; what F holds already of "
         "the same is not measured again",
     )
+    add_classes(command)
     add_jobs(command)
     command.set_defaults(command=_run)
 
@@ -87,7 +89,9 @@ def _ways(text: str) -> tuple[str, ...]:
 def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.adapting import worth
     from training.corpora import load_corpora
+    from training.corpora.class_map import open_classes
 
+    found = load_corpora(arguments.corpora, classes=open_classes(arguments.classes))
     trial = Trial(
         arguments.clips,
         arguments.draws,
@@ -96,7 +100,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.seen,
         jobs=arguments.jobs,
     )
-    figures = worth(load_corpora(arguments.corpora), trial, arguments.json, _tell)
+    figures = worth(found, trial, arguments.json, _tell)
     _print(figures)
     return OK
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.errors import BenchmarkError
 from edge_runtime.settings import Settings, setting
-from training.commands.common import CLASSES, FoldSettings, VariantRecipe, load_data
+from training.commands.common import CLASSES, FOUR, FoldSettings, VariantRecipe, load_data
 from training.corpora import Utterance, load_corpora
 from training.corpora.class_map import open_classes
 from training.data.folds import Cut, Fold, cut_folds, fold_protocol, unjudged
@@ -33,7 +33,7 @@ class PeerSettings(Settings):
         "without it such a corpus is refused.",
         metavar="CLASS",
     )
-    classes: str = setting("four", CLASSES, metavar="MAP")
+    classes: str = setting(FOUR, CLASSES, metavar="MAP")
     only: str = setting(
         "",
         "Peers to judge, apart by commas, of eGeMAPSv02, ComParE_2016, resemblyzer, light-sernet, "

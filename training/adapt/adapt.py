@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from training.adapt.cross import (
     out_of_fold,
     plan_folds,
 )
-from training.adapt.doubtful import Doubt, doubtful_labels, with_two_voices
+from training.adapt.doubtful import Doubt, doubtful_labels, with_troubles, with_two_voices
 from training.adapt.head import (
     Indices,
     Linear,
@@ -42,13 +42,13 @@ from training.adapt.head import (
 from training.adapt.voices import two_voices
 from training.corpora import Found, Utterance, class_indices, speakers_of
 from training.corpora.class_map import record_of
-from training.data.fingerprint import data_record
+from training.data.fingerprint import Origins, data_record, seen_before
 from training.data.folds import check_classes
 from training.errors import TrainingError
 from training.evaluate import verdicts
 from training.evaluate.judge import Verdicts, calibrate
 from training.evaluate.metrics import Metrics, measure, unsure_threshold
-from training.evaluate.pretrained import STRENGTH, part_settings
+from training.evaluate.pretrained import STRENGTH, opinions, part_settings
 from training.evaluate.reference import Heard
 from training.network.fakequant import Phase, set_phase
 from training.network.model import Head
@@ -79,8 +79,8 @@ class Adapted:
     """What makes this doubtful, a sentence each."""
     trained: list[Utterance]
     """The clips that trained it."""
-    base_folder: Path
-    """Where the run is that it was adapted from."""
+    origins: Origins
+    """The training record of the run that it was adapted from, by its folder."""
     rows: list[verdicts.Row]
     """What heads that did not learn from it said of each clip."""
 
@@ -118,6 +118,10 @@ def adapt(
     labels = check_clips(heard.utterances)
     truth = np.array(class_indices(heard.utterances, labels))
     plan = plan_folds(heard.utterances, truth)
+    origins = {base.folder: base.run.training}
+    seen = ", ".join(seen_before(heard.utterances, origins))
+    if seen:
+        plan = replace(plan, protocol=f"{plan.protocol}; {base.name} was trained on {seen}")
     views = [View(heard.standard), *([more[1]] if more else [])]
     chosen = strength or choose_strength(views, truth, plan.folds)
     data = HeadData(heard.utterances, views, truth, labels, plan, chosen)
@@ -132,17 +136,22 @@ def adapt(
         doubts = with_two_voices(doubts, [heard.utterances[place] for place in voices])
     except TrainingError as error:  # the encoder is not installed
         notes.append(str(error))
+    if seen:
+        notes.append(
+            f"{base.name} was trained on {seen}: people who taught its encoder judge it, and the "
+            "figures flatter"
+        )
     if lost:
         notes.append(f"{counted(len(lost), 'clip')} could not be heard and did not train")
     return Adapted(
         run,
         curve,
-        _of_base(base, heard, truth, labels),
+        _of_base(base, heard, views, truth, labels),
         max(Counter(truth.tolist()).values()) / len(truth),
-        [*_troubles(utterances, sounds, known), *doubts],
+        with_troubles(doubts, _troubles(utterances, sounds, known)),
         notes,
         heard.utterances,
-        base.folder,
+        origins,
         verdicts.rows_of(heard.utterances, said, labels, run.calibration),
     )
 
@@ -279,16 +288,24 @@ def _measured(
     return {AUDIO: Calibration(temperature, threshold)}, metrics
 
 
-def _of_base(base: Base, heard: Heard, truth: Indices, labels: list[str]) -> Metrics | None:
+def _of_base(
+    base: Base, heard: Heard, views: Sequence[View], truth: Indices, labels: list[str]
+) -> Metrics | None:
     """How the base judges the same clips, among their classes; None where it has other ones."""
     own = base.run.config.labels
     if not set(labels) <= set(own):
         return None
     head = base.run.model().head
     set_phase(head, Phase.INT8)
-    logits = quantized_logits(head, heard.standard)[:, [own.index(label) for label in labels]]
-    speakers = [u.speaker for u in heard.utterances]
-    return measure(truth, logits.argmax(axis=1), labels, speakers)
+    logits = quantized_logits(head, heard.standard)
+    if base.pretrained:
+        scores = softmax(logits, base.run.calibration[AUDIO].temperature)
+        said = opinions(base.pretrained.arrays, views[1].values).tolist()
+        strength = base.pretrained.settings["strength"][AUDIO]
+        pairs = zip(scores, said, strict=True)
+        logits = np.array([joined(one, other, strength, 1.0) for one, other in pairs])
+    guess = logits[:, [own.index(label) for label in labels]].argmax(axis=1)
+    return measure(truth, guess, labels, [u.speaker for u in heard.utterances])
 
 
 def _troubles(

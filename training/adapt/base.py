@@ -16,7 +16,7 @@ from training.evaluate.judge import convert
 from training.evaluate.pretrained import hear_states
 from training.evaluate.reference import Heard, hear
 from training.fit.warmstart import audio_alone
-from training.run import DEFAULT_RUN, Run, load
+from training.run import DEFAULT_RUN, Pretrained, Run, load
 
 LARGE = "large"
 """The shipped run with the pre-trained encoder beside it."""
@@ -36,6 +36,8 @@ class Base:
     """Whether a pre-trained encoder hears along."""
     folder: Path = DEFAULT_RUN
     """Where the run is."""
+    pretrained: Pretrained | None = None
+    """What judges along with the run, where a pre-trained encoder hears along."""
 
     def hear(
         self, utterances: Sequence[Utterance], jobs: int | None, progress: bool = True
@@ -67,7 +69,9 @@ def open_base(source: str, work: Path) -> Base:
     one that does not hear, or whose features no device computes, or that cannot be converted.
     """
     if source in (DEFAULT, LARGE):
-        return Base(source, audio_alone(load(DEFAULT_RUN)), DEFAULT, source == LARGE)
+        shipped, large = load(DEFAULT_RUN), source == LARGE
+        pretrained = shipped.pretrained if large else None
+        return Base(source, audio_alone(shipped), DEFAULT, large, pretrained=pretrained)
     run = load(Path(source))
     _check_features(run, source)
     run = audio_alone(run)

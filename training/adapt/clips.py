@@ -40,7 +40,7 @@ def check_clips(utterances: Sequence[Utterance]) -> list[str]:
             f"the data has {len(labels)} classes; expected 2 to {MOST_CLASSES}: is the column "
             "label the one of the classes?"
         )
-    if UNSURE in labels:
+    if UNSURE in map(str.casefold, labels):
         raise TrainingError(
             f"a class is called {UNSURE!r}, which is what a device says where it does not know; "
             "call it otherwise"

@@ -89,6 +89,17 @@ def with_two_voices(doubts: Sequence[Doubt], voices: Sequence[Utterance]) -> lis
     return [*told[:half], *beside, *told[half:]]
 
 
+def with_troubles(doubts: Sequence[Doubt], troubles: Sequence[Doubt]) -> list[Doubt]:
+    """Clips whose samples are at fault, then the other doubts; each clip once, with all reasons."""
+    more = {id(doubt.utterance): doubt for doubt in doubts}
+    told = []
+    for trouble in troubles:
+        doubt = more.pop(id(trouble.utterance), None)
+        reason = f"{trouble.reason}; {doubt.reason}" if doubt else ""
+        told.append(replace(doubt, reason=reason) if doubt else trouble)
+    return [*told, *(doubt for doubt in doubts if id(doubt.utterance) in more)]
+
+
 def write_doubts(path: Path, doubts: Sequence[Doubt]) -> None:
     """A CSV of `COLUMNS`, which can be read as a manifest once its labels are corrected."""
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK, counted
 from edge_runtime.settings import add_arguments, from_arguments, setting
-from training.commands.common import CLASSES, add_corpora, explain, refuse_finished
+from training.commands.common import (
+    CLASSES,
+    FOUR,
+    add_corpora,
+    explain,
+    refuse_filled,
+    refuse_finished,
+)
 from training.tracking import MLFLOW, tracked
 
 if TYPE_CHECKING:
     from training.adapt.adapt import Adapted
+    from training.run import Run
 
 DOUBTFUL = "doubtful.csv"
 _SHOWN = 5  # doubtful clips that are printed
@@ -25,7 +33,7 @@ class AdaptRecipe:
     """How a run is adapted."""
 
     out: Path = setting(Path("runs/adapted"), "Folder to write.", metavar="RUN")
-    classes: str = setting("four", CLASSES, metavar="MAP")
+    classes: str = setting(FOUR, CLASSES, metavar="MAP")
     strength: float | None = setting(
         None,
         "How far the head's weights may go: 0.001 holds them small, 0.1 lets them go (default: by "
@@ -72,19 +80,25 @@ def _run(arguments: argparse.Namespace) -> int:
 
     recipe = from_arguments(AdaptRecipe, arguments)
     refuse_finished(recipe.out)
+    refuse_filled(recipe.out)
     found = load_corpora(arguments.corpora, classes=open_classes(recipe.classes))
     with tracked(recipe.mlflow, recipe.out, remember=False) as tracking:
         try:
             adapted = adapt(found, arguments.source, recipe.strength, recipe.jobs)
         except LongClipsError as error:
-            command = command_for(arguments.corpora)
+            command = command_for(arguments.corpora, recipe.classes)
             raise LongClipsError(f"{error}; cut to utterances: {command}") from None
         _write(adapted, recipe.out)
         tracking.begin(adapted.run.training, asdict(adapted.run.config))
-        errors = errors_by_corpus(adapted.rows)
-        tracking.end(adapted.run.metrics, errors, recipe.out / RUN_FILE)
+        metrics = _of_what_ships(adapted.run)
+        tracking.end(metrics, errors_by_corpus(adapted.rows), recipe.out / RUN_FILE)
     _tell(adapted, recipe.out)
     return OK
+
+
+def _of_what_ships(run: Run) -> dict[str, Any]:
+    """Figures of the head, or of it and the pre-trained encoder together."""
+    return run.pretrained.metrics if run.pretrained else run.metrics
 
 
 def _write(adapted: Adapted, out: Path) -> None:
@@ -95,11 +109,12 @@ def _write(adapted: Adapted, out: Path) -> None:
 
     run = adapted.run
     with at_once(out, folder=True) as new:
-        complete = write_trained(new / TRAINED, adapted.trained, [adapted.base_folder])
+        complete = write_trained(new / TRAINED, adapted.trained, adapted.origins)
         run.training["data"]["complete"] = complete
         verdicts.write(new / verdicts.FILE, adapted.rows, run.config.labels)
         write_doubts(new / DOUBTFUL, adapted.doubts)
         run.save(new)
+        refuse_filled(out)  # what came meanwhile would be lost with it
 
 
 def _tell(adapted: Adapted, out: Path) -> None:
@@ -112,7 +127,7 @@ def _tell(adapted: Adapted, out: Path) -> None:
     explain(run.metrics, run.calibration, run.training)
     for note in adapted.notes:
         logging.warning("warning: %s", note)
-    metrics = run.pretrained.metrics if run.pretrained else run.metrics
+    metrics = _of_what_ships(run)
     if run.pretrained:
         console.print("with the pre-trained encoder:")
         print_metrics(console, metrics)
@@ -127,7 +142,9 @@ def _tell(adapted: Adapted, out: Path) -> None:
         settings = run.training["settings"]
         print(f"{settings['adapted_from']} on the same clips: UA {adapted.base.ua_text()} %")
     if adapted.curve:
-        expected = adapted.curve.expected(2 * found.n)
+        # The curve is of logits in float, what stands above of what ships: its rise is added.
+        rise = adapted.curve.expected(2 * found.n) - adapted.curve.ua[-1]
+        expected = min(1.0, found.ua + rise)
         print(
             f"with twice the clips expect about {100 * expected:.0f} % UA: an estimate, by how the "
             f"error fell from {adapted.curve.clips[0]} to {adapted.curve.clips[-1]} of these"

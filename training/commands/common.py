@@ -127,6 +127,7 @@ PRESETS = {
 }
 
 
+FOUR = "four"  # the map that is meant where none is named
 CLASSES = (
     "Which of a corpus's own labels are which class: four, six, seven, eight, valence or arousal, "
     "or a TOML file of your own (docs/more-emotions.md)."
@@ -137,7 +138,7 @@ CLASSES = (
 class Recipe(Settings):
     """What every command that trains needs to know beside its corpora."""
 
-    classes: str = setting("four", CLASSES, metavar="MAP")
+    classes: str = setting(FOUR, CLASSES, metavar="MAP")
     ordinary: str = setting(
         "",
         "Class that ordinary speech trains as and is judged by, such as neutral for LibriSpeech; "
@@ -172,7 +173,7 @@ def add_corpora(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_classes(command: argparse.ArgumentParser, default: str = "four") -> None:
+def add_classes(command: argparse.ArgumentParser, default: str = FOUR) -> None:
     """`--classes`, of a command whose recipe does not have it; by default as `default` says."""
     told = f"{CLASSES[0].lower()}{CLASSES[1:-1]} (default: {default})"
     command.add_argument("--classes", default="", metavar="MAP", help=told)
@@ -307,6 +308,14 @@ def refuse_finished(out: Path, resume: bool = False) -> None:
         raise TrainingError(f"{out} holds a finished run; choose another --out or remove it")
     if (out / "checkpoints").exists() and not resume:
         raise TrainingError(f"{out} holds an interrupted run; go on with --resume or remove it")
+
+
+def refuse_filled(out: Path) -> None:
+    """Raise TrainingError where `out` holds anything at all, for it is replaced whole."""
+    from training.errors import TrainingError
+
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise TrainingError(f"{out} is there and not empty; choose another --out")
 
 
 def plan_words(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK, counted
 from edge_runtime.settings import add_arguments, from_arguments, setting
+from training.commands.common import add_classes
 
 if TYPE_CHECKING:
     from training.evaluate.compare import Comparison
@@ -41,17 +42,22 @@ def add(commands: Any) -> None:
     command.add_argument(
         "corpora", nargs="*", metavar="NAME=PATH", help="clips to judge both runs on, here and now"
     )
+    add_classes(command, "as the first RUN was trained")
     add_arguments(command, CompareRecipe)
     command.set_defaults(command=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from training.commands.fit import classes_of
     from training.corpora import load_corpora
     from training.evaluate.compare import as_json, compare
     from training.output import at_once
 
     recipe = from_arguments(CompareRecipe, arguments)
-    found = load_corpora(arguments.corpora) if arguments.corpora else {}
+    found = {}
+    if arguments.corpora:
+        classes = classes_of(arguments.first, arguments.classes)
+        found = load_corpora(arguments.corpora, classes=classes)
     clips = [utterance for part in found.values() for utterance in part.utterances]
     comparison = compare((arguments.first, arguments.second), clips)
     _print(comparison, arguments.first, arguments.second)

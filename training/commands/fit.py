@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 from collections import Counter, defaultdict
@@ -29,8 +30,10 @@ from training.words.settings import DistilSettings
 
 if TYPE_CHECKING:
     from training.corpora.class_map import ClassMap
+    from training.data.fingerprint import Origins
     from training.run import Run
 
+PLAN = "plan.json"  # what a run was begun with
 WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
 
 
@@ -151,6 +154,7 @@ def _fit_tracked(corpora: Sequence[str], recipe: FitRecipe, tracking: Tracking) 
     if known:
         record["speaker_embedding"] = known.source
     _name_origins(record, data)
+    _refuse_other_plan(out, recipe.resume, settings, config, record["data"])
     tracking.begin(record, asdict(config))
     module = fit(data, config, settings, out, recipe.resume, logger=tracking.logger)
     module, tried = remedied(module, data, settings, out, recipe.resume)
@@ -160,8 +164,9 @@ def _fit_tracked(corpora: Sequence[str], recipe: FitRecipe, tracking: Tracking) 
     run.vocabulary, run.training = prepared.vocabulary, record
     if borrowed:
         run.calibration, run.metrics = borrowed
-    rows = _measure(run, out, data, words, bool(borrowed), bool(split))
-    origins = [path for path in (recipe.audio_run, recipe.text_run) if path]
+    paths = (recipe.audio_run, branches.audio), (recipe.text_run, branches.text)
+    origins = {path: begun.training for path, begun in paths if path and begun}
+    rows = _measure(run, out, data, words, bool(borrowed), bool(split), origins)
     record["data"] |= {"complete": write_trained(out / TRAINED, _used(data, words), origins)}
     if data.watch:
         write_manifest(out / WATCHED, data.watch.utterances)
@@ -286,14 +291,48 @@ def calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
     return {name: Calibration(**chosen) for name, chosen in summary["calibration"].items()}
 
 
+def _refuse_other_plan(
+    out: Path, resume: bool, settings: Any, config: Any, data: dict[str, Any]
+) -> None:
+    """What was interrupted goes on with what it began with, or is another model; keep that."""
+    from training.errors import TrainingError
+    from training.output import at_once
+
+    made_from = {"settings": settings.record(), "model": asdict(config), "data": data}
+    plan = json.loads(json.dumps(made_from))
+    path = out / PLAN
+    if resume and path.exists():
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        other = [
+            name if part == "data" else f"{name.replace('_', '-')} {kept.get(name)}, not {value}"
+            for part, kept in begun.items()
+            for name, value in plan.get(part, {}).items()
+            if kept.get(name) != value
+        ]
+        if other:
+            raise TrainingError(
+                f"{out} was begun with other data or settings ({other[0]}); choose another --out, "
+                "or give what it was begun with"
+            )
+    with at_once(path) as new:
+        new.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
+
+
 def _measure(
-    run: Any, out: Path, data: Any, words: Any, borrowed: bool, official: bool
+    run: Any,
+    out: Path,
+    data: Any,
+    words: Any,
+    borrowed: bool,
+    official: bool,
+    origins: Origins,
 ) -> list[dict[str, Any]]:
     """Measure and calibrate on what did not train, in every form; the verdicts on each clip.
 
     Spoken clips, unless the figures are borrowed; and the development texts by themselves.
     """
     from training.data.features import FeatureSet
+    from training.data.fingerprint import seen_before
     from training.data.folds import watch_protocol
     from training.data.pairs import PAIRING, PairSet
     from training.evaluate.judge import convert, judge, summarize
@@ -312,6 +351,11 @@ def _measure(
         protocol = (
             "official development split" if official else watch_protocol(watched.utterances)
         ) + (f"; {PAIRING}" if words.test else "")
+        seen = ", ".join(seen_before(watched.utterances, origins))
+        if seen:
+            protocol += f"; what it was begun with was trained on {seen}"
+            warning = "what it was begun with was trained on %s: people who taught it judge it"
+            logging.warning(f"warning: {warning}, and the figures flatter", seen)
         parts.append((watched.utterances, features, data.speakers, degraded, protocol))
     if words.test:
         # Nobody spoke them.

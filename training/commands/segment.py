@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.collect.recording import SHORTEST
 from edge_runtime.console import OK, counted
 from edge_runtime.settings import add_arguments, from_arguments, setting
-from training.commands.common import add_corpora
+from training.commands.common import CLASSES, FOUR, add_corpora
 
 if TYPE_CHECKING:
     from training.adapt.long_clips import Cut
@@ -27,6 +27,7 @@ class SegmentRecipe:
     """How long clips are cut."""
 
     out: Path = setting(Path("segments.csv"), "Manifest to write; none is replaced.", metavar="CSV")
+    classes: str = setting(FOUR, CLASSES, metavar="MAP")
     bundle: str = setting(
         "default", "Bundle whose end-pointing cuts: a folder, a .zip, or default."
     )
@@ -55,19 +56,21 @@ def add(commands: Any) -> None:
     command.set_defaults(command=_run)
 
 
-def command_for(corpora: Sequence[str]) -> str:
+def command_for(corpora: Sequence[str], classes: str) -> str:
     """What to type to have the long clips of these corpora, NAME=PATH each, cut."""
     _, _, path = corpora[0].partition("=")
     stem = Path(path).with_suffix("")
     taken = (Path(f"{stem}-{number}.csv") for number in ["cut", *range(2, 100)])
     out = next(path for path in taken if not path.expanduser().exists())
-    return f"python -m training segment {shlex.join([*corpora, '--out', str(out)])}"
+    mapped = ["--classes", classes] if classes != FOUR else []
+    return f"python -m training segment {shlex.join([*corpora, *mapped, '--out', str(out)])}"
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from edge_runtime.bundle import load_bundle
     from training.adapt.long_clips import cut_long
     from training.corpora import load_corpora, manifest
+    from training.corpora.class_map import open_classes
     from training.errors import TrainingError
     from training.output import at_once
 
@@ -75,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if recipe.out.exists():
         raise TrainingError(f"{recipe.out} is there already: name another by --out, or delete it")
     params = load_bundle(recipe.bundle).manifest.segment.sensitive(recipe.sensitivity)
-    found = load_corpora(arguments.corpora)
+    found = load_corpora(arguments.corpora, classes=open_classes(recipe.classes))
     utterances = [u for part in found.values() for u in part.utterances]
     cut = cut_long(utterances, params, recipe.jobs)
     with at_once(recipe.out) as new:

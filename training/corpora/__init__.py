@@ -18,7 +18,7 @@ from typing import Any
 
 from training.corpora.class_map import ClassMap, Labels, open_classes
 from training.corpora.copies import contents, files_under
-from training.corpora.tables import read_text
+from training.corpora.tables import read_text, spelling
 from training.errors import TrainingError
 
 __all__ = [
@@ -51,9 +51,9 @@ SECOND_COPY = "second copy"
 _NAME = re.compile(r"(\w+?)(?:@([\w.-]+))?")
 AUDIO_SUFFIXES = (".wav", ".flac")
 NO_CLASS = ""
+"""Label of what has no class: all are alike for it, and a model shall be unsure."""
 NO_INDEX = -1  # its place among the classes
 NEUTRAL = "neutral"  # the class of ordinary speech, where there is one
-"""Label of what has no class: all are alike for it, and a model shall be unsure."""
 
 
 Clip = tuple[str, float, float | None]
@@ -299,15 +299,21 @@ def _most(left_out: Counter[str]) -> str:
 
 
 def _check_spelling(corpora: Mapping[str, Found]) -> None:
-    """Refuse classes that differ only in case: one of them is a slip, and would be a class."""
-    known: dict[str, tuple[str, str]] = {}
+    """Refuse classes and speakers that differ only in case or spaces.
+
+    One of them is a slip: it would be a class of its own, or a person on both sides of a fold.
+    """
+    known: dict[tuple[str, str], tuple[str, str]] = {}
     for name, found in corpora.items():
-        for label in sorted({u.label for u in found.utterances}):
-            other, where = known.setdefault(label.casefold(), (label, name))
-            if other != label:
+        spelled = {("label", u.label) for u in found.utterances}
+        spelled |= {("speaker", u.speaker) for u in found.utterances if u.speaker}
+        for what, word in sorted(spelled):
+            key = what, spelling(word)
+            other, where = known.setdefault(key, (word, name))
+            if other != word:
                 raise TrainingError(
-                    f"{name}: label {label!r} and {other!r} of {where} differ only in case; "
-                    "write them alike"
+                    f"{name}: {what} {word!r} and {other!r} of {where} differ only in case or "
+                    "spaces; write them alike"
                 )
 
 

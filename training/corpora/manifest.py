@@ -24,7 +24,7 @@ from typing import NoReturn
 from edge_runtime.collect.labels import COLUMNS, UNKNOWN
 from training.corpora import SECOND_COPY, Found, Utterance
 from training.corpora.class_map import MANIFEST, ClassMap, open_classes
-from training.corpora.tables import Row, read_table
+from training.corpora.tables import Row, read_table, spelling
 from training.errors import TrainingError
 
 DIMENSIONS = ("valence", "arousal")
@@ -172,7 +172,7 @@ class _Reading:
         if column == "label" and MANIFEST not in self.classes.sections:
             known = {label.casefold(): label for label in self.classes.classes()}
             value = known.get(value.casefold(), value)
-        key = column, "".join(value.casefold().split())
+        key = column, spelling(value)
         other, where = self._spelled.setdefault(key, (value, line))
         if other != value:
             self._refuse(

@@ -37,6 +37,11 @@ class TextTable:
     """Between cells; where it is no comma, numbers may have a comma for a point."""
 
 
+def spelling(word: str) -> str:
+    """A word without case and spaces: words that are alike in this are meant to be one."""
+    return "".join(word.casefold().split())
+
+
 def read_table(
     path: Path, what: str, required: Sequence[str], more: Sequence[str] = ()
 ) -> TextTable:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from training.corpora import Utterance
+from training.corpora import Utterance, kind_of
 from training.data.cache import content_of
 from training.errors import TrainingError
 from training.output import at_once
@@ -46,11 +46,14 @@ def data_record(trained: Sequence[Utterance], judged: Sequence[Utterance] = ()) 
     return record | ({"judged": fingerprint(judged)} if judged else {})
 
 
-def write_trained(path: Path, utterances: Sequence[Utterance], origins: Sequence[Path]) -> bool:
+Origins = Mapping[Path, Mapping[str, Any]]
+"""The training records of the runs that a model began with, by their folders."""
+
+
+def write_trained(path: Path, utterances: Sequence[Utterance], origins: Origins) -> bool:
     """Write the keys and speakers of the clips that trained a run, and of those of `origins`.
 
-    `origins` are the folders of the runs that it began with. False where one of them does not say
-    what trained it: then the list is not complete.
+    False where one of those does not say all that trained it: then the list is not complete.
     """
     rows = set(zip(clip_keys(utterances), (u.speaker or "" for u in utterances), strict=True))
     known = [read_trained(folder) for folder in origins]
@@ -58,7 +61,35 @@ def write_trained(path: Path, utterances: Sequence[Utterance], origins: Sequence
         rows |= set((more or {}).items())
     with at_once(path) as new, new.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("clip", "speaker"), *sorted(rows)])
-    return None not in known
+    return all(_complete(*origin) for origin in origins.items())
+
+
+def seen_before(utterances: Sequence[Utterance], origins: Origins) -> list[str]:
+    """The corpora of `utterances` of which clips, or people who speak in them, trained `origins`.
+
+    Where a run keeps no whole list of its clips, all of a corpus that it names is taken to have
+    trained. Raises OSError as `clip_keys`.
+    """
+    found: set[str] = set()
+    keys = clip_keys(utterances) if origins else []
+    for folder, record in origins.items():
+        known = read_trained(folder) or {}
+        people = set(known.values()) - {""}
+        named: set[str] = set()
+        if not _complete(folder, record):
+            # Two manifests are of one kind, and need have nothing in common.
+            named = {kind_of(name) for name in record.get("corpora", {})} - {"manifest"}
+        found |= {
+            u.corpus
+            for u, key in zip(utterances, keys, strict=True)
+            if key in known or u.speaker in people or kind_of(u.corpus) in named
+        }
+    return sorted(found)
+
+
+def _complete(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a run's list of its clips is of all that ever trained it."""
+    return (folder / TRAINED).exists() and bool(record.get("data", {}).get("complete"))
 
 
 def read_trained(folder: Path) -> Mapping[str, str] | None:

@@ -162,7 +162,7 @@ def write_summary(
         "labels": result.labels,
         **({"classes": training.classes} if training.classes else {}),
         "variant": config.variant,
-        "settings": asdict(training.settings),
+        "settings": training.settings.record(),
         "model": asdict(config),
         "data": data_record(result.utterances),
         "seeds": {"training": training.settings.seed, "pairs": training.words.seed},
@@ -353,7 +353,10 @@ def _refuse_other_plan(
     parts: dict[str, Any] = {
         "settings": repr(training.settings),
         "config": repr(config),
-        "test": [[f"{clip_name(u)}/{u.text}" for u in _take(utterances, f.test)] for f in plan],
+        "test": [
+            [f"{clip_name(u)}/{u.label}/{u.text}" for u in _take(utterances, fold.test)]
+            for fold in plan
+        ],
     }
     if config.parts.text:
         texts = "\n".join(u.text for u in words.train)

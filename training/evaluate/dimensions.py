@@ -120,8 +120,12 @@ def fit_ratings(
         )
     truth = np.array([[u.valence, u.arousal] for u in utterances], np.float64)
     speakers = speakers_of(utterances)
-    whose = [str(u.speaker) if (speakers or 0) > 1 else repr(u.clip) for u in utterances]
+    whose = [str(u.speaker) if (speakers or 0) > 1 else repr(u.clip[0]) for u in utterances]
     names = sorted(set(whose))
+    if len(names) < 2:
+        raise TrainingError(
+            "the rated clips are all of one recording; ratings of others are needed to judge by"
+        )
     np.random.default_rng(seed).shuffle(names)
     fold_of = {name: place % min(FOLDS, len(names)) for place, name in enumerate(names)}
     folds = np.array([fold_of[name] for name in whose])
@@ -139,7 +143,7 @@ def fit_ratings(
         for corpus in sorted(set(corpora.tolist()))
         for mine in [corpora == corpus]
     }
-    by = "speaker" if (speakers or 0) > 1 else "clip"
+    by = "speaker" if (speakers or 0) > 1 else "file"
     metrics = {"protocol": f"{folds.max() + 1} folds by {by}", "corpora": figures}
     valence, arousal = (
         {label: round(float(x), 4) for label, x in zip(labels, column, strict=True)}

@@ -25,6 +25,7 @@ from training.corpora import Utterance, class_indices
 from training.data.cache import cache_folder, kept, opened_cache, rows_of
 from training.errors import TrainingError
 from training.evaluate.histories import TRAINED, Speakers
+from training.evaluate.pretrained import rows_of_classes
 
 LIMIT = 4.0  # standard deviations to which statistics are clipped
 DRAWS = 3  # histories a clip
@@ -156,11 +157,8 @@ def fit_arrays(heard: Heard, labels: Sequence[str], seed: int = 0) -> ReferenceA
 
 
 def _of_classes(model: Any, width: int, classes: int) -> tuple[Float32, Float32]:
-    """Weights (2 x width, classes) and bias of a fitted regression; of two classes it has one."""
-    coefficients, bias = model.coef_, model.intercept_
-    if classes == 2:
-        coefficients = np.concatenate([-coefficients / 2, coefficients / 2])
-        bias = np.concatenate([-bias / 2, bias / 2])
+    """Weights (2 x width, classes) and bias of a fitted regression, as the device uses them."""
+    coefficients, bias = rows_of_classes(model, classes)
     weights = coefficients.T.copy()
     # What was fitted sees the difference and the reference; the device the two as they are.
     weights[width:] = BESIDE * weights[width:] - weights[:width]

@@ -19,7 +19,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,9 +31,6 @@ from training.output import at_once
 from training.speech.listening import _aloud, _Heard, _listen
 from training.speech.phrase_ranking import _overlap, _shares, candidates, information
 from training.speech.settings import KeywordSettings, PhraseSettings
-
-if TYPE_CHECKING:
-    pass
 
 _LOWEST = -20.0  # log10 of the likelihood ratio from which detections are looked at in tuning
 

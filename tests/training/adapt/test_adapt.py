@@ -24,16 +24,17 @@ from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
 from edge_runtime.stream import judge_clip
 from training.__main__ import main
-from training.adapt.adapt import HeadData, fit_run
-from training.adapt.base import Base
+from training.adapt.adapt import HeadData, _of_base, fit_run
+from training.adapt.base import Base, open_base
 from training.adapt.clips import check_clips, warnings_of
 from training.adapt.cross import Curve, choose_strength, plan_folds
-from training.adapt.doubtful import doubtful_labels
+from training.adapt.doubtful import Doubt, doubtful_labels, with_troubles
 from training.adapt.head import PRIOR, View
 from training.corpora import Utterance
 from training.data.fingerprint import read_trained
 from training.errors import TrainingError
 from training.evaluate.predict import predict
+from training.evaluate.reference import Heard
 from training.evaluate.verdicts import read
 from training.fit.warmstart import audio_alone
 from training.run import DEFAULT_RUN, load
@@ -159,6 +160,17 @@ def test_a_finished_run_is_a_base(own: Path, adapted: Path, tmp_path: Path) -> N
     assert main(["adapt", f"manifest={own}", *source, "--out", str(out), "--jobs", "1"]) == 0
     first, second = load(adapted), load(out)
     assert second.training["settings"]["adapted_from"] == adapted.name
+    # Its people taught the base, which nobody is to overlook, and which is not the only manifest.
+    assert second.metrics["protocol"].endswith(f"; {adapted.name} was trained on manifest")
+    assert not second.training["data"]["complete"]
+    assert second.training["corpora"].keys() == first.training["corpora"].keys()
+    more = listed(
+        own.parent / "more.csv", [(f"{n}.wav", LABELS[n % 3], f"s{n // 6}") for n in range(12)]
+    )
+    third = tmp_path / "third"
+    assert main(["adapt", f"manifest={more}", *source, "--out", str(third), "--jobs", "1"]) == 0
+    kept = load(third).training["corpora"]
+    assert (kept["manifest"]["clips"], kept["manifest@base"]["clips"]) == (12, 24)
     for name, value in first.weights.items():
         if not name.startswith("head."):
             assert (second.weights[name] == value).all(), name
@@ -211,9 +223,10 @@ def test_what_cannot_be_is_told_in_one_line(
     assert "has the label tired here and calm in line 2" in refused(
         [*good, ("0.wav", "tired", "s0")]
     )
-    assert "a class is called 'unsure'" in refused(
-        [(a, b.replace("calm", "unsure"), c) for a, b, c in good]
-    )
+    for word in ("unsure", "Unsure"):
+        assert "a class is called 'unsure'" in refused(
+            [(a, b.replace("calm", word), c) for a, b, c in good]
+        )
     assert "is not a finished training run" in refused(good, "--from", str(tmp_path))
     soundfile.write(own.parent / "long.wav", np.zeros(31 * 8000), 8000)
     cutting = f"python -m training segment manifest={own.parent / 'wrong.csv'} --out "
@@ -292,6 +305,18 @@ def test_trouble_leaves_nothing_half_written(own: Path, tmp_path: Path) -> None:
     assert stopped == "training: stopped"
     assert full == f"training: File too large: {tmp_path / 'run'}"
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_that_is_there_is_replaced(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "mine" / "a.wav"
+    kept.parent.mkdir()
+    shutil.copy(own.parent / "0.wav", kept)
+    for out in (kept.parent, kept, tmp_path):
+        line = one_line(capsys, f"manifest={own}", "--out", str(out))
+        assert line == f"training: {out} is there and not empty; choose another --out"
+    assert kept.stat().st_size == (own.parent / "0.wav").stat().st_size
 
 
 def people(label_of: Sequence[tuple[str, str]]) -> list[Utterance]:
@@ -377,6 +402,33 @@ def test_a_head_that_rounding_harms_gets_finer_ranges_by_the_clips_that_train() 
     assert plain.training == {}
     assert plain.weights["head.input.high"] < 100
     assert run.weights["head.input.high"] <= 3000 * 0.5
+
+
+def test_the_large_base_is_judged_with_its_encoder(tmp_path: Path) -> None:
+    base = open_base("large", tmp_path)
+    assert base.pretrained is not None
+    layer, labels = base.pretrained.arrays, base.run.config.labels
+    truth = np.arange(40) % len(labels)
+    clips = people([(labels[label], f"s{row % 5}") for row, label in enumerate(truth)])
+    # What the encoder's layer is sure of, beside statistics that say nothing.
+    states = 100 * layer.weights.T[truth] - 100 * layer.weights.mean(axis=1)
+    rows = np.zeros((40, base.run.config.audio_statistics), np.float32)
+    heard = Heard(clips, rows, np.ones(40))
+    views = [View(rows), View(states.astype(np.float32))]
+    alone = _of_base(replace(base, pretrained=None), heard, views, truth, list(labels))
+    both = _of_base(base, heard, views, truth, list(labels))
+    assert alone is not None
+    assert both is not None
+    assert (alone.ua, both.ua) == (pytest.approx(1 / len(labels)), 1.0)
+
+
+def test_a_clip_is_doubted_once_for_all_reasons() -> None:
+    one, two, three = people([("calm", "a"), ("tired", "a"), ("calm", "b")])
+    doubts = [Doubt(one, "tired", 0.9, "sounds more like tired"), Doubt(two, "calm", 0.6, "hardly")]
+    troubles = [Doubt(three, "", 0.0, "silent"), Doubt(two, "", 0.0, "clipped")]
+    found = with_troubles(doubts, troubles)
+    assert [doubt.utterance for doubt in found] == [three, two, one]
+    assert (found[1].likely, found[1].reason) == ("calm", "clipped; hardly")
 
 
 def test_what_more_clips_would_bring_is_no_less_than_there_is() -> None:

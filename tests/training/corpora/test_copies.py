@@ -139,9 +139,22 @@ def test_a_path_from_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(load_corpora(["emodb=~/data"])["emodb"].utterances) == 4
 
 
-def test_labels_of_two_corpora_that_differ_in_case_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        (
+            "two.wav,bored,ann",
+            "label 'bored' and 'Bored' of manifest differ only in case or spaces",
+        ),
+        ("two.wav,Bo red,ann", "label 'Bo red' and 'Bored' of manifest differ only in case"),
+        ("two.wav,Bored,Ann", "speaker 'Ann' and 'ann' of manifest differ only in case"),
+    ],
+)
+def test_words_of_two_corpora_that_differ_in_case_or_spaces_are_refused(
+    row: str, why: str, tmp_path: Path
+) -> None:
     emodb(tmp_path, "one", "two")
     a = listed(tmp_path / "a.csv", "one.wav,Bored,ann")
-    b = listed(tmp_path / "b.csv", "two.wav,bored,ann")
-    with pytest.raises(TrainingError, match="'bored' and 'Bored' of manifest differ only in case"):
+    b = listed(tmp_path / "b.csv", row)
+    with pytest.raises(TrainingError, match=why):
         load_corpora([f"manifest={a}", f"manifest={b}"])

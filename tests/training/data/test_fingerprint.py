@@ -15,6 +15,7 @@ from training.data.fingerprint import (
     clip_keys,
     fingerprint,
     read_trained,
+    seen_before,
     write_trained,
 )
 from training.errors import TrainingError
@@ -61,11 +62,34 @@ def test_what_trained_a_run_is_known_with_what_trained_those_it_came_from(
 ) -> None:
     clips = tones(speakers=2)
     base, run = tmp_path / "base", tmp_path / "run"
-    assert write_trained(base / TRAINED, clips[:4], [])
-    assert write_trained(run / TRAINED, clips[4:], [base])
+    assert write_trained(base / TRAINED, clips[:4], {})
+    whole, part = {"data": {"complete": True}}, {"data": {"complete": False}}
+    assert write_trained(run / TRAINED, clips[4:], {base: whole})
     assert read_trained(run) == dict(zip(clip_keys(clips), [u.speaker for u in clips], strict=True))
-    assert not write_trained(run / TRAINED, clips[4:], [tmp_path])
+    assert not write_trained(run / TRAINED, clips[4:], {tmp_path: whole})
+    # What a run does not know of those it came from, one that comes from it does not either.
+    assert not write_trained(run / TRAINED, clips[4:], {base: part})
     assert read_trained(tmp_path) is None
     (run / TRAINED).write_text("who,what\n1,2\n")
     with pytest.raises(TrainingError, match="no list of clips that can be read"):
         read_trained(run)
+
+
+def test_whose_clips_trained_a_run_is_seen(
+    tones: Callable[..., list[Utterance]], tmp_path: Path
+) -> None:
+    clips = [replace(u, corpus="mine") for u in tones(speakers=2)]
+    first, second = [
+        [u for u in clips if u.speaker == s] for s in sorted({u.speaker for u in clips})
+    ]
+    whole, part = {"data": {"complete": True}}, {"corpora": {"mine@a": {}, "manifest": {}}}
+    write_trained(tmp_path / TRAINED, first[:1], {})
+    assert seen_before(second, {tmp_path: whole}) == []
+    assert seen_before(first[1:], {tmp_path: whole}) == ["mine"]  # the speaker
+    nameless = [replace(u, speaker=None) for u in first]
+    assert seen_before(nameless[1:], {tmp_path: whole}) == []
+    assert seen_before(nameless, {tmp_path: whole}) == ["mine"]
+    # A run that does not list what trained it names corpora; two manifests are not one.
+    assert seen_before(second, {tmp_path: part}) == ["mine"]
+    assert seen_before([replace(u, corpus="manifest@b") for u in second], {tmp_path: part}) == []
+    assert seen_before(second, {}) == []

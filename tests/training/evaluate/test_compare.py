@@ -43,7 +43,7 @@ def made(
         model(torch.randn(4, 50, 96), torch.full((4,), 50))
     run = Run(config, FeatureSettings(), model.state_dict(), {})
     run.training = {"settings": {"seed": seed, "lr": 0.1}, "data": data_record(trained)}
-    run.training["data"]["complete"] = write_trained(folder / TRAINED, trained, [])
+    run.training["data"]["complete"] = write_trained(folder / TRAINED, trained, {})
     if judged:
         labels = list(config.labels)
         truth = np.array([labels.index(u.label) for u in judged])
@@ -111,6 +111,10 @@ def test_both_are_judged_on_clips_that_trained_neither(
     write_manifest(csv, [*clips, replace(clips[0], label="happy", path=None, text="yes")])
     told = said(capsys, 0, first, second, f"manifest={csv}")
     assert "of 10 clips (audio, fake-quant)" in told
+    mapped = tmp_path / "map.toml"
+    mapped.write_text('[manifest]\nangry = "sad"\n')
+    only = said(capsys, 0, first, second, f"manifest={csv}", "--classes", mapped)
+    assert "of 5 clips (audio, fake-quant)" in only
     assert f"6 clips left out that trained {first}" in caplog.text
     assert f"2 clips are by speakers whose other clips trained {first}" in caplog.text
     assert "1 clip of other classes left out" in caplog.text
@@ -118,7 +122,7 @@ def test_both_are_judged_on_clips_that_trained_neither(
     (second / TRAINED).unlink()
     said(capsys, 0, first, second, f"manifest={csv}")
     assert f"not all that trained {second} is known" in caplog.text
-    write_trained(first / TRAINED, clips, [])
+    write_trained(first / TRAINED, clips, {})
     told = said(capsys, 2, first, second, f"manifest={csv}")
     assert "each of these clips trained one of the runs" in told
 

@@ -92,6 +92,14 @@ def test_ratings_are_fitted_within_the_scale_and_judged_on_other_speakers() -> N
         )
         < 0.2
     )
+    # Parts of a recording, of nobody knows whom, are on one side; of one there is no other side.
+    parts = [
+        replace(u, path=Path(f"{i // 50}.wav"), start=float(i), speaker=None)
+        for i, u in enumerate(people)
+    ]
+    assert fit_ratings(scores, parts, ["low", "high"]).metrics["protocol"] == "4 folds by file"
+    with pytest.raises(TrainingError, match="all of one recording"):
+        fit_ratings(scores[:50], parts[:50], ["low", "high"])
     with pytest.raises(TrainingError, match="19 clips with valence and arousal; at least 20"):
         fit_ratings(scores[:19], people[:19], ["low", "high"])
 

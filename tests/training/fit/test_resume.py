@@ -121,6 +121,14 @@ def test_killed_and_resumed_it_is_the_same_run(
     assert_same(weights(tmp_path / "whole"), weights(tmp_path / "twice"))
     run = tmp_path / "run"
     assert ended(2, 6, 0, command("run")) == 130
+    # What it was begun with is part of what it is.
+    fewer = tones_csv.with_name("fewer.csv")
+    fewer.write_text("".join(tones_csv.read_text().splitlines(keepends=True)[:-1]))
+    other = [argument.replace(str(tones_csv), str(fewer)) for argument in command("run")]
+    faster = [*command("run"), "--lr", "0.01"]
+    for given, what in ((faster, "lr 0.002, not 0.01"), (other, "clips")):
+        assert main([*given, "--resume"]) == 2
+        assert f"begun with other data or settings ({what})" in capsys.readouterr().err
     assert ended(9, 0, 1, command("run", "--resume")) == -9
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
     assert ended(9, 10, 0, command("run", "--resume")) == -9
