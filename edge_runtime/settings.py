@@ -217,10 +217,9 @@ class Option:
     def notes(self) -> str:
         """Bounds and default, for help."""
         limits = str(self.metadata.get("limits", FREE))
-        plain = self.default in (None, "", ()) or isinstance(self.default, bool)
-        return "; ".join(
-            note for note in (limits, "" if plain else f"default: {self.default}") if note
-        )
+        unsaid = self.default in (None, "", ()) or self.default is False
+        default = "on" if self.default is True else self.default
+        return "; ".join(note for note in (limits, "" if unsaid else f"default: {default}") if note)
 
 
 def options(settings: type[Any], before: str = "", path: tuple[str, ...] = ()) -> Iterator[Option]:
@@ -290,7 +289,7 @@ def _add_argument(place: argparse._ActionsContainer, option: Option, default: An
     how: dict[str, Any] = {"dest": option.name, "default": default}
     metavar = option.metadata.get("metavar")
     if kind is bool:
-        how |= {"action": argparse.BooleanOptionalAction, "help": text}
+        how |= {"action": argparse.BooleanOptionalAction, "help": text + notes}
     elif kind == Pairs:
         # A default would be appended to.
         how |= {"action": "append", "nargs": 2, "metavar": metavar, "help": text}

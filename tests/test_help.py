@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from edge_runtime.commands.settings import RunSettings
+from edge_runtime.settings import options
+
 # Each takes a second or more, or a hundred megabytes.
 HEAVY = {"torch", "lightning", "onnx", "onnx2tf", "onnxruntime", "sklearn", "scipy", "matplotlib"}
 HEAVY |= {
@@ -49,6 +52,14 @@ COMMANDS = {
     ),
 }
 CASES = [(module, command) for module, names in COMMANDS.items() for command in ("", *names)]
+
+
+def test_help_says_which_switches_are_on() -> None:
+    switches = [option for option in options(RunSettings) if option.kind is bool]
+    on = {option.key for option in switches if option.default}
+    assert on == {option.key for option in switches if option.notes == "default: on"}
+    assert "mqtt.discovery" in on
+    assert "mqtt.text" not in on
 
 
 @pytest.mark.parametrize(("module", "command"), CASES)

@@ -34,7 +34,7 @@ _EPILOG = """examples:
   python -m training variants --embedding 300 --vocabulary 20000
 
 NAME is ravdess, emodb, nemo, ased, emovo, koemo, emospeech, iemocap, meld, cremad, tess, savee,
-esd, msppodcast, goemotions (text only), librispeech (ordinary speech, for corpora alone),
+esd, msppodcast, goemotions (text only), librispeech (ordinary speech: trains only with --ordinary),
 or manifest (a CSV: path,label,speaker,session,text,split,start,end,valence,arousal). The layout,
 licence and full counts of each are in training/corpora/NAME.py. Two of a kind are told apart as
 NAME@LABEL=PATH, as in manifest@home=a.csv manifest@car=b.csv; without LABEL the second is NAME@2. A
