@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -104,7 +105,10 @@ def weights(run: Path) -> list[dict[str, Any]]:
 
 def ended(number: int, batches: int, checkpoint: int, arguments: list[str]) -> int:
     command = [sys.executable, "-c", ENDED, str(number), str(batches), str(checkpoint)]
-    return subprocess.run([*command, *arguments], capture_output=True, timeout=900).returncode
+    # As many threads as here, where another test may have set their number.
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    done = subprocess.run([*command, *arguments], capture_output=True, env=environment, timeout=900)
+    return done.returncode
 
 
 def test_killed_and_resumed_it_is_the_same_run(
@@ -136,7 +140,10 @@ def test_killed_and_resumed_it_is_the_same_run(
     assert not (run / "run.json").exists()
     assert main(command("run")) == 2
     assert "go on with --resume" in capsys.readouterr().err
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - threads if threads < 3 else 1)  # a checkpoint has those that began it
     assert main(command("run", "--resume")) == 0
+    assert torch.get_num_threads() == threads
     assert_same(weights(tmp_path / "whole"), weights(run))
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
 
