@@ -30,7 +30,10 @@ exit codes: 0 fine, 2 a mistake in what was asked, 1 a fault of this program
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     result, places = command_parser(
-        PROGRAM, "Speech emotion recognition on this device; no audio leaves it unless --text names a server.", _EPILOG
+        PROGRAM,
+        "Speech emotion recognition on this device; no audio leaves it unless --text names a "
+        "server.",
+        _EPILOG,
     )
     result.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     for name in commands.MODULES:

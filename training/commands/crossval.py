@@ -74,12 +74,12 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     from training.data.features import FeatureSettings
     from training.evaluate import verdicts
     from training.evaluate.crossval import (
-        SUMMARY,
         Training,
         crossval,
         default_jobs,
         write_summary,
     )
+    from training.evaluate.crossval_files import SUMMARY
     from training.evaluate.metrics import Metrics
     from training.evaluate.report import plot_confusion, plot_curves, print_metrics
 

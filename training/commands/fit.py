@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from training.data.fingerprint import Origins
     from training.run import Run
 
-PLAN = "plan.json"  # what a run was begun with
 WATCHED = "watched.csv"  # manifest of the clips of the speakers that did not train
 
 
@@ -229,7 +228,7 @@ def _branches(audio: Path | None, text: Path | None) -> Any:
 def _borrow(recipe: FitRecipe, labels: list[str]) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Calibration and figures of the crossvals that stand for what would be kept out."""
     from training.errors import TrainingError
-    from training.evaluate.crossval import joint_calibration
+    from training.evaluate.crossval_files import joint_calibration
 
     if recipe.crossval is None:
         if recipe.crossval_corpora:
@@ -245,7 +244,7 @@ def _borrow(recipe: FitRecipe, labels: list[str]) -> tuple[dict[str, Any], dict[
 
 def _crossval_summary(folder: Path, labels: list[str]) -> dict[str, Any]:
     from training.errors import TrainingError
-    from training.evaluate.crossval import SUMMARY
+    from training.evaluate.crossval_files import SUMMARY
 
     path = folder / SUMMARY
     if not path.exists():
@@ -262,7 +261,7 @@ def classes_of(folder: Path, given: str) -> ClassMap:
     Raises TrainingError where that cannot be read.
     """
     from training.corpora.class_map import open_classes
-    from training.evaluate.crossval import SUMMARY
+    from training.evaluate.crossval_files import SUMMARY
     from training.run import RUN_FILE
 
     record: dict[str, Any] = {}
@@ -296,6 +295,7 @@ def _refuse_other_plan(
 ) -> None:
     """What was interrupted goes on with what it began with, or is another model; keep that."""
     from training.errors import TrainingError
+    from training.evaluate.crossval_files import PLAN
     from training.output import at_once
 
     made_from = {"settings": settings.record(), "model": asdict(config), "data": data}

@@ -68,7 +68,7 @@ def add(commands: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from edge_runtime.terminal import Tables
     from training.corpora import load_corpora
-    from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
+    from training.evaluate.crossval_files import SUMMARY as CROSSVAL_SUMMARY
     from training.evaluate.report import print_metrics
 
     recipe = from_arguments(PretrainedRecipe, arguments)
@@ -103,8 +103,8 @@ def join_folds(
     from training.commands.fit import calibration_of
     from training.corpora import class_indices
     from training.evaluate.adapted import crossval_verdicts
-    from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
-    from training.evaluate.crossval import write_verdicts
+    from training.evaluate.crossval_files import SUMMARY as CROSSVAL_SUMMARY
+    from training.evaluate.crossval_files import write_verdicts
     from training.evaluate.judge import DEGRADED, calibrations, convert, summarize
     from training.evaluate.pretrained import fit_layer, join_verdicts
     from training.output import at_once
@@ -209,7 +209,7 @@ def _joined(layer: Any, calibration: dict[str, Any], metrics: dict[str, Any]) ->
 def _borrowed(crossvals: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Calibration over the verdicts of joined crossvals, and the first one's figures."""
     from training.errors import TrainingError
-    from training.evaluate.crossval import joint_calibration
+    from training.evaluate.crossval_files import joint_calibration
 
     summaries = []
     for folder in crossvals:

@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from training.corpora import load_corpora
-    from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
+    from training.evaluate.crossval_files import SUMMARY as CROSSVAL_SUMMARY
 
     found = load_corpora(arguments.corpora, "", classes_of(arguments.run, arguments.classes))
     spoken = [u for part in found.values() for u in part.utterances if u.path is not None]
@@ -80,7 +80,7 @@ def fit_folds(folder: Path, utterances: Sequence[Utterance], jobs: int | None) -
         settings_of,
         with_reference,
     )
-    from training.evaluate.crossval import SUMMARY as CROSSVAL_SUMMARY
+    from training.evaluate.crossval_files import SUMMARY as CROSSVAL_SUMMARY
     from training.evaluate.judge import convert
     from training.evaluate.reference import fit_arrays, hear
     from training.output import at_once

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.signal
+import scipy  # whose parts are loaded when they are first used
 
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Int16, to_pcm
 from training.data.degrade import DegradeSettings, Timing, degrade, generator, timing

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy  # whose parts are loaded when they are first used
 import soundfile
 import soxr
-from scipy import signal
 
 from edge_runtime.pcm import SAMPLE_RATE, Float32
 from training.corpora.rooms import direct_path
@@ -111,7 +111,7 @@ def reverberate(samples: Float32, response: Float32) -> Float32:
     if not samples.any():
         return samples
     start = direct_path(response)
-    heard = signal.fftconvolve(samples, response)[start : start + samples.size]
+    heard = scipy.signal.fftconvolve(samples, response)[start : start + samples.size]
     return at_level(np.asarray(heard, np.float32), active_level(samples))
 
 
@@ -154,7 +154,7 @@ def tilt(gain_db: float) -> Sections:
 
 def response_db(sections: Sections, hz: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Gain of a filter at frequencies (m,), dB (m,)."""
-    _, response = signal.freqz_sos(sections, worN=np.asarray(hz, float), fs=SAMPLE_RATE)
+    _, response = scipy.signal.freqz_sos(sections, worN=np.asarray(hz, float), fs=SAMPLE_RATE)
     return np.asarray(20 * np.log10(np.maximum(np.abs(response), 1e-9)))
 
 
@@ -189,7 +189,7 @@ def microphone(rng: np.random.Generator, most_db: float = 12.0) -> Sections:
 
 def equalize(samples: Float32, sections: Sections) -> Float32:
     """A signal (n,) through a filter, float32 (n,)."""
-    return np.asarray(signal.sosfilt(sections, samples), np.float32)
+    return np.asarray(scipy.signal.sosfilt(sections, samples), np.float32)
 
 
 def band(samples: Float32, low_hz: float, high_hz: float) -> Float32:
@@ -269,7 +269,7 @@ def stretch(samples: Float32, factor: float) -> Float32:
     count = length // half + 2
     tail = np.zeros(3 * half + 2 * reach, np.float32)
     padded = np.concatenate([np.zeros(reach, np.float32), samples, tail])
-    window = signal.windows.hann(2 * half, sym=False).astype(np.float32)
+    window = scipy.signal.windows.hann(2 * half, sym=False).astype(np.float32)
     result = np.zeros((count + 1) * half, np.float32)
     last = padded.size - 2 * half - 2 * reach
     place = 0
@@ -299,7 +299,9 @@ def shift_pitch(samples: Float32, semitones: float) -> Float32:
 
 @lru_cache
 def _band(low_hz: float, high_hz: float) -> Sections:
-    return np.asarray(signal.butter(4, (low_hz, high_hz), "bandpass", fs=SAMPLE_RATE, output="sos"))
+    return np.asarray(
+        scipy.signal.butter(4, (low_hz, high_hz), "bandpass", fs=SAMPLE_RATE, output="sos")
+    )
 
 
 def _through(samples: Float32, rate: int, **codec: Any) -> Float32:

@@ -19,7 +19,7 @@ from training.data.features import extract
 from training.data.fingerprint import read_trained
 from training.data.tokens import encode
 from training.errors import TrainingError
-from training.evaluate.crossval import SUMMARY
+from training.evaluate.crossval_files import SUMMARY
 from training.evaluate.judge import modalities
 from training.evaluate.paired import Paired, paired_test
 from training.evaluate.predict import predict

@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from edge_runtime.console import OURS
-from edge_runtime.manifest import Calibration
 from training.corpora import Utterance, class_indices
 from training.corpora.class_map import DEFAULT
 from training.data.features import FeatureSettings, extract
@@ -35,7 +33,15 @@ from training.data.speaker import SpeakerVectors
 from training.data.teacher import teach
 from training.errors import TrainingError
 from training.evaluate import verdicts as by_clip
-from training.evaluate.judge import Logits, Verdicts, calibrations, convert, judge, summarize
+from training.evaluate.crossval_files import (
+    PLAN,
+    PREDICTIONS,
+    SUMMARY,
+    VERDICTS,
+    clip_name,
+    write_verdicts,
+)
+from training.evaluate.judge import Logits, Verdicts, convert, judge, summarize
 from training.evaluate.progress import FoldProgress
 from training.fit.fit import augmentations, fit, run_of, watched_augmentations
 from training.fit.prepare import WordPlan, prepare
@@ -50,13 +56,6 @@ from training.run import RUN_FILE, Run, forms_of, load
 FORMS = ("float", "fake-quant", "int8")
 
 log = logging.getLogger(__name__)
-
-SUMMARY, PREDICTIONS = "crossval.json", "predictions.npz"
-
-PLAN = "plan.json"  # what each fold tested, and with which settings
-VERDICTS = "verdicts.npz"  # logits of every clip, of the fold that did not train on it
-
-_TRUTH = "truth"
 
 
 @dataclass(eq=False)
@@ -189,29 +188,6 @@ def write_summary(
     return summary
 
 
-def write_verdicts(path: Path, verdicts: Verdicts, truth: npt.NDArray[Any]) -> None:
-    """Write what `joint_calibration` reads: logits and the index of each one's class."""
-    with at_once(path) as new:
-        np.savez(new, **{**verdicts, _TRUTH: truth})  # type: ignore[arg-type]
-
-
-def joint_calibration(
-    folders: Sequence[Path], file: str = VERDICTS
-) -> tuple[dict[str, Calibration], dict[str, float]]:
-    """Calibration by modality over the verdicts of several finished crossvals, and its error.
-
-    `file` is where a crossval holds them. Raises TrainingError for a folder without verdicts.
-    """
-    judged = []
-    for folder in folders:
-        path = folder / file
-        if not path.exists():
-            raise TrainingError(f"{folder} is not a finished crossval: there is no {file}")
-        verdicts = dict(np.load(path))
-        judged.append((verdicts, verdicts.pop(_TRUTH)))
-    return calibrations(judged)
-
-
 @dataclass
 class _FoldTask:
     number: int
@@ -335,11 +311,6 @@ def _train(task: _FoldTask, train: list[Utterance], test: list[Utterance]) -> Ru
     run.vocabulary = prepared.vocabulary
     run.save(task.folder)
     return run
-
-
-def clip_name(utterance: Utterance) -> str:
-    """What a plan calls a clip; its words, which may hold anything, come behind that."""
-    return f"{utterance.corpus}/{utterance.audio.name}/{utterance.start}/{utterance.end}"
 
 
 def _refuse_other_plan(

@@ -1,0 +1,51 @@
+"""What a crossval leaves in its folder, for what goes on from there without training anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_runtime.manifest import Calibration
+from training.corpora import Utterance
+from training.errors import TrainingError
+from training.evaluate.judge import Verdicts, calibrations
+from training.output import at_once
+
+SUMMARY = "crossval.json"  # figures and calibration; the last to be written
+PLAN = "plan.json"  # what each fold tested, and what it was begun with; the latter of a run, too
+PREDICTIONS = "predictions.npz"  # in the folder of a fold: logits of what it tested
+VERDICTS = "verdicts.npz"  # logits of every clip, of the fold that did not train on it
+
+_TRUTH = "truth"
+
+
+def clip_name(utterance: Utterance) -> str:
+    """What a plan calls a clip; its words, which may hold anything, come behind that."""
+    return f"{utterance.corpus}/{utterance.audio.name}/{utterance.start}/{utterance.end}"
+
+
+def write_verdicts(path: Path, verdicts: Verdicts, truth: npt.NDArray[Any]) -> None:
+    """Write what `joint_calibration` reads: logits and the index of each one's class."""
+    with at_once(path) as new:
+        np.savez(new, **{**verdicts, _TRUTH: truth})  # type: ignore[arg-type]
+
+
+def joint_calibration(
+    folders: Sequence[Path], file: str = VERDICTS
+) -> tuple[dict[str, Calibration], dict[str, float]]:
+    """Calibration by modality over the verdicts of several finished crossvals, and its error.
+
+    `file` is where a crossval holds them. Raises TrainingError for a folder without verdicts.
+    """
+    judged = []
+    for folder in folders:
+        path = folder / file
+        if not path.exists():
+            raise TrainingError(f"{folder} is not a finished crossval: there is no {file}")
+        verdicts = dict(np.load(path))
+        judged.append((verdicts, verdicts.pop(_TRUTH)))
+    return calibrations(judged)
