@@ -2,6 +2,8 @@
 
 CORPORA ?= ../shared/data
 PYTEST_ARGS ?= -n auto --dist loadfile
+# Where tests wait and measure; those of what trains take long to read in.
+TIMED = tests/device tests/edge_runtime
 export CORPORA
 
 .DEFAULT_GOAL := help
@@ -51,8 +53,8 @@ test: lint
 	scripts/debian-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins mosquitto openssl flite systemd tmux \
 		chromium-headless-shell gcc libc6-dev openssh-server openssh-client
 	.venv/bin/python -m pytest $(PYTEST_ARGS) -m "not alone and not realtime"
-	.venv/bin/python -m pytest -n 4 --dist loadgroup -m realtime
-	.venv/bin/python -m pytest -m alone
+	.venv/bin/python -m pytest -n 4 --dist loadgroup -m realtime $(TIMED)
+	.venv/bin/python -m pytest -m alone $(TIMED)
 
 pipeline: setup
 	scripts/pipeline "$(CORPORA)" runs/pipeline

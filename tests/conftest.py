@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 
 ROOT = Path(__file__).parent.parent
+TIMED = ("device", "edge_runtime")  # folders here, see the Makefile
 # pytest puts tests/ on the path, where tests/edge_runtime would stand for the package.
 sys.path.insert(0, str(ROOT))
 
@@ -51,10 +52,19 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the corpora, so that `-m "not corpora"` leaves it out."""
+    """Mark what needs the corpora, so that `-m "not corpora"` leaves it out.
+
+    What wants the machine to itself is looked for in TIMED alone (Makefile): elsewhere it would
+    never run.
+    """
     for item in items:
         if "corpora" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.corpora)
+        timed = item.get_closest_marker("alone") or item.get_closest_marker("realtime")
+        if timed and item.path.relative_to(ROOT / "tests").parts[0] not in TIMED:
+            raise pytest.UsageError(
+                f"{item.nodeid} is {timed.name}, and not in {' or '.join(TIMED)}"
+            )
 
 
 @pytest.fixture(scope="session")
