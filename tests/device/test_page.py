@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from edge_runtime.events import (
     SourceEvent,
     SpeechStartEvent,
     TextEvent,
+    to_json,
 )
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.settings import Secret
@@ -143,6 +145,51 @@ def test_what_is_heard_is_seen(serve: Served, page: Page) -> None:
     assert page.evaluate("document.querySelector('#shares li .figure').textContent") == "100 %"
     hosts = {url.split("/")[2] for url in page.requests() if not url.startswith("about:")}
     assert hosts == {sink.url.split("/")[2]}
+
+
+ROWS = """[...document.querySelectorAll('#list li')].map((e) => [e.querySelector('.chip'),
+    e.querySelector('.said'), e.querySelector('.notes')].map((part) => part.textContent))"""
+
+
+def test_a_page_that_is_opened_again_shows_the_same(serve: Served, page: Page) -> None:
+    sink = serve()
+    page.go(sink.url)
+    page.until(CONNECTED)
+    late = revised(9, 5, "read late")
+    for event in (
+        SpeechStartEvent(1),
+        TextEvent(2, "heard in time", True, "asr", 1),
+        verdict(3, start=1),
+        verdict(7, start=5, text="read"),
+        replace(late, label="unsure", text="rea"),
+        replace(late, label="happy", scores=late.scores | {"happy": 0.7, "angry": 0.1}),
+        verdict(12, start=10),
+        TextEvent(13, "heard late", True, "asr", 10),
+    ):
+        sink.write(event)
+    shown = [
+        ["angry", "heard late", "2 s"],
+        ["happy", "read late", "2 s · with words · revised, was angry"],
+        ["angry", "heard in time", "2 s"],
+    ]
+    page.until("document.querySelector('#list')?.innerText.includes('heard late')")
+    assert page.evaluate(ROWS) == shown
+    unsure = "document.querySelectorAll('#list .chip.unsure').length"
+    assert page.evaluate(unsure) == 0
+    page.go(f"{sink.url}?again")
+    page.until("document.querySelectorAll('#list li').length === 3")
+    assert page.evaluate(ROWS) == shown
+    assert page.evaluate(unsure) == 0
+
+
+def test_a_revised_verdict_alone_is_an_utterance_of_a_recording(page: Page, tmp_path: Path) -> None:
+    """The line of the first verdict may have been rotated away."""
+    recording = tmp_path / "kept.jsonl"
+    recording.write_text(to_json(revised(8, 5, "alone")) + "\n")
+    page.go(INDEX.as_uri())
+    page.choose_files("#file", recording)
+    page.until("document.querySelectorAll('#list li').length === 1")
+    assert page.evaluate(ROWS) == [["angry", "alone", "2 s · with words"]]
 
 
 def test_words_and_names_stay_words(serve: Served, page: Page) -> None:

@@ -23,6 +23,7 @@ from edge_runtime.events import (
     SpeechStartEvent,
     TextEvent,
     TextStatusEvent,
+    to_json,
 )
 from edge_runtime.sinks import LevelSink
 from edge_runtime.web import WebSettings, client, open_page
@@ -109,6 +110,7 @@ def test_a_page_that_is_opened_later_learns_how_things_stand(serve: Serve) -> No
         ("health", 60),
         ("emotion", "first"),
         ("emotion", "second"),
+        ("emotion", "thrid"),
         ("revised", "third"),
         ("audio_status", "quiet"),
         ("speech_start", 13),
@@ -117,6 +119,34 @@ def test_a_page_that_is_opened_later_learns_how_things_stand(serve: Serve) -> No
     ]
     page.sink.write(verdict(16, start=13))
     assert receive(connection)["t"] == 16
+
+
+def test_words_of_a_bundle_that_reads_none_are_told_to_a_later_page_too() -> None:
+    history = History(3600)
+    for event in (
+        SpeechStartEvent(1),
+        TextEvent(2, "before", True, "asr", 1),
+        verdict(3, start=1),
+        verdict(6, start=4),
+        TextEvent(7, "aft", False, "asr", 4),
+        TextEvent(8, "after", True, "asr", 4),
+        TextEvent(8, "", True, "asr", 1),
+        verdict(11, start=9, text="read"),
+        TextEvent(12, "read", True, "asr", 9),
+        TextEvent(13, "read late", True, "asr", 9),
+        revised(13, 9, "read late"),
+    ):
+        history.take(event, to_json(event), 0)
+    told = [
+        (e["type"], e["start"], e["text"])
+        for message in history.messages(0)
+        for e in json.loads(message)["events"]
+    ]
+    assert told == [
+        *(("emotion", 1, ""), ("text", 1, "before")),
+        *(("emotion", 4, ""), ("text", 4, "after")),
+        *(("emotion", 9, "read"), ("revised", 9, "read late")),
+    ]
 
 
 def test_what_is_kept_for_new_pages_is_bounded() -> None:
