@@ -7,6 +7,7 @@ https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,7 +127,12 @@ def discovery(device: Device, state: str, availability: str, text: bool) -> byte
         "payload_not_available": OFFLINE,
         "qos": 1,
     }
-    return json.dumps(message, ensure_ascii=False).encode()
+    return encoded(message)
+
+
+def encoded(message: Mapping[str, Any]) -> bytes:
+    """A message as JSON; what no UTF-8 has (half a surrogate pair, of words or a name) as ?."""
+    return json.dumps(message, ensure_ascii=False).encode(errors="replace")
 
 
 def _sensor(name: str, value: str, **how: Any) -> dict[str, Any]:
@@ -188,4 +194,4 @@ class State:
     def message(self) -> bytes:
         """All of it as JSON."""
         words = {"text": self.values.get("text")} if self.text else {}
-        return json.dumps({**self.values, **words}, ensure_ascii=False).encode()
+        return encoded({**self.values, **words})

@@ -10,6 +10,7 @@ import logging
 import socket
 import time
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -118,13 +119,13 @@ class Server:
         self._called = False  # first: what comes from now on calls again
         while self._handed:
             event, at = self._handed.popleft()
-            line = json.dumps(to_message(event, at), ensure_ascii=False, allow_nan=False)
+            line = _text(to_message(event, at))
             self._history.take(event, line, at.timestamp())
             for client in self._clients:
                 client.put(line)
         if self._level is not None:
             level, self._level = self._level, None
-            line = json.dumps(_level_message(*level), ensure_ascii=False)
+            line = _text(_level_message(*level))
             for client in self._clients:
                 client.put_level(line)
 
@@ -224,7 +225,7 @@ class Server:
             "labels": list(self._context.labels),
             "summary_s": self._settings.summary_seconds,
         }
-        return json.dumps(message, ensure_ascii=False)
+        return _text(message)
 
 
 def _connection_class(others: set[ServerConnection], most: int) -> type[ServerConnection]:
@@ -271,6 +272,12 @@ def _response(status: HTTPStatus, body: bytes, **headers: str) -> Response:
 def _secured(_: ServerConnection, __: Request, response: Response) -> None:
     for name, value in SECURITY.items():
         response.headers[name] = value
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    """A message as JSON; what no UTF-8 has (half a surrogate pair, of words or a name) as ?."""
+    text = json.dumps(message, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="replace").decode()
 
 
 def _level_message(t: float, form: str, level: Level) -> dict[str, Any]:

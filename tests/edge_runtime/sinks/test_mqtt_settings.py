@@ -41,6 +41,7 @@ CONTEXT = Context("Living Room", "1.0", "default", ("angry", "sad"))
         ({"user": "me", "password_file": Path("absent")}, "mqtt.password_file absent: No such"),
         ({"topic": "a/#"}, "mqtt.topic: expected a topic without"),
         ({"topic": ""}, "mqtt.topic: expected a topic without"),
+        ({"topic": "a\udcff"}, "mqtt.topic: expected a topic without"),
         ({"discovery_prefix": "a/"}, "mqtt.discovery_prefix: expected"),
     ],
 )
@@ -57,6 +58,7 @@ def test_a_name_becomes_topics() -> None:
     assert slug("--a__b--") == "a-b"
     assert slug("客厅") == slug("客厅") != slug("厨房")
     assert slug("客厅").startswith("device-")
+    assert slug("\udcff") != slug("\udcfe"), "a name that is no UTF-8 is one"
     topics = Topics.of(MqttSettings(topic="home/ears", discovery_prefix="ha"), CONTEXT)
     assert topics.event("emotion") == "home/ears/living-room/event/emotion"
     assert topics.config == "ha/device/living-room/config"

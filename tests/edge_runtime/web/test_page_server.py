@@ -8,11 +8,13 @@ import socket
 import sys
 import threading
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_events import CONTEXT, LABELS, Serve, receive, receive_until, revised, verdict
+from page_events import CONTEXT, LABELS, Serve, Served, receive, receive_until, revised, verdict
 
 from edge_runtime.audio.levels import Level
 from edge_runtime.errors import EdgeError
@@ -119,6 +121,23 @@ def test_a_page_that_is_opened_later_learns_how_things_stand(serve: Serve) -> No
     ]
     page.sink.write(verdict(16, start=13))
     assert receive(connection)["t"] == 16
+
+
+def test_what_no_utf8_has_holds_no_page_up(serve: Serve) -> None:
+    """Half a surrogate pair, of words that somebody else sends."""
+    page = serve()
+    connection = page.open()
+    receive(connection)
+    page.sink.write(verdict(3.0, text="so \ud83d happy"))
+    page.sink.hear(3.0, "\ud83d", Level(-20.0, -3.0))
+    page.sink.write(verdict(6.0))
+    assert receive(connection)["text"] == "so ? happy"
+    assert {receive(connection)["t"] for _ in range(2)} == {3.0, 6.0}
+    (told,) = receive_until(page.open(), "history")[-1]["events"][:1]
+    assert told["text"] == "so ? happy"
+    with closing(WebSink(WebSettings(on=True, port=0), replace(CONTEXT, name="\ud83d"))) as sink:
+        other = Served(sink, sink._server.port, page.stack)
+        assert receive(other.open())["name"] == "?"
 
 
 def test_words_of_a_bundle_that_reads_none_are_told_to_a_later_page_too() -> None:
