@@ -90,6 +90,7 @@ class Spool:
         self._cursor = 1  # all numbers below it are done
         self._file = self._cursor_file = self._lock = -1
         self._unsynced = False
+        self._full = False  # whether it is for want of room that the disk takes none
         self._tried = -_RETRY_SECONDS
         self._open()
 
@@ -108,7 +109,7 @@ class Spool:
         self._memory.append((topic, payload))
         self._flush()
         while len(self._memory) > _IN_MEMORY:
-            if self.size:  # what is on disk is older
+            if self.size and self._full:  # what is on disk is older, and makes room
                 self._drop_oldest()
                 self._flush()
             else:
@@ -259,10 +260,11 @@ class Spool:
                 return True
             except OSError as error:
                 self.trouble = error.strerror or str(error)
+                self._full = error.errno in _FULL
                 with suppress(OSError):  # the torn part would be written over, too
                     os.ftruncate(self._file, self._segments[-1].size if self._segments else 0)
                 # The last segment is kept: memory has room for newer ones.
-                if error.errno not in _FULL or len(self._segments) < 2 or not self._drop_oldest():
+                if not self._full or len(self._segments) < 2 or not self._drop_oldest():
                     return False
 
     def _segment_for(self, size: int) -> _Segment:
