@@ -104,6 +104,29 @@ def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path) -> None:
     assert spool.dropped == 10
 
 
+def test_a_clock_that_is_set_makes_nothing_old_but_what_another_process_left(
+    tmp_path: Path,
+) -> None:
+    spool = spool_in(tmp_path)
+    fill(spool, 10)
+    (segment,) = tmp_path.glob("*.seg")
+    os.utime(segment, (0, 0))  # as it is once the clock of a board goes from 1970 to now
+    spool.sync()
+    assert (spool.queued, spool.dropped) == (10, 0)
+    spool.close()
+    again = spool_in(tmp_path)
+    again.sync()
+    assert (again.queued, again.dropped) == (0, 10)
+    fill(again, 10)
+    (segment,) = tmp_path.glob("*.seg")
+    later = time.time() + 1e6  # and where it is set back
+    os.utime(segment, (later, later))
+    again.close()
+    third = spool_in(tmp_path)
+    third.sync()
+    assert (third.queued, third.dropped) == (10, 0)
+
+
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
 def test_of_a_damaged_file_come_only_messages_that_were_written(
