@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import SettingError
-from edge_runtime.events import AudioStatusEvent, EmotionEvent, SourceEvent, SpeechStartEvent
+from edge_runtime.events import (
+    AudioStatusEvent,
+    EmotionEvent,
+    Event,
+    RevisedEvent,
+    SourceEvent,
+    SpeechStartEvent,
+    TextEvent,
+)
 from edge_runtime.settings import Secret
 from edge_runtime.sinks import Context
 from edge_runtime.sinks.homeassistant import State
@@ -80,6 +88,31 @@ def test_somebody_speaks_from_the_start_to_the_verdict_or_the_end_of_the_microph
     state.update(SpeechStartEvent(3.0))
     state.update(AudioStatusEvent(4.0, "mic", "lost", True, "unplugged"))
     assert state.values["speaking"] == "OFF"
+
+
+def test_what_is_shown_goes_back_to_no_earlier_utterance() -> None:
+    def said(kind: type[EmotionEvent], start: float, label: str, text: str) -> EmotionEvent:
+        return kind(9.0, True, start, start + 1, label, 0.6, {label: 0.6}, text)
+
+    state = State(text=True)
+
+    def shown(event: Event) -> tuple[Any, Any]:
+        state.update(event)
+        return state.values["emotion"], state.values["text"]
+
+    assert shown(said(EmotionEvent, 1.0, "sad", "")) == ("sad", "")
+    assert shown(said(EmotionEvent, 3.0, "angry", "second")) == ("angry", "second")
+    assert not state.update(said(RevisedEvent, 1.0, "happy", "first"))
+    assert not state.update(TextEvent(9.0, "first", True, "asr", 1.0))
+    assert shown(said(RevisedEvent, 3.0, "happy", "the second")) == ("happy", "the second")
+    # Words may be there before their verdict, and a bundle that does not read tells none.
+    assert shown(TextEvent(9.0, "third", True, "asr", 5.0)) == ("happy", "third")
+    assert shown(said(RevisedEvent, 3.0, "sad", "second")) == ("sad", "third")
+    assert shown(said(EmotionEvent, 5.0, "angry", "")) == ("angry", "third")
+    assert shown(said(EmotionEvent, 7.0, "sad", "")) == ("sad", "")
+    # Of another source the clock begins anew.
+    state.update(SourceEvent(0.0, "mic"))
+    assert shown(said(EmotionEvent, 1.0, "happy", "anew")) == ("happy", "anew")
 
 
 def test_state_is_the_services_or_the_users(
