@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -386,6 +391,54 @@ def test_the_token_comes_from_the_address_or_is_asked_for(serve: Served, page: P
     assert token not in page.evaluate("location.href")
     assert not any(token in url for url in page.requests())
     page.evaluate("localStorage.clear()")
+
+
+def serve_by_tls(folder: Path, listening: socket.socket, page: int) -> None:
+    """Bring the page at a port of loopback to whoever comes by TLS, as a proxy does."""
+    kind = ["-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    files = ["-keyout", str(folder / "key"), "-out", str(folder / "certificate")]
+    command = ["openssl", "req", *kind, "-subj", "/CN=ear.example", *files]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "certificate", folder / "key")
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_page = await asyncio.open_connection("127.0.0.1", page)
+        await asyncio.gather(pump(reader, to_page[1]), pump(to_page[0], writer))
+
+    async def run() -> None:
+        async with await asyncio.start_server(relay, sock=listening, ssl=context) as server:
+            await server.serve_forever()
+
+    threading.Thread(target=lambda: asyncio.run(run()), daemon=True).start()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl: apt-get install openssl")
+def test_a_proxy_with_tls_brings_it_elsewhere(serve: Served, tmp_path: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    public = f"ear.example:{listening.getsockname()[1]}"
+    token = "correct-horse-battery"
+    sink = serve(public=public, token=Secret(token))
+    serve_by_tls(tmp_path, listening, int(sink.url.split(":")[2][:-1]))
+    found = Browser(
+        tmp_path, "--host-resolver-rules=MAP ear.example 127.0.0.1", "--ignore-certificate-errors"
+    )
+    try:
+        page = found.page()
+        page.go(f"https://{public}/#token={token}")
+        page.until(CONNECTED)
+        sink.write(verdict(3, text="from afar"))
+        page.until("document.querySelector('#list')?.innerText.includes('from afar')")
+        assert page.evaluate("location.origin") == f"https://{public}"
+        assert page.complaints() == []
+    finally:
+        found.close()
 
 
 RECORDING = """{"type": "source", "t": 0.0, "name": "interview.wav"}
