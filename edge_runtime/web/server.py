@@ -79,7 +79,7 @@ class Server:
         self._thread.start()
         try:
             self.port = listening.result(_START_SECONDS)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise EdgeError(_refused(settings, error)) from None
 
     @property
@@ -155,7 +155,7 @@ class Server:
                 ),
                 logger=logger,
             )
-        except OSError as error:
+        except Exception as error:  # whoever has made this waits for it
             listening.set_exception(error)
             return
         listening.set_result(server.sockets[0].getsockname()[1])
@@ -291,10 +291,10 @@ def _level_message(t: float, form: str, level: Level) -> dict[str, Any]:
     }
 
 
-def _refused(settings: WebSettings, error: OSError) -> str:
-    """Why the page cannot be served there, and what helps."""
+def _refused(settings: WebSettings, error: OSError | ValueError) -> str:
+    """Why the page cannot be served there, and what helps. ValueError: the name is none."""
     host, port = settings.host, settings.port
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    if isinstance(error, socket.gaierror | ValueError) or error.errno == errno.EADDRNOTAVAIL:
         return (
             f"the page: this machine has no address {host!r}; name one of its own (--web-host "
             "127.0.0.1, or 0.0.0.0 for all)"

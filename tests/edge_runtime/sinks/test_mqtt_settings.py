@@ -21,7 +21,7 @@ from edge_runtime.events import (
 from edge_runtime.settings import Secret
 from edge_runtime.sinks import Context
 from edge_runtime.sinks.homeassistant import State
-from edge_runtime.sinks.mqtt import MqttSettings, MqttSink, Topics, slug
+from edge_runtime.sinks.mqtt import MqttSettings, MqttSink, Topics, check, slug
 from edge_runtime.system import state_folder
 
 CONTEXT = Context("Living Room", "1.0", "default", ("angry", "sad"))
@@ -35,6 +35,12 @@ CONTEXT = Context("Living Room", "1.0", "default", ("angry", "sad"))
         ({"broker": "mqtt://"}, "expected mqtt://HOST"),
         ({"broker": "mqtt://broker:port"}, "expected mqtt://HOST"),
         ({"broker": "mqtt://broker:0"}, "expected mqtt://HOST"),
+        ({"broker": "mqtt://[fe80::1"}, "expected mqtt://HOST"),
+        ({"broker": "mqtt://me:hidden@[fe80::1"}, "expected mqtt://HOST"),
+        ({"broker": "mqtt://a\u2100b"}, "expected mqtt://HOST"),
+        ({"broker": "mqtt://a\udcff"}, "expected mqtt://HOST"),
+        ({"user": "\udcff"}, "mqtt.user and mqtt.password must be text in UTF-8"),
+        ({"user": "me", "password": Secret("hidden\udcff")}, "must be text in UTF-8"),
         ({"broker": "mqtt://broker/topic"}, "the topic is a setting: mqtt.topic"),
         ({"broker": "mqtt://me:hidden@broker"}, "mqtt://broker: .*mqtt.user.*mqtt.password_file"),
         ({"password": Secret("hidden")}, "mqtt.password needs mqtt.user"),
@@ -59,6 +65,14 @@ def test_what_cannot_work_is_one_line(changed: dict[str, Any], message: str) -> 
         MqttSink(MqttSettings(**({"broker": "mqtt://broker"} | changed)), CONTEXT)
     assert "hidden" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "a\0b"])
+def test_a_name_that_is_none_is_no_such_host(host: str) -> None:
+    pytest.importorskip("paho")
+    works, line = check(MqttSettings(broker=f"mqtt://{host}:1"))
+    assert not works
+    assert "no such host" in line
 
 
 def test_a_name_becomes_topics() -> None:

@@ -118,9 +118,15 @@ def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="name a file of words, or -"):
         open_given("jsonl:")
     pytest.importorskip("paho")
-    for url in ("mqtt:", "mqtt://", "mqtt://host", "mqtt:///topic", "mqtt://host:port/topic"):
-        with pytest.raises(TextError, match=r"expected mqtt://HOST\[:PORT\]/TOPIC"):
+    for url in (
+        *("mqtt:", "mqtt://", "mqtt://host", "mqtt:///topic", "mqtt://host:port/topic"),
+        *("mqtt://me:secret@[fe80::1/topic", "mqtt://a\u2100b/topic", "mqtt://host/\udcff"),
+    ):
+        with pytest.raises(TextError, match=r"expected mqtt://HOST\[:PORT\]/TOPIC") as caught:
             open_given(url)
+        assert "secret" not in str(caught.value)
+    with pytest.raises(TextError, match=r"mqtt://a\.\.b:1883: "):
+        open_given("mqtt://a..b/topic")
     for topic in ("home/#", "#", "home/+/words"):
         with pytest.raises(TextError, match=r"# and \+ stand for several topics") as refused:
             open_given(f"mqtt://me:secret@host/{topic}")

@@ -124,6 +124,11 @@ def test_half_a_surrogate_pair_of_a_server_is_no_words(kids: Int16) -> None:
     assert final.text.encode().decode() == "so happy"
 
 
+def test_a_name_that_is_none_is_one_line() -> None:
+    with pytest.raises(TextError, match=r"wyoming: a\.\.b:1 does not answer"):
+        source_named("wyoming:a..b:1")
+
+
 def test_they_enter_the_verdicts(bundle: Bundle, sentence: Int16) -> None:
     with (
         served(says(Transcript("We won, I'm so HAPPY!").event())) as port,

@@ -335,11 +335,12 @@ def test_a_port_that_is_taken_is_said_in_one_line_with_who_has_it(serve: Serve) 
     assert check(settings) == (True, f"port {port} of 127.0.0.1 is free")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.7", "no.such.host.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.7", "no.such.host.invalid", "a..b", "a" * 64, "a\0b"])
 def test_an_address_that_is_not_of_this_machine_is_said_in_one_line(host: str) -> None:
     settings = WebSettings(on=True, host=host, port=0)
-    with pytest.raises(EdgeError, match=f"this machine has no address '{host}'") as caught:
+    with pytest.raises(EdgeError, match="this machine has no address") as caught:
         WebSink(settings, CONTEXT)
+    assert repr(host) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not check(settings)[0]
 
