@@ -112,6 +112,19 @@ def test_late_and_untimed_words_of_a_pipe_find_their_utterance(tmp_path: Path) -
     assert stream.poll() == []
 
 
+def test_a_file_of_words_may_be_in_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "words.jsonl").write_text('{"text": "so happy"}\n')
+    stream = open_given("jsonl:~/words.jsonl")
+    stream.begin(0.0)
+    assert [text for _, text, _ in texts(poll_until(stream, texts))] == ["so happy"]
+    stream.close()
+    with pytest.raises(TextError, match="there is no file ~nobody-at-all"):
+        open_given("jsonl:~nobody-at-all/words.jsonl")
+
+
 def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="there is no file"):
         open_given(f"jsonl:{tmp_path / 'absent'}")
