@@ -74,7 +74,10 @@ class History:
             if event.active:
                 self._wrong[event.what] = line
         elif isinstance(event, StorageEvent):
-            self._states[f"{event.type} {event.what}"] = line
+            key = f"{event.type} {event.what}"
+            self._states.pop(key, None)
+            if event.message:  # else it is kept no more
+                self._states[key] = line
         elif isinstance(event, HealthEvent | TextStatusEvent):
             self._states[event.type] = line
 

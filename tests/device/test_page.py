@@ -32,7 +32,9 @@ from edge_runtime.events import (
     HealthEvent,
     SourceEvent,
     SpeechStartEvent,
+    StorageEvent,
     TextEvent,
+    TextStatusEvent,
     to_json,
 )
 from edge_runtime.pcm import SAMPLE_RATE, Int16
@@ -185,6 +187,22 @@ def test_a_page_that_is_opened_again_shows_the_same(serve: Served, page: Page) -
     page.until("document.querySelectorAll('#list li').length === 3")
     assert page.evaluate(ROWS) == shown
     assert page.evaluate(unsure) == 0
+
+
+def test_what_is_turned_off_is_shown_no_more(serve: Served, page: Page) -> None:
+    sink = serve()
+    page.go(sink.url)
+    page.until(CONNECTED)
+    kept = StorageEvent(0, "events", True, "/kept", 10, 30, "events are kept in /kept")
+    shown = "document.querySelector('#health').textContent.includes('/kept')"
+    sink.write(kept)
+    sink.write(TextStatusEvent(0, "off", "asr", "asr failed"))
+    page.until(shown)
+    page.until("!document.querySelector('#warnings').hidden")
+    sink.write(replace(kept, megabytes=0, days=0, message=""))
+    sink.write(TextStatusEvent(1, "off", "off", "words are turned off"))
+    page.until(f"!{shown}")
+    page.until("document.querySelector('#warnings').hidden")
 
 
 def test_a_revised_verdict_alone_is_an_utterance_of_a_recording(page: Page, tmp_path: Path) -> None:

@@ -76,7 +76,8 @@
           if (event.active) this.wrong.set(event.what, event.message);
           return null;
         case "storage":
-          this.kept.set(event.what, event.message);
+          this.kept.delete(event.what);
+          if (event.message) this.kept.set(event.what, event.message);
           return null;
         case "health":
           this.health = event;

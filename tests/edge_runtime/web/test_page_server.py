@@ -23,6 +23,7 @@ from edge_runtime.events import (
     HealthEvent,
     SourceEvent,
     SpeechStartEvent,
+    StorageEvent,
     TextEvent,
     TextStatusEvent,
     to_json,
@@ -166,6 +167,19 @@ def test_words_of_a_bundle_that_reads_none_are_told_to_a_later_page_too() -> Non
         *(("emotion", 4, ""), ("text", 4, "after")),
         *(("emotion", 9, "read"), ("revised", 9, "read late")),
     ]
+
+
+def test_what_is_kept_on_disk_no_more_is_told_to_no_later_page() -> None:
+    history = History(3600)
+    events = StorageEvent(0, "events", True, "/kept", 10, 30, "events are kept")
+    for event in (
+        events,
+        replace(events, what="sound", message="sound is kept"),
+        replace(events, megabytes=0, days=0, message=""),
+    ):
+        history.take(event, to_json(event), 0)
+    ((told,),) = [json.loads(message)["events"] for message in history.messages(0)]
+    assert told["message"] == "sound is kept"
 
 
 def test_what_is_kept_for_new_pages_is_bounded() -> None:
