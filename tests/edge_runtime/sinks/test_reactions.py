@@ -265,7 +265,7 @@ def test_ending_the_program_ends_its_command(
     sink.write(verdict())
     eventually(lambda: pids.exists() and pids.read_text().strip())
     sink.close()
-    assert not alive(int(pids.read_text()))
+    eventually(lambda: not alive(int(pids.read_text())))
 
 
 def test_what_fails_is_counted_and_told_when_it_changes(
