@@ -72,12 +72,12 @@ def user_file() -> Path:
 def settings_file(given: Path | None = None) -> Path | None:
     """The file that counts: `given`, $EDGE_EMOTION_CONFIG, the user's, the system's; None: none.
 
-    An empty $EDGE_EMOTION_CONFIG stands for none. SettingError where one that was named is not
-    there.
+    ~ at its beginning is the user's folder, as in every path of the settings. An empty
+    $EDGE_EMOTION_CONFIG stands for none. SettingError where one that was named is not there.
     """
     named = os.environ.get(FILE_VARIABLE)
     if given is not None or named:
-        file = given or Path(named or "")
+        file = _at_home(given or Path(named or ""))
         if not file.is_file():
             raise SettingError(f"no settings file {file}; write one: edge-emotion config init")
         return file
@@ -94,7 +94,7 @@ def effective(
     known: type[Any] | None = None,
     alone: bool = False,
 ) -> Effective[Chosen]:
-    """Settings of `kind` from all places.
+    """Settings of `kind` from all places; ~ at the beginning of a path is the user's folder.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def effective(
         listens, where a recording is read.
 
     Raises SettingError for a file that cannot be read, an unknown key (with the nearest), and a
-    value that is not what it may be, each with where it stands.
+    value that is not what it may be, each with where it stands; and for a ~ of nobody.
     """
     own = {option.key: option for option in options(kind)}
     whole = {option.key: option for option in options(known or kind)}
@@ -122,7 +122,16 @@ def effective(
     for key, option in own.items():
         if option.name in given:
             values[key], origins[key] = given[option.name], Origin(GIVEN, option.flag)
+    values = {key: _at_home(v) if isinstance(v, Path) else v for key, v in values.items()}
     return Effective(from_values(kind, values), origins, values)
+
+
+def _at_home(path: Path) -> Path:
+    """With ~ as what it stands for: no shell has seen a path in a file, or behind a `=`."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise SettingError(f"{path}: there is no such user; name the folder itself") from None
 
 
 Place = dict[str, tuple[Any, str]]

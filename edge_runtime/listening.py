@@ -5,17 +5,25 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from edge_runtime.audio import AnsweringSource, AudioSource, Block, LiveSource
 from edge_runtime.console import PROGRAM, UntilInterrupted, note
 from edge_runtime.errors import AudioError, EdgeError
-from edge_runtime.events import EmotionEvent, Event, HealthEvent, SourceEvent
+from edge_runtime.events import (
+    EmotionEvent,
+    Event,
+    HealthEvent,
+    SourceEvent,
+    StorageEvent,
+    TextStatusEvent,
+)
 from edge_runtime.notify import Notifier
 from edge_runtime.pcm import SAMPLE_RATE, amplified
 from edge_runtime.sinks import Outputs, Parts
 from edge_runtime.stream import EmotionStream
+from edge_runtime.text import OFF
 
 LATE_SECONDS = 1.0  # behind the microphone: what is said then is marked late
 STAYED = "the settings stay as they are"  # in a status: what was to be read again was not taken
@@ -72,6 +80,7 @@ class _Listening:
         self._status = f"listening to {source.name}"
         self._kept = ""  # why settings that were to be read again were not taken
         self._verdicts = 0
+        self._words_wanted = OFF  # as it was told last
         self._wanted = threading.Event()  # another stream, by SIGHUP
         self._opening: threading.Thread | None = None  # from the wish until it is taken
         self._opened: tuple[EmotionStream, Parts] | None = None
@@ -120,9 +129,17 @@ class _Listening:
             note(f"{PROGRAM}: {self._source.name}: no speech found")
         return not blocks.interrupted
 
-    def _tell_storage(self) -> None:
-        for stored in self._outputs.stored:
-            self._outputs.write(replace(stored, t=self._stream.time))
+    def _tell_storage(self, before: Sequence[StorageEvent] = ()) -> None:
+        """What is kept on disk, and, with no message, what was kept `before` and is not now."""
+        stored = self._outputs.stored
+        kinds = {event.what for event in stored}
+        ended = [
+            replace(event, words=False, megabytes=0.0, days=0.0, message="")
+            for event in before
+            if event.what not in kinds
+        ]
+        for event in [*ended, *stored]:
+            self._outputs.write(replace(event, t=self._stream.time))
 
     def _take(self, block: Block) -> None:
         stream = self._stream
@@ -138,6 +155,8 @@ class _Listening:
 
     def _write(self, event: Event) -> None:
         self._verdicts += isinstance(event, EmotionEvent) and event.final
+        if isinstance(event, TextStatusEvent):
+            self._words_wanted = event.wanted
         event = self._completed(event)
         self._outputs.write(event)
         if self._answer is not None:
@@ -187,14 +206,17 @@ class _Listening:
         self._notifier.ready(f"{self._status}{self._kept}")
 
     def _take_over(self, stream: EmotionStream, parts: Parts) -> None:
-        before = self._stream
+        before, stored = self._stream, self._outputs.stored
+        words = self._words_wanted != OFF or before.health().text_source != OFF
         self._end(before)
         stream.follow(before)
         self._stream = stream
         before.close()
         for trouble in self._outputs.change(parts):
             note(f"{PROGRAM}: {trouble}")
-        self._tell_storage()
+        self._tell_storage(stored)
+        if words and stream.health().text_source == OFF:  # an engine says itself that it is ready
+            self._write(TextStatusEvent(stream.time, OFF, OFF, "words are turned off"))
         note(f"{PROGRAM}: the settings were read again, bundle {stream.bundle.manifest.name}")
 
     def _open(self) -> None:

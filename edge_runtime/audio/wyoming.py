@@ -287,8 +287,9 @@ def _listening(address: str) -> tuple[socket.socket, str]:
         except OSError:
             listening.close()
             raise
-    except OSError as error:
-        raise AudioError(f"cannot listen at {address}: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that is none
+        why = getattr(error, "strerror", None) or error
+        raise AudioError(f"cannot listen at {address}: {why}") from None
     return listening, str(where[0])
 
 

@@ -93,13 +93,13 @@ class Outputs:
     """Several sinks as one. Raises EdgeError where one of them cannot be opened."""
 
     def __init__(self, parts: Parts) -> None:
-        self._open: dict[str, tuple[object, Sink | None]] = {}
+        self._open: dict[str, tuple[Part, Sink | None]] = {}
         # Asked ten times a second, each of which would look at what every sink can do.
         self._levels: list[LevelSink] = []
         self._sounds: list[SoundSink] = []
         try:
             for name, part in parts.items():
-                self._open[name] = part.settings, part.start()
+                self._open[name] = part, part.start()
             self._know()
         except BaseException:
             self.close()
@@ -150,21 +150,32 @@ class Outputs:
         return next(filter(None, [sink.keep(event) for sink in self._sounds]), "")
 
     def change(self, parts: Parts) -> list[str]:
-        """Close what is not in `parts`, open what is new or has other settings; what failed."""
-        troubles = []
-        for name in list(self._open):
-            if name not in parts or parts[name].settings != self._open[name][0]:
-                _, sink = self._open.pop(name)
+        """Close what is not in `parts`, open what is new or has other settings; what failed.
+
+        What cannot be opened with its new settings is opened again with those that it had.
+        """
+        before = dict(self._open)
+        for name, (part, sink) in before.items():
+            if name not in parts or parts[name].settings != part.settings:
+                del self._open[name]
                 if sink is not None:
                     sink.close()
-        for name, part in parts.items():
-            if name in self._open:
-                continue
-            try:
-                self._open[name] = part.settings, part.start()
-            except EdgeError as error:
-                troubles.append(f"{name}: {error}")
+        new = {name: part for name, part in parts.items() if name not in self._open}
+        troubles = self._start(new)
+        old = {name: before[name][0] for name in new if name in before and name not in self._open}
+        troubles += self._start(old)
+        self._open = {name: self._open[name] for name in parts if name in self._open}
         self._know()
+        return troubles
+
+    def _start(self, parts: Parts) -> list[str]:
+        """Open all of `parts` that can be; what failed."""
+        troubles = []
+        for name, part in parts.items():
+            try:
+                self._open[name] = part, part.start()
+            except (EdgeError, OSError) as error:
+                troubles.append(f"{name}: {error}")
         return troubles
 
     def close(self) -> None:

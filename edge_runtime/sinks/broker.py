@@ -64,10 +64,16 @@ def access(
     insecure: bool = False,
 ) -> Access:
     """The access that these settings describe. Raises SettingError for what cannot be one."""
-    parts = urlsplit(address)
-    # Without what stands before the @: passwords do not belong on a terminal.
-    shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     expected = "expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
+    # Without what stands before the @: passwords do not belong on a terminal.
+    scheme, separator, rest = address.partition("://")
+    shown = f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    wrong = SettingError(f"mqtt.broker: {expected}, not {shown!r}")
+    try:
+        address.encode()
+        parts = urlsplit(address)
+    except ValueError:
+        raise wrong from None
     if "@" in parts.netloc:
         raise SettingError(
             f"mqtt.broker {shown}: {expected}; name the user with mqtt.user, and the password with "
@@ -76,13 +82,17 @@ def access(
     try:
         host, port = parts.hostname, parts.port
     except ValueError:
-        host, port = None, None
+        raise wrong from None
     if parts.scheme not in ("mqtt", "mqtts") or not host or port == 0:
-        raise SettingError(f"mqtt.broker: {expected}, not {shown if host else address!r}")
+        raise wrong
     if parts.path.strip("/") or parts.query or parts.fragment:
         raise SettingError(f"mqtt.broker {shown}: {expected}; the topic is a setting: mqtt.topic")
     if password is not None and user is None:
         raise SettingError("mqtt.password needs mqtt.user: the user whose password it is")
+    try:
+        f"{user}{password}".encode()
+    except UnicodeEncodeError:
+        raise SettingError("mqtt.user and mqtt.password must be text in UTF-8") from None
     tls = None
     if parts.scheme == "mqtts":
         tls = _tls(ca_file, certificate_file, key_file, insecure)
@@ -279,7 +289,7 @@ def explain(error: Exception, where: Access) -> str:
         return f"{place}: its certificate is refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"{place}: no TLS there ({error.reason}); use its TLS port, or mqtt://"
-    if isinstance(error, socket.gaierror | UnicodeError):
+    if isinstance(error, socket.gaierror | ValueError):
         return f"{place}: no such host; check the name, or give its IP address"
     if isinstance(error, ConnectionRefusedError):
         return (

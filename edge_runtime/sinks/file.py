@@ -57,7 +57,7 @@ def open_file(settings: FileSettings, context: Context) -> FileSink | None:
 def check(settings: FileSettings) -> tuple[bool | None, str]:
     """Whether the file can be written, and has room to grow; see `disk.check`."""
     assert settings.path is not None  # or nothing is kept
-    path = Path(os.path.realpath(settings.path.expanduser()))
+    path = Path(os.path.realpath(settings.path))
     most = (settings.keep + 1) * settings.megabytes
     if os.access(path, os.F_OK) and not (path.is_file() and os.access(path, os.W_OK)):
         return False, f"{path} is no file that can be written; name another (--file)"
@@ -138,7 +138,7 @@ class _Log:
         self._looked = 0.0
         self._trouble = Trouble()
         try:
-            self.path = Path(os.path.realpath(path.expanduser()))
+            self.path = Path(os.path.realpath(path))
             pattern = rf"{re.escape(self.path.stem)}\.(\d{{6,}}){re.escape(self.path.suffix)}"
             self._rotated = re.compile(pattern)
             self._open()

@@ -7,6 +7,8 @@ https://www.home-assistant.io/integrations/mqtt/#device-discovery-payload
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,7 +128,12 @@ def discovery(device: Device, state: str, availability: str, text: bool) -> byte
         "payload_not_available": OFFLINE,
         "qos": 1,
     }
-    return json.dumps(message, ensure_ascii=False).encode()
+    return encoded(message)
+
+
+def encoded(message: Mapping[str, Any]) -> bytes:
+    """A message as JSON; what no UTF-8 has (half a surrogate pair, of words or a name) as ?."""
+    return json.dumps(message, ensure_ascii=False).encode(errors="replace")
 
 
 def _sensor(name: str, value: str, **how: Any) -> dict[str, Any]:
@@ -156,6 +163,10 @@ class State:
         }
     )
     """By name in the message."""
+    judged: float = -math.inf
+    """Second at which the utterance began whose verdict is shown."""
+    heard: float = -math.inf
+    """Second at which the utterance began whose words are shown."""
 
     def update(self, event: Event) -> bool:
         """Take what an event says; whether that changes anything."""
@@ -163,17 +174,14 @@ class State:
         if isinstance(event, SpeechStartEvent):
             new = {"speaking": "ON"}
         elif isinstance(event, SourceEvent):
+            self.judged = self.heard = -math.inf
             new = {"speaking": "OFF"}
         elif isinstance(event, AudioStatusEvent):
             new = {"speaking": "OFF"} if event.what == "lost" and event.active else {}
         elif isinstance(event, EmotionEvent) and event.final:
-            new = {"emotion": event.label, "confidence_percent": round(100 * event.confidence, 1)}
-            if event.type == EmotionEvent.type:  # one that is revised says nothing of now
-                new["speaking"] = "OFF"
-            if self.text:
-                new["text"] = event.text[:_LONGEST_STATE]
+            new = self._verdict(event)
         elif isinstance(event, TextEvent):
-            new = {"text": event.text[:_LONGEST_STATE]} if self.text and event.final else {}
+            new = self._words(event) if event.final else {}
         elif isinstance(event, HealthEvent):
             temperature = getattr(event, "temperature_c", None)
             new = {
@@ -185,7 +193,24 @@ class State:
         self.values.update(new)
         return changed
 
+    def _verdict(self, event: EmotionEvent) -> dict[str, Any]:
+        new: dict[str, Any] = {}
+        if event.type == EmotionEvent.type:  # one that is revised says nothing of now
+            new["speaking"] = "OFF"
+        if event.start >= self.judged:  # nor is an earlier utterance shown again
+            self.judged = event.start
+            new["emotion"] = event.label
+            new["confidence_percent"] = round(100 * event.confidence, 1)
+        # A bundle that does not read tells no words, which takes none away.
+        return new | (self._words(event) if event.text or event.start > self.heard else {})
+
+    def _words(self, event: EmotionEvent | TextEvent) -> dict[str, Any]:
+        if not self.text or event.start < self.heard:
+            return {}
+        self.heard = event.start
+        return {"text": event.text[:_LONGEST_STATE]}
+
     def message(self) -> bytes:
         """All of it as JSON."""
         words = {"text": self.values.get("text")} if self.text else {}
-        return json.dumps({**self.values, **words}, ensure_ascii=False).encode()
+        return encoded({**self.values, **words})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 import unicodedata
@@ -11,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
 from typing import TYPE_CHECKING
@@ -115,7 +115,7 @@ class Topics:
         """Those of a device; SettingError for a prefix that is none."""
         for name in ("topic", "discovery_prefix"):
             prefix = getattr(settings, name)
-            if not re.fullmatch(r"[^/#+\0$][^#+\0]*(?<!/)", prefix):
+            if not re.fullmatch(r"[^/#+\0$\ud800-\udfff][^#+\0\ud800-\udfff]*(?<!/)", prefix):
                 raise SettingError(
                     f"mqtt.{name}: expected a topic without # and +, and no / at its ends, not "
                     f"{prefix!r}"
@@ -145,7 +145,7 @@ def slug(name: str) -> str:
     """A name as it is in topics: a to z, digits and -; a number where none of it is left."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     result = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
-    return result or f"device-{zlib.crc32(name.encode()):08x}"
+    return result or f"device-{zlib.crc32(name.encode(errors='surrogatepass')):08x}"
 
 
 class MqttSink:
@@ -166,6 +166,8 @@ class MqttSink:
         self._place = where.place
         self._state = ha.State(settings.text)
         self._overflow = 0  # events that the thread did not get to
+        self._faulty = 0  # events that could not be sent, which is a fault of ours
+        self._failed = False  # whether such a fault was told
         self._turn = Condition()
         self._events: deque[tuple[Event, datetime]] = deque()
         self._calls: deque[Callable[[], None]] = deque()  # what the connection says
@@ -199,8 +201,8 @@ class MqttSink:
 
     @property
     def dropped(self) -> int:
-        """Messages that were given up: no room, or too old."""
-        return self._overflow + self._spool.dropped
+        """Messages that were given up: no room, too old, or a fault of ours."""
+        return self._overflow + self._faulty + self._spool.dropped
 
     @property
     def damaged(self) -> int:
@@ -243,10 +245,10 @@ class MqttSink:
                 calls, self._calls = self._calls, deque()
                 events, self._events = self._events, deque()
             for call in calls:
-                call()
+                self._try(call)
             for event, at in events:
-                self._keep(event, at)
-            self._send()
+                self._faulty += not self._try(partial(self._keep, event, at))
+            self._try(self._send)
             self.queued = self._spool.queued
             if time.monotonic() - synced >= _SYNC_SECONDS:
                 self._spool.sync()
@@ -254,7 +256,18 @@ class MqttSink:
             self._tell_of_buffer()
             if self._closing is not None and not events and not calls and self._may_end():
                 break
-        self._end()
+        self._try(self._end)
+
+    def _try(self, work: Callable[[], None]) -> bool:
+        """Whether it could be done. A fault of ours costs this, and not all that follows."""
+        try:
+            work()
+        except Exception as error:
+            if not self._failed:
+                _say(f"internal error: {type(error).__name__}: {error}")
+            self._failed = True
+            return False
+        return True
 
     def _may_end(self) -> bool:
         assert self._closing is not None
@@ -275,9 +288,7 @@ class MqttSink:
         sent = self._allowed(event)
         if sent is None:
             return
-        message = json.dumps(to_message(sent, at), ensure_ascii=False)
-        # What no UTF-8 has (half a surrogate pair of a broken file name) is shown as ?.
-        self._spool.append(self._topics.event(sent.type), message.encode(errors="replace"))
+        self._spool.append(self._topics.event(sent.type), ha.encoded(to_message(sent, at)))
 
     def _allowed(self, event: Event) -> Event | None:
         """As much of an event as may be sent; None for nothing."""
@@ -353,10 +364,11 @@ class MqttSink:
                 if spool.trouble
                 else f"the buffer {spool.folder} takes messages again"
             )
-        if self.dropped and not self._dropping_told:
+        old = self.dropped - self._faulty
+        if old and not self._dropping_told:
             self._dropping_told = True
             _say(
-                f"{self.dropped} of the oldest messages are dropped, and more may be: the buffer "
+                f"{old} of the oldest messages are dropped, and more may be: the buffer "
                 f"{spool.folder} is full (mqtt.buffer_mb, mqtt.buffer_hours, or the disk)"
             )
 

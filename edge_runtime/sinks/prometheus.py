@@ -74,7 +74,7 @@ class PrometheusSink:
         self._figures = _Figures(registry, context)
         try:
             self._server, self._thread = start_http_server(port, settings.host, registry)
-        except (OSError, OverflowError, UnicodeError) as error:
+        except (OSError, OverflowError, ValueError) as error:  # ValueError: a name that is none
             why = getattr(error, "strerror", None) or error
             raise EdgeError(
                 f"cannot serve figures at {settings.host}:{port}: {why}; choose another "

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edge_runtime.errors import SettingError
-from edge_runtime.events import UNSURE, EmotionEvent, Event, RevisedEvent
+from edge_runtime.events import UNSURE, EmotionEvent, Event, RevisedEvent, SourceEvent
 from edge_runtime.settings import Pairs, Settings, setting
 from edge_runtime.sinks import Context
 from edge_runtime.sinks.actions import Action, Command
@@ -18,6 +19,7 @@ from edge_runtime.sinks.outbox import Outbox
 
 ANY = "any"
 _WAITING = 16  # reactions; of what is older than that many nobody wants to know
+_REVISABLE = 16  # utterances whose verdict may still come again
 _LONGEST = 4000  # characters of words in a variable; systems end at 128 KB
 _CLOSE_SECONDS = 2.0  # in which what waits is done
 _END_SECONDS = 3.0  # in which a command that is ended is gone
@@ -80,6 +82,9 @@ class ReactionSink:
 
     def write(self, event: Event) -> None:
         """Let the rules react to one event."""
+        if isinstance(event, SourceEvent):  # whose clock begins anew
+            for rule in self._rules:
+                rule.taken.clear()
         if not isinstance(event, EmotionEvent) or not event.final:
             return
         now = time.monotonic()
@@ -119,15 +124,17 @@ class _Rule:
         self._label, self._least = label, least
         self.reacted: float | None = None
         self.trouble = ""
-        self._start: float | None = None  # of the utterance whose verdict it last took
+        self.taken: deque[float] = deque(maxlen=_REVISABLE)
+        """When the utterances began of which it took a verdict."""
 
     def takes(self, event: EmotionEvent) -> bool:
-        """Whether a verdict is for it; a revised one only where the one before was not."""
+        """Whether a verdict is for it; a revised one only where none before was."""
         if self._label not in (ANY, event.label) or event.confidence < self._least:
             return False
-        again = isinstance(event, RevisedEvent) and event.start == self._start
-        self._start = event.start
-        return not again
+        if isinstance(event, RevisedEvent) and event.start in self.taken:
+            return False
+        self.taken.append(event.start)
+        return True
 
 
 @dataclass(frozen=True)

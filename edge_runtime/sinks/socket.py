@@ -53,7 +53,7 @@ class SocketSink:
 
     def __init__(self, settings: SocketSettings, path: Path) -> None:
         self._partial = settings.partial
-        self._path = path.expanduser().absolute()
+        self._path = path.absolute()
         try:
             self._listening = unix_listener(self._path)
             self._identity = _identity(self._path)

@@ -61,7 +61,9 @@ class _Segment:
     unread: int
     """Records that were not taken yet."""
     begun: float
-    """When, in seconds of the clock."""
+    """When, in seconds of the monotonic clock: the other one jumps when it is set."""
+    written: float
+    """When last, likewise."""
     read: int = 0
     """Bytes that were read."""
 
@@ -90,6 +92,7 @@ class Spool:
         self._cursor = 1  # all numbers below it are done
         self._file = self._cursor_file = self._lock = -1
         self._unsynced = False
+        self._full = False  # whether it is for want of room that the disk takes none
         self._tried = -_RETRY_SECONDS
         self._open()
 
@@ -108,7 +111,7 @@ class Spool:
         self._memory.append((topic, payload))
         self._flush()
         while len(self._memory) > _IN_MEMORY:
-            if self.size:  # what is on disk is older
+            if self.size and self._full:  # what is on disk is older, and makes room
                 self._drop_oldest()
                 self._flush()
             else:
@@ -155,10 +158,8 @@ class Spool:
         A message that is taken at once never gets here, and mostly not to the disk either.
         """
         self._flush()
-        while self._segments and self._segments[0].size:
-            with suppress(OSError):
-                if time.time() - self._segments[0].path.stat().st_mtime <= self._seconds:
-                    break
+        since = time.monotonic() - self._seconds
+        while self._segments and self._segments[0].size and self._segments[0].written < since:
             self._drop_oldest()
         if self._unsynced and self._file >= 0 and self.queued:
             self._unsynced = False
@@ -209,7 +210,7 @@ class Spool:
             self._next = max(self._next, int(path.stem))
             try:
                 data = path.read_bytes()
-                begun = path.stat().st_mtime
+                age = max(0.0, time.time() - path.stat().st_mtime)
             except OSError:
                 self.damaged += 1
                 continue
@@ -220,8 +221,10 @@ class Spool:
                 with suppress(OSError):
                     path.unlink()
                 continue
-            self._next = max(self._next, records[-1].number + 1)
-            self._segments.append(_Segment(path, records[-1].number + 1, end, unread, begun))
+            after = records[-1].number + 1
+            self._next = max(self._next, after)
+            written = time.monotonic() - age
+            self._segments.append(_Segment(path, after, end, unread, written, written))
         if self._segments and self._segments[-1].size < self._segment_bytes:
             self._file = os.open(self._segments[-1].path, os.O_RDWR)
             os.ftruncate(self._file, self._segments[-1].size)
@@ -256,18 +259,20 @@ class Spool:
                 while done < len(data):
                     done += os.pwrite(self._file, data[done:], segment.size + done)
                 segment.size += len(data)
+                segment.written = time.monotonic()
                 return True
             except OSError as error:
                 self.trouble = error.strerror or str(error)
+                self._full = error.errno in _FULL
                 with suppress(OSError):  # the torn part would be written over, too
                     os.ftruncate(self._file, self._segments[-1].size if self._segments else 0)
                 # The last segment is kept: memory has room for newer ones.
-                if error.errno not in _FULL or len(self._segments) < 2 or not self._drop_oldest():
+                if not self._full or len(self._segments) < 2 or not self._drop_oldest():
                     return False
 
     def _segment_for(self, size: int) -> _Segment:
         """The one to write `size` bytes to, open. Raises OSError."""
-        now = time.time()
+        now = time.monotonic()
         last = self._segments[-1] if self._segments and self._file >= 0 else None
         if last and (
             not last.size
@@ -283,7 +288,7 @@ class Spool:
         if self._file >= 0:
             os.close(self._file)
         self._file = opened
-        self._segments.append(_Segment(path, self._next, 0, 0, now))
+        self._segments.append(_Segment(path, self._next, 0, 0, now, now))
         return self._segments[-1]
 
     def _read(self, segment: _Segment) -> None:

@@ -390,6 +390,8 @@ def open_given(name: str) -> GivenStream:
     path = name.partition(":")[2]
     if not path:
         raise TextError("jsonl: name a file of words, or - for standard input: jsonl:-")
+    with suppress(RuntimeError):  # there is no such user, and so no such file
+        path = str(Path(path).expanduser())
     if path != STANDARD_INPUT and not Path(path).exists():
         raise TextError(f"jsonl: there is no file {path}")
     return GivenStream(name, LinesFeed(path))

@@ -32,17 +32,19 @@ class MqttFeed:
 
     def __init__(self, url: str) -> None:
         """TextError for an address of another form, and for a topic that stands for several."""
-        address = urlsplit(url)
+        shown = without_password(url)
+        wrong = TextError(f"{shown}: expected mqtt://HOST[:PORT]/TOPIC")
+        try:
+            url.encode()
+            address = urlsplit(url)
+            self._host, self._port = address.hostname, address.port or _PORT
+        except ValueError:
+            raise wrong from None
         place = url.removeprefix("mqtt://")
         # Not the path: what follows a # or ? is part of a topic, too.
         self._topic = place[len(address.netloc) :].lstrip("/")
-        shown = without_password(url)
-        try:
-            self._host, self._port = address.hostname, address.port or _PORT
-        except ValueError:
-            self._host, self._port = None, 0
         if not self._host or not self._topic:
-            raise TextError(f"{shown}: expected mqtt://HOST[:PORT]/TOPIC")
+            raise wrong
         if "#" in self._topic or "+" in self._topic:
             raise TextError(
                 f"{shown}: # and + stand for several topics, and the words of one stream of audio "
@@ -102,7 +104,7 @@ class MqttFeed:
         assert self._host is not None
         try:
             self._client.connect(self._host, self._port)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that is none
             raise TextError(f"mqtt://{self._host}:{self._port}: {error}") from None
         self._client.loop_start()
 

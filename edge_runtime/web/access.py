@@ -1,4 +1,7 @@
-"""Who may see the page: names of this machine on loopback, whoever knows the token elsewhere."""
+"""Who may see the page: names of this machine on loopback, whoever knows the token elsewhere.
+
+A proxy that brings the page elsewhere is known by the name at which it does (`web.public`).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ PROTOCOL = "edge-emotion"
 TOKEN_PREFIX = "token."  # a browser can send no header but subprotocols with a WebSocket
 _TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,256}")  # goes into addresses and headers as it is
 _TOKEN_BYTES = 18  # random ones, of a made token: 144 bits, 24 characters
+_PUBLIC = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _BEARER = "Bearer "
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
 
@@ -33,24 +37,28 @@ class Access:
     """Whether the page is bound to loopback alone."""
     token: str | None
     """What has to be known; None on loopback where nothing was asked for."""
+    public: str | None = None
+    """Host, and port unless it is that of https, at which a proxy serves the page."""
 
     def host_refusal(self, headers: Mapping[str, str]) -> tuple[HTTPStatus, str] | None:
         """Why this is not answered at all.
 
-        On loopback only names of this machine are: somebody else's name that leads here (DNS
-        rebinding) is a foreign page that asks through the browser of this machine's user.
+        On loopback only names of this machine are, and that of the proxy: somebody else's name
+        that leads here (DNS rebinding) is a foreign page that asks through the browser of this
+        machine's user.
         """
         host = headers.get("host", "")
         if not host:
             return HTTPStatus.BAD_REQUEST, "one Host header is needed"
-        if self.loopback and _name_of(host) not in _LOCAL_NAMES | _loopback_name(host):
-            return HTTPStatus.FORBIDDEN, "this page answers to localhost alone"
+        if self.loopback and _name_of(host) not in self._names | _loopback_name(host):
+            return HTTPStatus.FORBIDDEN, "this page answers to localhost alone (or set web.public)"
         return None
 
     def refusal(self, headers: Mapping[str, str]) -> tuple[HTTPStatus, str] | None:
         """Why events are not shown: another page's script, or no token."""
         origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2].lower() != headers["host"].lower():
+        pages = headers["host"].lower(), self.public
+        if origin is not None and origin.partition("://")[2].lower() not in pages:
             return HTTPStatus.FORBIDDEN, "events are for the page of this server alone"
         if self.token is not None and not hmac.compare_digest(
             _token_in(headers).encode(), self.token.encode()
@@ -58,18 +66,29 @@ class Access:
             return HTTPStatus.UNAUTHORIZED, "the token is missing or wrong"
         return None
 
+    @property
+    def _names(self) -> set[str]:
+        return _LOCAL_NAMES if self.public is None else {*_LOCAL_NAMES, _name_of(self.public)}
+
 
 def access_of(settings: WebSettings) -> Access:
     """What the settings ask for; a token that is needed and not there is made.
 
-    Raises SettingError for a token that cannot be part of an address, EdgeError for a file that
-    cannot be read or written.
+    Raises SettingError for a token that cannot be part of an address, or a name that is none,
+    EdgeError for a file that cannot be read or written.
     """
-    loopback = is_loopback(settings.host)
+    loopback, public = is_loopback(settings.host), settings.public
+    if public is not None:
+        if not _PUBLIC.fullmatch(public):
+            raise SettingError(
+                "web.public must be HOST or HOST:PORT, without https:// and path, as in "
+                f"ear.example, not {public!r}"
+            )
+        public = public.lower().removesuffix(":443")  # as browsers write it
     token: str | None = settings.token
     if token is None and settings.token_file is not None:
         token = _token_of(settings.token_file)
-    if token is None and not loopback:
+    if token is None and not (loopback and public is None):
         token = secrets.token_urlsafe(_TOKEN_BYTES)
     if token is not None and not _TOKEN.fullmatch(token):
         raise SettingError(
@@ -77,7 +96,7 @@ def access_of(settings: WebSettings) -> Access:
             f"address), not {len(token)} characters of which some may be others; make one: "
             "openssl rand -hex 16"
         )
-    return Access(loopback, token)
+    return Access(loopback, token, public)
 
 
 def _token_of(path: Path) -> str:

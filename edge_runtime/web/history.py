@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_runtime.events import (
     AudioStatusEvent,
@@ -19,18 +19,22 @@ from edge_runtime.events import (
     TextStatusEvent,
 )
 
-MOST_VERDICTS = 1200  # an hour of utterances of three seconds; some 500 kB
-_CHUNK = 100  # verdicts in one message: 50 kB
+MOST_VERDICTS = 1200  # an hour of utterances of three seconds; some 500 kB, twice that with words
+_CHUNK = 100  # events in one message: 50 kB
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Final:
-    at: float
-    """When it was said, s since 1970."""
+    """A finished utterance."""
+
     start: float
     """Second of its stream."""
-    line: str
-    """Its message."""
+    at: float = 0.0
+    """When the last verdict on it was said, s since 1970."""
+    text: str = ""
+    """The words that this verdict tells."""
+    lines: dict[str, str] = field(default_factory=dict)
+    """Its messages by type, in order: the first verdict, the last one, words that came after."""
 
 
 class History:
@@ -59,14 +63,10 @@ class History:
             self._begin(event.t)
             self._running[event.type] = line
         elif isinstance(event, TextEvent):
-            if event.start == self._start:
-                self._running[event.type] = line
-        elif isinstance(event, RevisedEvent):
-            self._revise(_Final(at, event.start, line))
+            self._hear(event, line)
         elif isinstance(event, EmotionEvent):
             if event.final:
-                self._begin(None)
-                self._finals.append(_Final(at, event.start, line))
+                self._judge(event, line, at)
             else:
                 self._running[event.type] = line
         elif isinstance(event, AudioStatusEvent):
@@ -74,7 +74,10 @@ class History:
             if event.active:
                 self._wrong[event.what] = line
         elif isinstance(event, StorageEvent):
-            self._states[f"{event.type} {event.what}"] = line
+            key = f"{event.type} {event.what}"
+            self._states.pop(key, None)
+            if event.message:  # else it is kept no more
+                self._states[key] = line
         elif isinstance(event, HealthEvent | TextStatusEvent):
             self._states[event.type] = line
 
@@ -84,7 +87,7 @@ class History:
             self._finals.popleft()
         lines = [
             *self._states.values(),
-            *(final.line for final in self._finals),
+            *(line for final in self._finals for line in final.lines.values()),
             *self._wrong.values(),
             *self._running.values(),
         ]
@@ -96,11 +99,32 @@ class History:
         self._start = start
         self._running.clear()
 
-    def _revise(self, final: _Final) -> None:
-        for place in range(len(self._finals) - 1, -1, -1):
-            if self._finals[place].start == final.start:
-                self._finals[place] = final
-                return
+    def _hear(self, event: TextEvent, line: str) -> None:
+        if event.start == self._start:
+            self._running[event.type] = line
+            return
+        final = self._find(event.start)
+        # A bundle that reads tells the words with its verdict; of another they are here alone.
+        if final is not None and event.text and event.text != final.text:
+            final.lines[event.type] = line
+
+    def _judge(self, event: EmotionEvent, line: str, at: float) -> None:
+        revised = isinstance(event, RevisedEvent)
+        final = self._find(event.start) if revised else None
+        if final is None:
+            final = _Final(event.start)
+            self._finals.append(final)
+        final.at, final.text = at, event.text
+        final.lines[event.type] = line
+        final.lines.pop(TextEvent.type, None)  # the verdict tells them
+        if not revised:
+            words = self._running.get(TextEvent.type)
+            if words is not None and not event.text:
+                final.lines[TextEvent.type] = words
+            self._begin(None)
+
+    def _find(self, start: float) -> _Final | None:
+        return next((final for final in reversed(self._finals) if final.start == start), None)
 
 
 def _chunks(lines: list[str], size: int) -> Iterator[list[str]]:

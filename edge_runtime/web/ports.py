@@ -64,7 +64,7 @@ def check(settings: WebSettings) -> tuple[bool, str]:
                 trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 trial.bind(address)
                 trial.listen()
-    except socket.gaierror:
+    except (socket.gaierror, ValueError):  # ValueError: what can be no name at all
         return False, f"no host is called {settings.host}; name another (--web-host)"
     except OSError as error:
         holder = holder_of(settings.port)

@@ -10,6 +10,7 @@ import logging
 import socket
 import time
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -78,7 +79,7 @@ class Server:
         self._thread.start()
         try:
             self.port = listening.result(_START_SECONDS)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise EdgeError(_refused(settings, error)) from None
 
     @property
@@ -118,13 +119,13 @@ class Server:
         self._called = False  # first: what comes from now on calls again
         while self._handed:
             event, at = self._handed.popleft()
-            line = json.dumps(to_message(event, at), ensure_ascii=False, allow_nan=False)
+            line = _text(to_message(event, at))
             self._history.take(event, line, at.timestamp())
             for client in self._clients:
                 client.put(line)
         if self._level is not None:
             level, self._level = self._level, None
-            line = json.dumps(_level_message(*level), ensure_ascii=False)
+            line = _text(_level_message(*level))
             for client in self._clients:
                 client.put_level(line)
 
@@ -154,7 +155,7 @@ class Server:
                 ),
                 logger=logger,
             )
-        except OSError as error:
+        except Exception as error:  # whoever has made this waits for it
             listening.set_exception(error)
             return
         listening.set_result(server.sockets[0].getsockname()[1])
@@ -224,7 +225,7 @@ class Server:
             "labels": list(self._context.labels),
             "summary_s": self._settings.summary_seconds,
         }
-        return json.dumps(message, ensure_ascii=False)
+        return _text(message)
 
 
 def _connection_class(others: set[ServerConnection], most: int) -> type[ServerConnection]:
@@ -273,6 +274,12 @@ def _secured(_: ServerConnection, __: Request, response: Response) -> None:
         response.headers[name] = value
 
 
+def _text(message: Mapping[str, Any]) -> str:
+    """A message as JSON; what no UTF-8 has (half a surrogate pair, of words or a name) as ?."""
+    text = json.dumps(message, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="replace").decode()
+
+
 def _level_message(t: float, form: str, level: Level) -> dict[str, Any]:
     return {
         "type": "level",
@@ -284,10 +291,10 @@ def _level_message(t: float, form: str, level: Level) -> dict[str, Any]:
     }
 
 
-def _refused(settings: WebSettings, error: OSError) -> str:
-    """Why the page cannot be served there, and what helps."""
+def _refused(settings: WebSettings, error: OSError | ValueError) -> str:
+    """Why the page cannot be served there, and what helps. ValueError: the name is none."""
     host, port = settings.host, settings.port
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    if isinstance(error, socket.gaierror | ValueError) or error.errno == errno.EADDRNOTAVAIL:
         return (
             f"the page: this machine has no address {host!r}; name one of its own (--web-host "
             "127.0.0.1, or 0.0.0.0 for all)"

@@ -18,10 +18,15 @@ class WebSettings(Settings):
         "Address of the page; any other than loopback (0.0.0.0 for all) needs a token.",
     )
     port: int = setting(8765, "Port of the page; 0 for any that is free.", minimum=0, maximum=65535)
+    public: str | None = setting(
+        None,
+        "Name at which a proxy with TLS serves the page, as browsers show it; needs a token.",
+        metavar="HOST[:PORT]",
+    )
     token: Secret | None = setting(
         None,
-        "What a browser has to know. Beyond loopback one is made for each start unless it is "
-        "given here or in a file.",
+        "What a browser has to know. Beyond loopback, or behind a proxy, one is made for each "
+        "start unless it is given here or in a file.",
     )
     token_file: Path | None = setting(
         None, "File of the token; it is made, for its owner alone, where there is none."

@@ -26,6 +26,7 @@ class WebSink:
 
     Raises
     ------
+    SettingError : the token, or the name of the proxy, cannot be one.
     EdgeError : the address or the port cannot be had, or the token's file cannot be used.
     MissingPackageError : `websockets` is not installed.
     """
@@ -37,14 +38,15 @@ class WebSink:
         self._loudest: Level | None = None  # since then
         self.url = self._server.url
         """Address for a browser of this machine, or of another where it is bound beyond
-        loopback; without its token."""
+        loopback; without its token, and not by a proxy."""
+        address = self.url if access.public is None else f"https://{access.public}/"
         if access.token is None:
-            note(f"page: {self.url}")
+            note(f"page: {address}")
         elif settings.token is None and settings.token_file is None:
-            note(f"page: {self.url}#token={access.token}")
+            note(f"page: {address}#token={access.token}")
         else:
             where = settings.token_file if settings.token is None else "the settings"
-            note(f"page: {self.url}#token=... (the token is in {where})")
+            note(f"page: {address}#token=... (the token is in {where})")
 
     @property
     def dropped(self) -> int:

@@ -146,5 +146,6 @@ def _at(interfaces: Sequence[str]) -> dict[str, Any]:
 
 def _label(name: str) -> str:
     """A name as an instance may bear it: dots would end it, and it has an end."""
-    cut = name.replace(".", "-").encode()[:_LABEL_BYTES].decode(errors="ignore").strip()
+    plain = name.replace(".", "-").encode(errors="replace")
+    cut = plain[:_LABEL_BYTES].decode(errors="ignore").strip()
     return cut or socket.gethostname().partition(".")[0]

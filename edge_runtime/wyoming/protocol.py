@@ -134,11 +134,11 @@ def whole_number(data: dict[str, Any], name: str, least: int, most: int) -> int:
 
 
 def text_of(data: dict[str, Any]) -> str:
-    """The text that an event carries. ProtocolError where there is none."""
+    """The text that an event carries, half a surrogate pair as ?. ProtocolError without one."""
     text = data.get("text")
     if not isinstance(text, str):
         raise ProtocolError(f"text {text!r:.40}; expected words")
-    return text
+    return text.encode(errors="replace").decode()
 
 
 def _header(line: bytes) -> _Header:

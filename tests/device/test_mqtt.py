@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +137,38 @@ def test_words_and_partial_verdicts_are_sent_where_asked_for(
         wait_until(lambda: heard.seconds() == [1.0, 1.5, 2.0])
         wait_until(lambda: last_state(heard).get("text") == "so happy")
     assert "words are sent to" in capsys.readouterr().err
+
+
+def test_what_no_utf8_has_holds_nothing_up(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    """Half a surrogate pair: of words that somebody else sends, of a name that is no UTF-8."""
+    mosquitto.start()
+    context = replace(CONTEXT, name="Küche \ud83d 1")
+    settings = MqttSettings(
+        broker=f"mqtt://127.0.0.1:{mosquitto.port}", buffer=tmp_path / "buffer", text=True
+    )
+    with listener(mosquitto.port) as heard, closing(MqttSink(settings, context)) as one:
+        one.write(replace(emotion(2.0), text="so \ud83d happy"))
+        wait_until(lambda: last_state(heard).get("text") == "so ? happy")
+        config = "homeassistant/device/kuche-1/config"
+        wait_until(lambda: heard.payloads(config))
+        assert json.loads(heard.payloads(config)[0])["device"]["name"] == "Küche ? 1"
+        (said,) = heard.payloads(f"{BASE}/event/emotion")
+        assert json.loads(said)["text"] == "so ? happy"
+
+
+def test_an_event_that_cannot_be_sent_costs_itself_alone(
+    mosquitto: Mosquitto, sink: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mosquitto.start()
+    faulty: Any = SourceEvent(0.0, b"no name")  # type: ignore[arg-type]
+    with listener(mosquitto.port) as heard:
+        one = sink()
+        for event in (health(1.0), faulty, health(2.0), faulty, health(3.0)):
+            one.write(event)
+        wait_until(lambda: heard.seconds() == [1.0, 2.0, 3.0])
+        assert one.dropped == 2
+    (fault,) = capsys.readouterr().err.splitlines()
+    assert "internal error: TypeError" in fault
 
 
 @pytest.mark.realtime

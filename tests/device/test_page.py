@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +32,10 @@ from edge_runtime.events import (
     HealthEvent,
     SourceEvent,
     SpeechStartEvent,
+    StorageEvent,
     TextEvent,
+    TextStatusEvent,
+    to_json,
 )
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.settings import Secret
@@ -143,6 +152,67 @@ def test_what_is_heard_is_seen(serve: Served, page: Page) -> None:
     assert page.evaluate("document.querySelector('#shares li .figure').textContent") == "100 %"
     hosts = {url.split("/")[2] for url in page.requests() if not url.startswith("about:")}
     assert hosts == {sink.url.split("/")[2]}
+
+
+ROWS = """[...document.querySelectorAll('#list li')].map((e) => [e.querySelector('.chip'),
+    e.querySelector('.said'), e.querySelector('.notes')].map((part) => part.textContent))"""
+
+
+def test_a_page_that_is_opened_again_shows_the_same(serve: Served, page: Page) -> None:
+    sink = serve()
+    page.go(sink.url)
+    page.until(CONNECTED)
+    late = revised(9, 5, "read late")
+    for event in (
+        SpeechStartEvent(1),
+        TextEvent(2, "heard in time", True, "asr", 1),
+        verdict(3, start=1),
+        verdict(7, start=5, text="read"),
+        replace(late, label="unsure", text="rea"),
+        replace(late, label="happy", scores=late.scores | {"happy": 0.7, "angry": 0.1}),
+        verdict(12, start=10),
+        TextEvent(13, "heard late", True, "asr", 10),
+    ):
+        sink.write(event)
+    shown = [
+        ["angry", "heard late", "2 s"],
+        ["happy", "read late", "2 s · with words · revised, was angry"],
+        ["angry", "heard in time", "2 s"],
+    ]
+    page.until("document.querySelector('#list')?.innerText.includes('heard late')")
+    assert page.evaluate(ROWS) == shown
+    unsure = "document.querySelectorAll('#list .chip.unsure').length"
+    assert page.evaluate(unsure) == 0
+    page.go(f"{sink.url}?again")
+    page.until("document.querySelectorAll('#list li').length === 3")
+    assert page.evaluate(ROWS) == shown
+    assert page.evaluate(unsure) == 0
+
+
+def test_what_is_turned_off_is_shown_no_more(serve: Served, page: Page) -> None:
+    sink = serve()
+    page.go(sink.url)
+    page.until(CONNECTED)
+    kept = StorageEvent(0, "events", True, "/kept", 10, 30, "events are kept in /kept")
+    shown = "document.querySelector('#health').textContent.includes('/kept')"
+    sink.write(kept)
+    sink.write(TextStatusEvent(0, "off", "asr", "asr failed"))
+    page.until(shown)
+    page.until("!document.querySelector('#warnings').hidden")
+    sink.write(replace(kept, megabytes=0, days=0, message=""))
+    sink.write(TextStatusEvent(1, "off", "off", "words are turned off"))
+    page.until(f"!{shown}")
+    page.until("document.querySelector('#warnings').hidden")
+
+
+def test_a_revised_verdict_alone_is_an_utterance_of_a_recording(page: Page, tmp_path: Path) -> None:
+    """The line of the first verdict may have been rotated away."""
+    recording = tmp_path / "kept.jsonl"
+    recording.write_text(to_json(revised(8, 5, "alone")) + "\n")
+    page.go(INDEX.as_uri())
+    page.choose_files("#file", recording)
+    page.until("document.querySelectorAll('#list li').length === 1")
+    assert page.evaluate(ROWS) == [["angry", "alone", "2 s · with words"]]
 
 
 def test_words_and_names_stay_words(serve: Served, page: Page) -> None:
@@ -339,6 +409,54 @@ def test_the_token_comes_from_the_address_or_is_asked_for(serve: Served, page: P
     assert token not in page.evaluate("location.href")
     assert not any(token in url for url in page.requests())
     page.evaluate("localStorage.clear()")
+
+
+def serve_by_tls(folder: Path, listening: socket.socket, page: int) -> None:
+    """Bring the page at a port of loopback to whoever comes by TLS, as a proxy does."""
+    kind = ["-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
+    files = ["-keyout", str(folder / "key"), "-out", str(folder / "certificate")]
+    command = ["openssl", "req", *kind, "-subj", "/CN=ear.example", *files]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "certificate", folder / "key")
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_page = await asyncio.open_connection("127.0.0.1", page)
+        await asyncio.gather(pump(reader, to_page[1]), pump(to_page[0], writer))
+
+    async def run() -> None:
+        async with await asyncio.start_server(relay, sock=listening, ssl=context) as server:
+            await server.serve_forever()
+
+    threading.Thread(target=lambda: asyncio.run(run()), daemon=True).start()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl: apt-get install openssl")
+def test_a_proxy_with_tls_brings_it_elsewhere(serve: Served, tmp_path: Path) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    public = f"ear.example:{listening.getsockname()[1]}"
+    token = "correct-horse-battery"
+    sink = serve(public=public, token=Secret(token))
+    serve_by_tls(tmp_path, listening, int(sink.url.split(":")[2][:-1]))
+    found = Browser(
+        tmp_path, "--host-resolver-rules=MAP ear.example 127.0.0.1", "--ignore-certificate-errors"
+    )
+    try:
+        page = found.page()
+        page.go(f"https://{public}/#token={token}")
+        page.until(CONNECTED)
+        sink.write(verdict(3, text="from afar"))
+        page.until("document.querySelector('#list')?.innerText.includes('from afar')")
+        assert page.evaluate("location.origin") == f"https://{public}"
+        assert page.complaints() == []
+    finally:
+        found.close()
 
 
 RECORDING = """{"type": "source", "t": 0.0, "name": "interview.wav"}

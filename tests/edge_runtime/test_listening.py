@@ -62,6 +62,32 @@ def test_outputs_are_opened_changed_and_closed_by_their_settings() -> None:
     assert (same.closed, old.closed, new.closed) == (1, 1, 1)
 
 
+def test_an_output_that_cannot_be_opened_anew_goes_on_as_it_was() -> None:
+    opened: list[Kept] = []
+
+    def start() -> Kept:
+        opened.append(Kept())
+        return opened[-1]
+
+    def gone() -> Kept:
+        if opened:
+            raise EdgeError("somebody took it")
+        return start()
+
+    last = Kept()
+    outputs = Outputs({"lost": Part(1, gone), "a": Part(1, start), "z": Part(1, lambda: last)})
+    told = outputs.change(
+        {name: Part(2, refused) for name in ("lost", "a")} | {"z": Part(1, start)}
+    )
+    assert told == ["lost: no room", "a: no room", "lost: somebody took it"]
+    assert [kept.closed for kept in (*opened, last)] == [1, 1, 0, 0]
+    assert outputs.sinks == [opened[-1], last], "in their order"
+    # It is as it was: the same settings again change nothing.
+    outputs.change({"a": Part(1, refused), "z": Part(1, refused)})
+    assert outputs.sinks == [opened[-1], last]
+    outputs.close()
+
+
 def test_what_is_open_is_closed_where_one_cannot_be_opened() -> None:
     first = Kept()
     with pytest.raises(EdgeError, match="no room"):

@@ -150,7 +150,7 @@ class _Connection:
         self._events = EventReader()
         try:
             self._socket = socket.create_connection((host, port), _CONNECT_SECONDS)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that is none
             raise self._gone(error) from None
         self._socket.settimeout(_SEND_SECONDS)
 
@@ -184,8 +184,9 @@ class _Connection:
         with contextlib.suppress(OSError):
             self._socket.close()
 
-    def _gone(self, error: OSError) -> TextError:
-        return TextError(f"wyoming: {self._where} does not answer: {error.strerror or error}")
+    def _gone(self, error: OSError | ValueError) -> TextError:
+        why = getattr(error, "strerror", None) or error
+        return TextError(f"wyoming: {self._where} does not answer: {why}")
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -76,7 +76,8 @@
           if (event.active) this.wrong.set(event.what, event.message);
           return null;
         case "storage":
-          this.kept.set(event.what, event.message);
+          this.kept.delete(event.what);
+          if (event.message) this.kept.set(event.what, event.message);
           return null;
         case "health":
           this.health = event;
@@ -103,14 +104,16 @@
         return null;
       }
       const finished = utterance(event, at);
-      if (event.type === "revised") {
-        const was = this._find(event.start);
-        if (!was) return null;
-        was.said = at;
-        Object.assign(was, { verdict: event, words: finished.words, top: finished.top, was: was.verdict.label });
-        return was;
+      const known = event.type === "revised" ? this._find(event.start) : null;
+      if (known) {
+        const was = known.was || known.verdict.label; // at first
+        return Object.assign(known, { said: at, verdict: event, words: finished.words, top: finished.top, unsure: finished.unsure, was });
       }
-      this.running = null;
+      if (event.type === "emotion") {
+        // A bundle that does not read tells no words; what was heard of them stays.
+        if (!finished.words && this.running && this.running.start === event.start) finished.words = this.running.words;
+        this.running = null;
+      }
       this.utterances.push(finished);
       if (this.utterances.length > MOST_UTTERANCES) this.utterances.shift();
       this._span(finished.from, finished.to);

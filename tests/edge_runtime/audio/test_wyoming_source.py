@@ -250,7 +250,11 @@ def test_it_is_a_live_source_by_its_name_that_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["", "x", "host:", "1:2:3", ":80", "80000", "-1", "nowhere.invalid:80", "²"]
+    "address",
+    [
+        *("", "x", "host:", "1:2:3", ":80", "80000", "-1", "nowhere.invalid:80", "²"),
+        *("a..b:1", "a\0b:1"),
+    ],
 )
 def test_an_address_that_is_none_is_one_line(address: str) -> None:
     with pytest.raises(AudioError) as caught:

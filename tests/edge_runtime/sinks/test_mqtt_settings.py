@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 
 from edge_runtime.errors import SettingError
-from edge_runtime.events import AudioStatusEvent, EmotionEvent, SourceEvent, SpeechStartEvent
+from edge_runtime.events import (
+    AudioStatusEvent,
+    EmotionEvent,
+    Event,
+    RevisedEvent,
+    SourceEvent,
+    SpeechStartEvent,
+    TextEvent,
+)
 from edge_runtime.settings import Secret
 from edge_runtime.sinks import Context
 from edge_runtime.sinks.homeassistant import State
-from edge_runtime.sinks.mqtt import MqttSettings, MqttSink, Topics, slug
+from edge_runtime.sinks.mqtt import MqttSettings, MqttSink, Topics, check, slug
 from edge_runtime.system import state_folder
 
 CONTEXT = Context("Living Room", "1.0", "default", ("angry", "sad"))
@@ -27,6 +35,12 @@ CONTEXT = Context("Living Room", "1.0", "default", ("angry", "sad"))
         ({"broker": "mqtt://"}, "expected mqtt://HOST"),
         ({"broker": "mqtt://broker:port"}, "expected mqtt://HOST"),
         ({"broker": "mqtt://broker:0"}, "expected mqtt://HOST"),
+        ({"broker": "mqtt://[fe80::1"}, "expected mqtt://HOST"),
+        ({"broker": "mqtt://me:hidden@[fe80::1"}, "expected mqtt://HOST"),
+        ({"broker": "mqtt://a\u2100b"}, "expected mqtt://HOST"),
+        ({"broker": "mqtt://a\udcff"}, "expected mqtt://HOST"),
+        ({"user": "\udcff"}, "mqtt.user and mqtt.password must be text in UTF-8"),
+        ({"user": "me", "password": Secret("hidden\udcff")}, "must be text in UTF-8"),
         ({"broker": "mqtt://broker/topic"}, "the topic is a setting: mqtt.topic"),
         ({"broker": "mqtt://me:hidden@broker"}, "mqtt://broker: .*mqtt.user.*mqtt.password_file"),
         ({"password": Secret("hidden")}, "mqtt.password needs mqtt.user"),
@@ -41,6 +55,7 @@ CONTEXT = Context("Living Room", "1.0", "default", ("angry", "sad"))
         ({"user": "me", "password_file": Path("absent")}, "mqtt.password_file absent: No such"),
         ({"topic": "a/#"}, "mqtt.topic: expected a topic without"),
         ({"topic": ""}, "mqtt.topic: expected a topic without"),
+        ({"topic": "a\udcff"}, "mqtt.topic: expected a topic without"),
         ({"discovery_prefix": "a/"}, "mqtt.discovery_prefix: expected"),
     ],
 )
@@ -52,11 +67,20 @@ def test_what_cannot_work_is_one_line(changed: dict[str, Any], message: str) -> 
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64, "a\0b"])
+def test_a_name_that_is_none_is_no_such_host(host: str) -> None:
+    pytest.importorskip("paho")
+    works, line = check(MqttSettings(broker=f"mqtt://{host}:1"))
+    assert not works
+    assert "no such host" in line
+
+
 def test_a_name_becomes_topics() -> None:
     assert slug("Küche 1") == "kuche-1"
     assert slug("--a__b--") == "a-b"
     assert slug("客厅") == slug("客厅") != slug("厨房")
     assert slug("客厅").startswith("device-")
+    assert slug("\udcff") != slug("\udcfe"), "a name that is no UTF-8 is one"
     topics = Topics.of(MqttSettings(topic="home/ears", discovery_prefix="ha"), CONTEXT)
     assert topics.event("emotion") == "home/ears/living-room/event/emotion"
     assert topics.config == "ha/device/living-room/config"
@@ -78,6 +102,31 @@ def test_somebody_speaks_from_the_start_to_the_verdict_or_the_end_of_the_microph
     state.update(SpeechStartEvent(3.0))
     state.update(AudioStatusEvent(4.0, "mic", "lost", True, "unplugged"))
     assert state.values["speaking"] == "OFF"
+
+
+def test_what_is_shown_goes_back_to_no_earlier_utterance() -> None:
+    def said(kind: type[EmotionEvent], start: float, label: str, text: str) -> EmotionEvent:
+        return kind(9.0, True, start, start + 1, label, 0.6, {label: 0.6}, text)
+
+    state = State(text=True)
+
+    def shown(event: Event) -> tuple[Any, Any]:
+        state.update(event)
+        return state.values["emotion"], state.values["text"]
+
+    assert shown(said(EmotionEvent, 1.0, "sad", "")) == ("sad", "")
+    assert shown(said(EmotionEvent, 3.0, "angry", "second")) == ("angry", "second")
+    assert not state.update(said(RevisedEvent, 1.0, "happy", "first"))
+    assert not state.update(TextEvent(9.0, "first", True, "asr", 1.0))
+    assert shown(said(RevisedEvent, 3.0, "happy", "the second")) == ("happy", "the second")
+    # Words may be there before their verdict, and a bundle that does not read tells none.
+    assert shown(TextEvent(9.0, "third", True, "asr", 5.0)) == ("happy", "third")
+    assert shown(said(RevisedEvent, 3.0, "sad", "second")) == ("sad", "third")
+    assert shown(said(EmotionEvent, 5.0, "angry", "")) == ("angry", "third")
+    assert shown(said(EmotionEvent, 7.0, "sad", "")) == ("sad", "")
+    # Of another source the clock begins anew.
+    state.update(SourceEvent(0.0, "mic"))
+    assert shown(said(EmotionEvent, 1.0, "happy", "anew")) == ("happy", "anew")
 
 
 def test_state_is_the_services_or_the_users(

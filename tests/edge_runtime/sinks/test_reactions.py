@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from edge_runtime.commands.settings import RunSettings
 from edge_runtime.config import read_environment
 from edge_runtime.errors import SettingError
-from edge_runtime.events import RevisedEvent
+from edge_runtime.events import RevisedEvent, SourceEvent
 from edge_runtime.settings import options
 from edge_runtime.sinks import Context
 from edge_runtime.sinks.reactions import ReactionSettings, ReactionSink, open_reactions
@@ -188,6 +188,24 @@ def test_a_revised_verdict_counts_where_it_says_something_new(
     assert sad.read_text().split() == ["sad"]
 
 
+def test_a_rule_reacts_once_to_an_utterance_whatever_is_said_between(
+    on: Say, verdict: Make, tmp_path: Path
+) -> None:
+    angry = tmp_path / "angry"
+    sink = on(("angry", counting(angry)))
+    for start in (1.0, 4.0):
+        sink.write(verdict("angry", start=start))
+    for label in ("angry", "sad", "angry"):
+        sink.write(verdict(label, start=1.0, kind=RevisedEvent))
+    sink.write(verdict("sad", start=7.0))
+    sink.write(verdict("angry", start=7.0, kind=RevisedEvent))
+    sink.write(SourceEvent(0.0, "another.wav"))
+    sink.write(verdict("sad", start=1.0))
+    sink.write(verdict("angry", start=1.0, kind=RevisedEvent))
+    sink.close()
+    assert angry.read_text().split() == ["angry"] * 4
+
+
 def test_a_rule_reacts_once_in_its_time_and_rules_do_not_share_it(
     on: Say, verdict: Make, tmp_path: Path
 ) -> None:
@@ -247,7 +265,7 @@ def test_ending_the_program_ends_its_command(
     sink.write(verdict())
     eventually(lambda: pids.exists() and pids.read_text().strip())
     sink.close()
-    assert not alive(int(pids.read_text()))
+    eventually(lambda: not alive(int(pids.read_text())))
 
 
 def test_what_fails_is_counted_and_told_when_it_changes(

@@ -104,6 +104,29 @@ def test_what_is_too_old_is_dropped_and_counted(tmp_path: Path) -> None:
     assert spool.dropped == 10
 
 
+def test_a_clock_that_is_set_makes_nothing_old_but_what_another_process_left(
+    tmp_path: Path,
+) -> None:
+    spool = spool_in(tmp_path)
+    fill(spool, 10)
+    (segment,) = tmp_path.glob("*.seg")
+    os.utime(segment, (0, 0))  # as it is once the clock of a board goes from 1970 to now
+    spool.sync()
+    assert (spool.queued, spool.dropped) == (10, 0)
+    spool.close()
+    again = spool_in(tmp_path)
+    again.sync()
+    assert (again.queued, again.dropped) == (0, 10)
+    fill(again, 10)
+    (segment,) = tmp_path.glob("*.seg")
+    later = time.time() + 1e6  # and where it is set back
+    os.utime(segment, (later, later))
+    again.close()
+    third = spool_in(tmp_path)
+    third.sync()
+    assert (third.queued, third.dropped) == (10, 0)
+
+
 @settings(deadline=None, max_examples=300)
 @given(data=st.data())
 def test_of_a_damaged_file_come_only_messages_that_were_written(
@@ -277,18 +300,55 @@ assert int(Spool(folder / "spool", 16.0, 1.0).take().payload) == 8000
 """
 
 
-def test_a_full_disk_drops_the_oldest_and_counts(tmp_path: Path) -> None:
+READ_ONLY_DISK = """
+import subprocess, sys
+from pathlib import Path
+from edge_runtime.sinks.spool import Spool
+folder = Path(sys.argv[1])
+spool = Spool(folder, 1.0, 1.0)
+def fill(begin, end):
+    for number in range(begin, end):
+        spool.append("topic", str(number).encode().ljust(200))
+fill(0, 2000)
+subprocess.run(["mount", "--bind", folder, folder], check=True)
+subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+fill(2000, 5000)
+assert spool.trouble == "Read-only file system", spool.trouble
+assert spool.queued + spool.dropped == 5000
+subprocess.run(["umount", folder], check=True)
+fill(5000, 5001)
+assert spool.trouble == "", spool.trouble
+found = []
+while record := spool.take():
+    found.append(int(record.payload))
+    spool.done(record.number)
+on_disk = found.index(next(b for a, b in zip(found, found[1:]) if b > a + 1))
+assert found == [*range(on_disk), *range(4000, 5001)], found
+print(on_disk)
+"""
+
+
+def in_own_mounts(program: str, folder: Path) -> str:
+    """What a program prints that may mount what it likes."""
     own = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-Urm"]
     if subprocess.run([*own, "true"], check=False, capture_output=True).returncode:
         pytest.skip("no mount namespaces here")
     done = subprocess.run(
-        [*own, sys.executable, "-c", ON_SMALL_DISK, str(tmp_path)],
+        [*own, sys.executable, "-c", program, str(folder)],
         check=False,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    kept = int(done.stdout.split()[0])
+    return done.stdout
+
+
+def test_a_disk_that_turns_read_only_costs_nothing_that_it_holds(tmp_path: Path) -> None:
+    assert int(in_own_mounts(READ_ONLY_DISK, tmp_path)) >= 2000
+
+
+def test_a_full_disk_drops_the_oldest_and_counts(tmp_path: Path) -> None:
+    kept = int(in_own_mounts(ON_SMALL_DISK, tmp_path).split()[0])
     # 512 kB hold 2,300 of them; two segments fewer at the worst.
     assert 1500 < kept < 2400

@@ -112,15 +112,34 @@ def test_late_and_untimed_words_of_a_pipe_find_their_utterance(tmp_path: Path) -
     assert stream.poll() == []
 
 
+def test_a_file_of_words_may_be_in_the_users_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "words.jsonl").write_text('{"text": "so happy"}\n')
+    stream = open_given("jsonl:~/words.jsonl")
+    stream.begin(0.0)
+    assert [text for _, text, _ in texts(poll_until(stream, texts))] == ["so happy"]
+    stream.close()
+    with pytest.raises(TextError, match="there is no file ~nobody-at-all"):
+        open_given("jsonl:~nobody-at-all/words.jsonl")
+
+
 def test_what_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(TextError, match="there is no file"):
         open_given(f"jsonl:{tmp_path / 'absent'}")
     with pytest.raises(TextError, match="name a file of words, or -"):
         open_given("jsonl:")
     pytest.importorskip("paho")
-    for url in ("mqtt:", "mqtt://", "mqtt://host", "mqtt:///topic", "mqtt://host:port/topic"):
-        with pytest.raises(TextError, match=r"expected mqtt://HOST\[:PORT\]/TOPIC"):
+    for url in (
+        *("mqtt:", "mqtt://", "mqtt://host", "mqtt:///topic", "mqtt://host:port/topic"),
+        *("mqtt://me:secret@[fe80::1/topic", "mqtt://a\u2100b/topic", "mqtt://host/\udcff"),
+    ):
+        with pytest.raises(TextError, match=r"expected mqtt://HOST\[:PORT\]/TOPIC") as caught:
             open_given(url)
+        assert "secret" not in str(caught.value)
+    with pytest.raises(TextError, match=r"mqtt://a\.\.b:1883: "):
+        open_given("mqtt://a..b/topic")
     for topic in ("home/#", "#", "home/+/words"):
         with pytest.raises(TextError, match=r"# and \+ stand for several topics") as refused:
             open_given(f"mqtt://me:secret@host/{topic}")

@@ -108,6 +108,27 @@ def test_words_of_a_server_are_those_that_it_hears(kids: Int16) -> None:
     assert {word.start for word in final.words} == {10.0}
 
 
+def test_half_a_surrogate_pair_of_a_server_is_no_words(kids: Int16) -> None:
+    async def answer(handler: AsyncEventHandler, event: Event, audio: bytes) -> bool:
+        if Describe.is_type(event.type):
+            await handler.write_event(info())
+        if AudioStop.is_type(event.type):
+            handler.writer.write(
+                b'{"type":"transcript","data":{"text":"so \\ud83dhappy \\ud83d"}}\n'
+            )
+            return False
+        return True
+
+    with served(answer) as port:
+        (final,) = hear(port, kids)
+    assert final.text.encode().decode() == "so happy"
+
+
+def test_a_name_that_is_none_is_one_line() -> None:
+    with pytest.raises(TextError, match=r"wyoming: a\.\.b:1 does not answer"):
+        source_named("wyoming:a..b:1")
+
+
 def test_they_enter_the_verdicts(bundle: Bundle, sentence: Int16) -> None:
     with (
         served(says(Transcript("We won, I'm so HAPPY!").event())) as port,

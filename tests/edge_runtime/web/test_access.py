@@ -82,6 +82,40 @@ def test_scripts_of_other_pages_get_no_events(serve: Serve) -> None:
         assert receive(page.open(origin=origin))["type"] == "hello"
 
 
+def test_behind_a_proxy_the_page_answers_to_its_name_and_asks_for_a_token(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for public, shown, foreign in (
+        ("Ear.Example", "ear.example", "ear.example:8443"),
+        ("ear.example:443", "ear.example", "ear.example:443"),
+        ("ear.example:8443", "ear.example:8443", "ear.example"),
+    ):
+        page = serve(public=public)
+        (line,) = capsys.readouterr().err.splitlines()
+        address, _, token = line.partition("#token=")
+        assert address == f"page: https://{shown}/"
+        # A proxy passes the name on, or makes it that of this machine.
+        for host in (shown, "EAR.example", f"127.0.0.1:{page.port}"):
+            assert page.get("/", Host=host)[0] == 200
+            headers = {"Host": host, "Origin": f"https://{shown}"}
+            assert page.get("/access", **headers, Authorization=f"Bearer {token}")[0] == 204
+            assert page.get("/access", **headers)[0] == 401
+        for name in ("evil.example", "evil.ear.example", "ear.example.evil.example"):
+            assert page.get("/", Host=name)[0] == 403
+            origin = {"Origin": f"https://{name}", "Authorization": f"Bearer {token}"}
+            assert page.get("/access", **origin)[0] == 403
+        assert refused(page, origin=f"https://{foreign}") == 403
+    assert serve(public="ear.example", token=TOKEN).get("/")[0] == 200
+    assert serve(host="0.0.0.0", public="ear.example").get("/", Host="pi.local")[0] == 200
+
+
+@pytest.mark.parametrize("public", ["https://ear.example", "ear.example/", "", "a:b", "é.example"])
+def test_a_name_of_a_proxy_that_is_none_is_said_in_one_line(serve: Serve, public: str) -> None:
+    with pytest.raises(SettingError, match=r"web\.public must be HOST or HOST:PORT") as caught:
+        serve(public=public)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_header_that_comes_twice_is_refused(serve: Serve) -> None:
     with serve().raw() as raw:
         raw.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")

@@ -8,11 +8,13 @@ import socket
 import sys
 import threading
 import time
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from page_events import CONTEXT, LABELS, Serve, receive, receive_until, revised, verdict
+from page_events import CONTEXT, LABELS, Serve, Served, receive, receive_until, revised, verdict
 
 from edge_runtime.audio.levels import Level
 from edge_runtime.errors import EdgeError
@@ -21,8 +23,10 @@ from edge_runtime.events import (
     HealthEvent,
     SourceEvent,
     SpeechStartEvent,
+    StorageEvent,
     TextEvent,
     TextStatusEvent,
+    to_json,
 )
 from edge_runtime.sinks import LevelSink
 from edge_runtime.web import WebSettings, client, open_page
@@ -109,6 +113,7 @@ def test_a_page_that_is_opened_later_learns_how_things_stand(serve: Serve) -> No
         ("health", 60),
         ("emotion", "first"),
         ("emotion", "second"),
+        ("emotion", "thrid"),
         ("revised", "third"),
         ("audio_status", "quiet"),
         ("speech_start", 13),
@@ -117,6 +122,64 @@ def test_a_page_that_is_opened_later_learns_how_things_stand(serve: Serve) -> No
     ]
     page.sink.write(verdict(16, start=13))
     assert receive(connection)["t"] == 16
+
+
+def test_what_no_utf8_has_holds_no_page_up(serve: Serve) -> None:
+    """Half a surrogate pair, of words that somebody else sends."""
+    page = serve()
+    connection = page.open()
+    receive(connection)
+    page.sink.write(verdict(3.0, text="so \ud83d happy"))
+    page.sink.hear(3.0, "\ud83d", Level(-20.0, -3.0))
+    page.sink.write(verdict(6.0))
+    assert receive(connection)["text"] == "so ? happy"
+    assert {receive(connection)["t"] for _ in range(2)} == {3.0, 6.0}
+    (told,) = receive_until(page.open(), "history")[-1]["events"][:1]
+    assert told["text"] == "so ? happy"
+    with closing(WebSink(WebSettings(on=True, port=0), replace(CONTEXT, name="\ud83d"))) as sink:
+        other = Served(sink, sink._server.port, page.stack)
+        assert receive(other.open())["name"] == "?"
+
+
+def test_words_of_a_bundle_that_reads_none_are_told_to_a_later_page_too() -> None:
+    history = History(3600)
+    for event in (
+        SpeechStartEvent(1),
+        TextEvent(2, "before", True, "asr", 1),
+        verdict(3, start=1),
+        verdict(6, start=4),
+        TextEvent(7, "aft", False, "asr", 4),
+        TextEvent(8, "after", True, "asr", 4),
+        TextEvent(8, "", True, "asr", 1),
+        verdict(11, start=9, text="read"),
+        TextEvent(12, "read", True, "asr", 9),
+        TextEvent(13, "read late", True, "asr", 9),
+        revised(13, 9, "read late"),
+    ):
+        history.take(event, to_json(event), 0)
+    told = [
+        (e["type"], e["start"], e["text"])
+        for message in history.messages(0)
+        for e in json.loads(message)["events"]
+    ]
+    assert told == [
+        *(("emotion", 1, ""), ("text", 1, "before")),
+        *(("emotion", 4, ""), ("text", 4, "after")),
+        *(("emotion", 9, "read"), ("revised", 9, "read late")),
+    ]
+
+
+def test_what_is_kept_on_disk_no_more_is_told_to_no_later_page() -> None:
+    history = History(3600)
+    events = StorageEvent(0, "events", True, "/kept", 10, 30, "events are kept")
+    for event in (
+        events,
+        replace(events, what="sound", message="sound is kept"),
+        replace(events, megabytes=0, days=0, message=""),
+    ):
+        history.take(event, to_json(event), 0)
+    ((told,),) = [json.loads(message)["events"] for message in history.messages(0)]
+    assert told["message"] == "sound is kept"
 
 
 def test_what_is_kept_for_new_pages_is_bounded() -> None:
@@ -286,11 +349,12 @@ def test_a_port_that_is_taken_is_said_in_one_line_with_who_has_it(serve: Serve) 
     assert check(settings) == (True, f"port {port} of 127.0.0.1 is free")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.7", "no.such.host.invalid"])
+@pytest.mark.parametrize("host", ["192.0.2.7", "no.such.host.invalid", "a..b", "a" * 64, "a\0b"])
 def test_an_address_that_is_not_of_this_machine_is_said_in_one_line(host: str) -> None:
     settings = WebSettings(on=True, host=host, port=0)
-    with pytest.raises(EdgeError, match=f"this machine has no address '{host}'") as caught:
+    with pytest.raises(EdgeError, match="this machine has no address") as caught:
         WebSink(settings, CONTEXT)
+    assert repr(host) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not check(settings)[0]
 
