@@ -153,7 +153,7 @@ class StorageEvent:
     days: float
     """How long it is kept at most, days."""
     message: str
-    """The same in words."""
+    """The same in words; "" where it is kept no more."""
 
 
 @dataclass(frozen=True)
