@@ -45,6 +45,7 @@ def main(job: str) -> int:
             asked["source"],
             _trust(work, asked, settings.trust),
             Path(asked["program"]),
+            asked["installed"],
             pins={name: work / name for name in PINS if (work / name).is_file()},
         )
         untold: list[str] = []

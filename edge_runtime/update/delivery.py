@@ -25,11 +25,18 @@ from edge_runtime.console import writing
 from edge_runtime.errors import BundleError, EdgeError
 from edge_runtime.manifest import MANIFEST
 from edge_runtime.signature import SIGNATURE, STATEMENT, Statement, Trust
-from edge_runtime.update.releases import BUNDLES, About, NotWorkingError, Releases, UpdateError
+from edge_runtime.update.releases import (
+    BUNDLES,
+    About,
+    NotWorkingError,
+    Releases,
+    UpdateError,
+)
 
 _PATIENCE = 300.0  # seconds for a command of the new program: the slowest board, and then some
 _ID = 16  # digits of a hash that name a bundle: those of a device are few
 _FAULT = "FAULT"  # as doctor marks what does not work
+_OPEN = 0o755  # mode of a bundle: who may come here, the folder of releases says
 _WISHES = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody's, and no fault of a release
 
 Apply = Callable[[bool], None]
@@ -50,6 +57,8 @@ class Wanted:
     """Who must have signed it; None: anybody, or nobody."""
     program: Path | None = None
     """An environment that was installed for it; None: that of the current release, if any."""
+    installed: bool = False
+    """Whether `program` was installed anew, be it where one of that name had been."""
     pins: Mapping[str, Path] = field(default_factory=dict)
     """What is pinned with it; see `Releases.add`."""
 
@@ -78,7 +87,7 @@ def deliver(
         try_out(releases.place(number), program, wanted.trust)
         confirm()
         tell("switching")
-        _switched(releases, number, apply)
+        _switched(releases, number, apply, wanted.installed)
     except BaseException:
         if number and releases.current != number:
             shutil.rmtree(releases.place(number), ignore_errors=True)
@@ -174,10 +183,15 @@ def ended(
         raise UpdateError(f"{' '.join(command)} did not end in {patience:.0f} s") from None
 
 
-def _switched(releases: Releases, number: int, apply: Apply) -> None:
-    """Switch, and back where what listens does not go on; then the least counter is that of it."""
+def _switched(releases: Releases, number: int, apply: Apply, installed: bool = False) -> None:
+    """Switch, and back where what listens does not go on; else its counter is the least one now.
+
+    `installed` is whether its program is another one though it has the same name.
+    """
     before, floor = releases.current, releases.memory.floor
-    another = releases.program(number) != (releases.program(before) if before else None)
+    another = installed or releases.program(number) != (
+        releases.program(before) if before else None
+    )
     counter = releases.about(number).counter
     try:
         if 0 < counter < floor:  # what listens refuses it otherwise
@@ -209,6 +223,7 @@ def _unpacked(releases: Releases, wanted: Wanted) -> tuple[Path, About]:
         names = _named(statement, files, wanted.archive)
         with writing(bundles):
             work = Path(tempfile.mkdtemp(prefix=".new-", dir=bundles))
+        work.chmod(_OPEN)
         name = _copied(files, names, work, statement)
         bundle = load_bundle(work, wanted.trust)
         place = bundles / name
@@ -216,6 +231,7 @@ def _unpacked(releases: Releases, wanted: Wanted) -> tuple[Path, About]:
             shutil.rmtree(place, ignore_errors=True)
             with writing(place):
                 work.rename(place)
+        place.chmod(_OPEN)  # one that was delivered before may have another mode
     finally:
         files.close()
         if work is not None:

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,9 @@ class Releases:
     def prepare(self) -> None:
         """Make what a delivery needs to be here."""
         with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # What is root's is run by a service of the machine, which is somebody else.
+            mode = 0o755 if os.getuid() == 0 else 0o700
+            self.folder.mkdir(parents=True, exist_ok=True, mode=mode)
             (self.folder / BUNDLES).mkdir(exist_ok=True)
         if not (self.folder / RELEASES).exists():
             self._remember(Memory())
@@ -124,10 +126,14 @@ class Releases:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else delivers meanwhile; UpdateError where somebody does."""
-        self.prepare()
-        with writing(self.folder / LOCK):
-            descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with ExitStack() as stack:
+            if os.getuid() == 0:  # see `prepare`
+                stack.callback(os.umask, os.umask(0o022))
+            self.prepare()
+            with writing(self.folder / LOCK):
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                descriptor = os.open(self.folder / LOCK, flags, 0o600)
+            stack.callback(os.close, descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -135,8 +141,6 @@ class Releases:
             for left in self.folder.glob(f"{INCOMING}*"):  # by one that was killed
                 shutil.rmtree(left, ignore_errors=True)
             yield
-        finally:
-            os.close(descriptor)
 
     def pinned(self, name: str) -> Path | None:
         """The file of that name, in `PINS`, that the current release holds; None without."""
@@ -153,7 +157,7 @@ class Releases:
         number = max(self.numbers(), default=0) + 1
         place = self.place(number)
         with writing(place):
-            place.mkdir(mode=0o700)
+            place.mkdir()
             for name, target in (("bundle", bundle), ("program", program)):
                 if target is not None:
                     (place / name).symlink_to(Path("..", target.parent.name, target.name))
