@@ -253,11 +253,7 @@ def _named(statement: Statement | None, files: BundleFiles, archive: Path) -> li
     if statement is not None:
         return [*statement.files, STATEMENT, SIGNATURE]
     names = [MANIFEST, *load_bundle(archive).file_names()]
-    for name in (MODEL_CARD, STATEMENT, SIGNATURE):
-        with suppress(BundleError):
-            files.read(name)
-            names.append(name)
-    return names
+    return [*names, *filter(files.has, (MODEL_CARD, STATEMENT, SIGNATURE))]
 
 
 def _copied(files: BundleFiles, names: list[str], folder: Path, statement: Statement | None) -> str:
