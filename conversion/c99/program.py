@@ -253,7 +253,7 @@ class _Reader:
     def _columns_of(self, tensor: int) -> int:
         """Bytes of a row of it that lie in memory."""
         if self._columns and tensor in map(int, self._graph.inputs):
-            return self._columns.stop - self._columns.start
+            return len(range(self._columns.start, self._columns.stop))
         return self._shape(tensor)[-1]
 
     def _view(self, tensor: int) -> View:

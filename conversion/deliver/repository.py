@@ -329,12 +329,9 @@ class _State:
             if role == Root.type:  # who may sign the next root, the one before says
                 known.verify_delegate(role, root)
         except UnsignedMetadataError:
-            more = (
-                "--old-root FILE, its key of before" if role == Root.type else "put its .pub there"
-            )
+            more = "--old-root, the one of before" if role == Root.type else "its .pub beside it"
             raise ConversionError(
-                f"the key {KEYS[role]} is not the one that devices know for {role}; to replace it: "
-                f"{more}"
+                f"the key {KEYS[role]} is not the one that devices know; to replace it: {more}"
             ) from None
 
     def write(self) -> datetime:
