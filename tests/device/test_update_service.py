@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from own_systemd import HOME, PYTHON, OwnSystemd
+
+from edge_runtime.errors import EdgeError
+from edge_runtime.service import manager
+from edge_runtime.service.manager import Systemd, unit_of_this_installation
+from edge_runtime.service.unit import UNIT
+from edge_runtime.update.running import what_listens
 
 _QUIET = "sh -c 'while sleep 0.1; do head -c 3200 /dev/zero; done'"
 _SETTINGS = f"""
@@ -63,3 +74,56 @@ def test_a_real_service_reloads_what_it_can_run_and_keeps_what_it_had(
         assert "default: " in examined.stdout
     finally:
         systemd.close()
+
+
+def test_a_service_of_the_machine_is_roots_to_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script stands for systemctl: the tests have no machine's systemd."""
+    script = tmp_path / "systemctl"
+    script.write_text('#!/bin/sh\n[ "$1" = show ] && echo ActiveState=active\n')
+    script.chmod(0o755)
+    (tmp_path / UNIT).touch()
+    monkeypatch.setattr(manager, "SYSTEM_FOLDER", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    untold: list[str] = []
+    for another_program in (False, True):
+        what_listens(None, untold.append)(another_program)
+    assert untold == [
+        f"the service of the machine was not told: sudo systemctl {action} edge-emotion"
+        for action in ("reload", "restart")
+    ]
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that everybody may enter."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_program_that_others_cannot_open_is_no_service_of_the_machine(
+    reachable: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that root delivered for itself alone."""
+    program, settings = reachable / "opt" / "python", reachable / "config.toml"
+    program.parent.mkdir()
+    for file in (program, settings):
+        file.touch()
+        file.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(manager, "__file__", str(program))
+    machine = Systemd(system=True)
+    assert unit_of_this_installation(machine, settings).system
+    program.parent.chmod(0o700)
+    line = f"{program.parent} cannot be opened by others than its owner.*: sudo chmod a.rX /"
+    with pytest.raises(EdgeError, match=line):
+        unit_of_this_installation(machine, settings)
+    if os.getuid() == 0:
+        with pytest.raises(EdgeError, match=f"{program.parent} cannot be opened by nobody"):
+            unit_of_this_installation(machine, settings, user="nobody")
+        assert unit_of_this_installation(machine, settings, user="root").user == "root"
