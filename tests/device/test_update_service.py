@@ -16,9 +16,10 @@ from own_systemd import HOME, PYTHON, OwnSystemd
 from edge_runtime.errors import EdgeError
 from edge_runtime.service import manager
 from edge_runtime.service.manager import Systemd, unit_of_this_installation
-from edge_runtime.service.unit import UNIT
+from edge_runtime.service.unit import TIMER, UNIT, UPDATE
 from edge_runtime.update.running import what_listens
 
+SERVER = Path(__file__).with_name("static_server.py")
 _QUIET = "sh -c 'while sleep 0.1; do head -c 3200 /dev/zero; done'"
 _SETTINGS = f"""
 bundle = "current"
@@ -74,6 +75,69 @@ def test_a_real_service_reloads_what_it_can_run_and_keeps_what_it_had(
         assert "default: " in examined.stdout
     finally:
         systemd.close()
+
+
+@pytest.mark.alone
+def test_a_real_timer_takes_what_is_published_and_goes_with_the_service(
+    bundle_path: Path, bundle_copy: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("tuf", reason="pip install -e '.[deliver]'")
+    from conversion.deliver.repository import DAYS, make_repository, publish
+
+    repository, keys = tmp_path / "repository", tmp_path / "keys"
+    make_repository(repository, keys, passphrase=False)
+    publish(repository, keys, bundle_copy, "stable", DAYS)
+    server = subprocess.Popen(
+        [sys.executable, str(SERVER), str(repository)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert server.stdout is not None
+    url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+    systemd = OwnSystemd(tmp_path / "systemd.log")
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return systemd.run(PYTHON, "-P", "-m", "edge_runtime.cli", *map(str, arguments))
+
+    def control(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return systemd.run("systemctl", "--user", *arguments)
+
+    try:
+        folder = systemd.path(f"{HOME}/.config/edge-emotion")
+        folder.mkdir(parents=True)
+        shutil.copy(repository / "metadata" / "1.root.json", folder / "root.json")
+        polled = (
+            f'repository = "{url}"\nrepository_root = "{HOME}/.config/edge-emotion/root.json"\n'
+        )
+        (folder / "config.toml").write_text(f"{_SETTINGS}{polled}")
+        assert run("update", bundle_path).returncode == 0
+        installed = run("service", "install")
+        assert installed.returncode == 0, installed.stderr
+        assert f"looks every hour, more or less, for what is new at {url}" in installed.stdout
+        assert control("is-active", TIMER).stdout == "active\n"
+        assert control("is-enabled", TIMER).stdout == "enabled\n"
+
+        looked = control("start", UPDATE)
+        assert looked.returncode == 0, run("service", "logs").stdout
+        current = systemd.path(f"{HOME}/.local/share/edge-emotion/releases/current")
+        assert current.readlink().name == "2"
+        assert "settings were read again, bundle default" in run("service", "logs").stdout
+
+        (folder / "config.toml").write_text(_SETTINGS)
+        assert run("service", "install").returncode == 0
+        units = systemd.path(f"{HOME}/.config/systemd/user")
+        assert {path.name for path in units.iterdir() if path.is_file()} == {UNIT}
+        (folder / "config.toml").write_text(f"{_SETTINGS}{polled}")
+        assert run("service", "install").returncode == 0
+        assert control("is-active", TIMER).stdout == "active\n"
+        assert run("service", "remove").returncode == 0
+        assert not [path for path in units.iterdir() if path.is_file()]
+        assert control("is-active", TIMER).stdout == "inactive\n"
+    finally:
+        systemd.close()
+        server.kill()
+        server.wait()
 
 
 def test_a_service_of_the_machine_is_roots_to_tell(
