@@ -210,7 +210,9 @@ def unit_of_this_installation(
         namespaces_allowed(),
     )
     if systemd.system:
-        return _of_machine(unit, config.absolute())
+        unit = _of_machine(unit, config.absolute())
+        _refuse_unreachable(unit)
+        return unit
     if user is not None:
         raise EdgeError("--user is for a service of the machine: --system --user NAME")
     return unit
@@ -219,6 +221,31 @@ def unit_of_this_installation(
 def updates_of_this_installation(unit: Unit, config: Path) -> dict[str, str]:
     """The units that look for updates of `unit` as it is installed here; see `update_units`."""
     return update_units(unit, (*own_command(), "update", "--config", str(config.absolute())))
+
+
+def _refuse_unreachable(unit: Unit) -> None:
+    """Raise EdgeError where who runs a service of the machine cannot open its program."""
+    user = pwd.getpwnam(unit.user) if unit.user else None
+    program = tuple(map(Path, (unit.command[0], sys.executable, __file__)))
+    for path in dict.fromkeys(part for file in program for part in (*file.parents, file)):
+        if path.exists() and not _opens(path, user):
+            who = user.pw_name if user else "others than its owner"
+            raise EdgeError(
+                f"{path} cannot be opened by {who}, and the service has to: "
+                f"sudo chmod a+rX {shlex.quote(str(path))}"
+            )
+
+
+def _opens(path: Path, user: pwd.struct_passwd | None) -> bool:
+    """Whether a user may go through a folder, or read a file; None for one of no group here."""
+    status = path.stat()
+    wanted = 0o1 if path.is_dir() else 0o4
+    if user is None:
+        return bool(status.st_mode & wanted)
+    if user.pw_uid in (0, status.st_uid):
+        return user.pw_uid == 0 or bool(status.st_mode >> 6 & wanted)
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    return bool(status.st_mode >> (3 if status.st_gid in groups else 0) & wanted)
 
 
 def own_command() -> tuple[str, ...]:
@@ -296,18 +323,16 @@ def prepare_data(unit: Unit) -> None:
 
 def _of_machine(unit: Unit, config: Path) -> Unit:
     """`unit`, a service of the machine, where it can work."""
-    program = tuple(map(Path, (unit.command[0], sys.executable, __file__)))
     if unit.user is not None:
         try:
-            user = pwd.getpwnam(unit.user)
+            home = Path(pwd.getpwnam(unit.user).pw_dir)
         except KeyError:
             raise EdgeError(
                 f"there is no user {unit.user!r} here: sudo useradd --system --groups audio "
                 f"{shlex.quote(unit.user)}"
             ) from None
-        _refuse_unreachable(program, user)
-        return replace(unit, data=Path(user.pw_dir) / ".local" / "share" / NAME)
-    for path in (*program, config):
+        return replace(unit, data=home / ".local" / "share" / NAME)
+    for path in (Path(unit.command[0]), Path(__file__), config):
         if any(path.is_relative_to(home) or path.resolve().is_relative_to(home) for home in _HOMES):
             raise EdgeError(
                 f"{path} is in a home, which a service of the machine does not see: install and "
@@ -318,31 +343,7 @@ def _of_machine(unit: Unit, config: Path) -> Unit:
             f"{config} can be read by its owner alone, and the service is somebody else: put "
             f"passwords into files of their own (LoadCredential), then chmod 644 {config}"
         )
-    _refuse_unreachable(program, None)
     return unit
-
-
-def _refuse_unreachable(program: Sequence[Path], user: pwd.struct_passwd | None) -> None:
-    """Raise EdgeError where `user`, None for somebody made up, cannot read the program."""
-    for path in dict.fromkeys(part for file in program for part in (*file.parents, file)):
-        if path.exists() and not _opens(path, user):
-            who = user.pw_name if user else "others than its owner"
-            raise EdgeError(
-                f"{path} cannot be opened by {who}, and the service has to: "
-                f"sudo chmod a+rX {shlex.quote(str(path))}"
-            )
-
-
-def _opens(path: Path, user: pwd.struct_passwd | None) -> bool:
-    """Whether a user may go through a folder, or read a file; None for one of no group here."""
-    status = path.stat()
-    wanted = 0o1 if path.is_dir() else 0o4
-    if user is None:
-        return bool(status.st_mode & wanted)
-    if user.pw_uid in (0, status.st_uid):
-        return user.pw_uid == 0 or bool(status.st_mode >> 6 & wanted)
-    groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    return bool(status.st_mode >> (3 if status.st_gid in groups else 0) & wanted)
 
 
 def _write(path: Path, text: str) -> None:
