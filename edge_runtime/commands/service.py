@@ -94,10 +94,10 @@ def install(systemd: Any, settings: ServiceSettings) -> int:
         updates_of_this_installation,
     )
 
-    config = _config(settings)
+    file = _config(settings)
     unit = unit_of_this_installation(
         systemd,
-        config,
+        file,
         user=settings.user,
         writable=settings.writable,
         memory_mb=settings.memory_mb,
@@ -107,7 +107,7 @@ def install(systemd: Any, settings: ServiceSettings) -> int:
     if settings.print:
         print(unit.text(), end="")
         return OK
-    known = effective(DeviceSettings, argparse.Namespace(), config).settings
+    known = effective(DeviceSettings, argparse.Namespace(), file).settings
     repository = known.update.repository
     if not settings.system or settings.user is not None:
         prepare_data(unit)
@@ -115,7 +115,7 @@ def install(systemd: Any, settings: ServiceSettings) -> int:
     print(f"installed: {systemd.unit_path}")
     systemd.unschedule()
     if repository is not None and settings.user is None:
-        systemd.schedule(updates_of_this_installation(unit, config))
+        systemd.schedule(updates_of_this_installation(unit, file))
         print(f"looks every hour, more or less, for what is new at {repository}")
     elif repository is not None:
         # By root it would run what the user may change; by the user, not tell the service.
