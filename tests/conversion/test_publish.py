@@ -92,8 +92,10 @@ def test_two_at_a_time(repository: Path) -> None:
 
 
 def test_a_repository_that_could_not_be_made_is_made_the_next_time(tmp_path: Path) -> None:
+    """A full disk left a folder without a file."""
     keys, folder = tmp_path / "keys", tmp_path / "repository"
     keys.mkdir()
+    (folder / "metadata").mkdir(parents=True)
     (keys / "targets").write_text("no key")
     with pytest.raises(ConversionError, match=r"the key .*targets cannot be opened"):
         make_repository(folder, keys, passphrase=False)

@@ -358,6 +358,25 @@ def test_a_full_disk(fleet: Fleet, small_disk: Callable[[int], Path]) -> None:
     assert fleet.command("doctor", "--bundle", "current").returncode == 0
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_of_the_repository(
+    fleet: Fleet, bundles: list[Path], small_disk: Callable[[int], Path]
+) -> None:
+    """Room for the bundle to be published, and not for what names it."""
+    disk = small_disk(2 * ROOM)
+    repository = Path(shutil.copytree(fleet.repository, disk / "repository"))
+    archive = max(file.stat().st_size for file in repository.rglob("*.bundle.zip"))
+    with (disk / "filler").open("wb", buffering=0) as filler:
+        filler.write(bytes(shutil.disk_usage(disk).free - archive - archive % 4096))
+    before = {path: path.read_bytes() for path in repository.rglob("*.json")}
+    with pytest.raises(OSError, match="No space left on device"):
+        publish(repository, fleet.keys, bundles[2], "stable", DAYS)
+    assert {path: path.read_bytes() for path in repository.rglob("*.json")} == before
+    (disk / "filler").unlink()
+    done = publish(repository, fleet.keys, bundles[2], "stable", DAYS)
+    assert "stable: default version 3" in done.lines[0]
+
+
 def test_two_at_a_time(fleet: Fleet) -> None:
     left = fleet.releases.folder / ".incoming-killed"
     left.mkdir()
