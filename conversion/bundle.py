@@ -51,6 +51,7 @@ from edge_runtime.manifest import (
 )
 from edge_runtime.mfcc import mfcc
 from edge_runtime.model.window import WholeWindow
+from edge_runtime.signature import SIGNATURE, STATEMENT
 from edge_runtime.stream import classify
 from edge_runtime.tokenizer import FIRST_WORD
 from training.network.model import MscnnSpu
@@ -100,7 +101,7 @@ def build(
     refuse_foreign(out)
     form = form or target.forms[0]
     _check_wishes(run, target, form, whole, large)
-    limit = _limit(keywords, run.config.labels) if keywords else 0.0
+    listed, limit = _listed(keywords, run.config.labels) if keywords else (b"", 0.0)
     broken = faults.of_run(run, form)
     _refuse_broken(broken, allow_loss)
     model = run.model()
@@ -117,7 +118,8 @@ def build(
             files |= others
         phrases = None
         if keywords:
-            files[KEYWORDS] = _copied(keywords, work)
+            files[KEYWORDS] = work / "keywords.txt"
+            files[KEYWORDS].write_bytes(listed)
             spec = _file_spec(files[KEYWORDS])
             if text and not limit:
                 text = replace(text, keywords=spec)
@@ -335,24 +337,21 @@ def _with_dimensions(manifest: Manifest, run: Run) -> Manifest:
     return replace(manifest, dimensions=part, metrics={**manifest.metrics, **figures})
 
 
-def _copied(keywords: Path, work: Path) -> Path:
-    """The list under the name it has in a bundle, once the device's own code has read it."""
-    from edge_runtime.text.phrases import read_keywords
+def _listed(keywords: Path, labels: Sequence[str]) -> tuple[bytes, float]:
+    """The list, once the device's own code has read it, and how far a verdict may follow it.
 
-    read_keywords(keywords)
-    return Path(shutil.copy(keywords, work / "keywords.txt"))
-
-
-def _limit(keywords: Path, labels: Sequence[str]) -> float:
-    """How far a verdict may follow the list: not at all where it does not say what phrases tell.
-
-    Raises ConversionError for a list that was made for other classes.
+    That is not at all where it does not say what phrases tell. Raises ConversionError for a list
+    that cannot be read, or was made for other classes, and TextError for what is no list.
     """
-    from edge_runtime.text.phrases import has_log_odds, read_keywords
+    from edge_runtime.text.phrases import has_log_odds, parse_keywords
 
-    phrases = read_keywords(keywords)
-    if not has_log_odds(keywords.read_bytes()):
-        return 0.0
+    try:
+        content = keywords.read_bytes()
+    except OSError as error:
+        raise ConversionError(f"keywords {keywords} cannot be read: {error.strerror}") from None
+    phrases = parse_keywords(content, keywords)
+    if not has_log_odds(content):
+        return content, 0.0
     for phrase in phrases:
         for problem, classes in (
             ("names a class that the run does not have", set(phrase.weights) - set(labels)),
@@ -363,7 +362,7 @@ def _limit(keywords: Path, labels: Sequence[str]) -> float:
                     f"{keywords}: {phrase.text!r} {problem}: {', '.join(sorted(classes))}; the run "
                     f"has {', '.join(labels)}: python -m training phrases FILE --labels RUN"
                 )
-    return PHRASES_LIMIT
+    return content, PHRASES_LIMIT
 
 
 def _describe(path: Path) -> GraphSpec:
@@ -405,11 +404,12 @@ def refuse_foreign(out: Path) -> None:
         return
     if not out.is_dir():
         raise ConversionError(f"{out} is a file; --out takes a folder to write")
-    names = sorted(path.name for path in out.iterdir())
+    names = sorted(path.relative_to(out).as_posix() for path in out.rglob("*"))
     known = _names(out)
     if names and not known:
         raise ConversionError(f"{out} is not empty and holds no bundle; choose another --out")
-    foreign = [name for name in names if name not in known]
+    folders = {folder.as_posix() for name in known for folder in PurePosixPath(name).parents}
+    foreign = [name for name in names if name not in known | folders]
     if foreign:
         raise ConversionError(
             f"{out} holds {foreign[0]}, which is no part of the bundle there; move it away, or "
@@ -424,7 +424,7 @@ def refuse_foreign(out: Path) -> None:
 
 
 def _names(out: Path) -> set[str]:
-    """Names that the manifest in `out` gives its files, and its own; none without a manifest.
+    """Names of the manifest in `out`, of all that it names and of what signs it; none without one.
 
     The bundle may be damaged, or of another version.
     """
@@ -438,4 +438,4 @@ def _names(out: Path) -> set[str]:
     specs = [spec for part in parts if isinstance(part, dict) for spec in part.values()]
     specs += raw["files"] if isinstance(raw.get("files"), list) else []
     files = {str(spec["file"]) for spec in specs if isinstance(spec, dict) and "file" in spec}
-    return {MANIFEST, MODEL_CARD, *(PurePosixPath(file).parts[0] for file in files if file)}
+    return {MANIFEST, MODEL_CARD, STATEMENT, SIGNATURE, *files}

@@ -19,6 +19,7 @@ from edge_runtime.bundle_files import open_files
 from edge_runtime.console import counted
 from edge_runtime.errors import BundleError
 from edge_runtime.manifest import MANIFEST
+from edge_runtime.signature import SIGNATURE, STATEMENT
 from edge_runtime.untrusted import parse_json, shown
 
 Array = npt.NDArray[Any]
@@ -57,7 +58,7 @@ def differences(one: str, other: str) -> list[str]:
 
 
 def _contents(source: str) -> dict[str, bytes]:
-    """The files that a manifest names, with itself and the card, by name."""
+    """The files that a manifest names, with itself, the card and what signs them, by name."""
     path = MODELS / DEFAULT if source == DEFAULT else Path(source)
     files = open_files(path)
     try:
@@ -71,6 +72,8 @@ def _contents(source: str) -> dict[str, bytes]:
             found[name] = files.read(name)
         if isinstance(raw, dict) and raw.get("graphs"):
             found[MODEL_CARD] = files.read(MODEL_CARD)
+        for name in filter(files.has, (STATEMENT, SIGNATURE)):
+            found[name] = files.read(name)
         return found
     finally:
         files.close()

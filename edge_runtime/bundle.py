@@ -170,10 +170,11 @@ class Bundle:
 
     def file_names(self) -> list[str]:
         """Names of all its files but manifest and card."""
-        return [spec.file for spec in _files_of(self.manifest).values()]
+        specs = (*_files_of(self.manifest).values(), *self.manifest.files)
+        return [spec.file for spec in specs]
 
     def file_bytes(self) -> int:
-        """Bytes of all its files but manifest and card."""
+        """Bytes of all that is run of it: without manifest, card and further files."""
         return sum(len(content) for content in self.contents.values())
 
 
@@ -218,6 +219,8 @@ def load_bundle(source: str | Path = DEFAULT, trust: Trust | None = None) -> Bun
             content = _verified(files, spec)
             if not path.is_dir():
                 contents[role] = content
+        for further in manifest.files:
+            _verified(files, further)
     finally:
         files.close()
     _check_shapes(manifest, path)
@@ -254,7 +257,7 @@ def check_file(files: BundleFiles, name: str, content: bytes, statement: Stateme
 
 
 def _files_of(manifest: Manifest) -> dict[str, GraphSpec | FileSpec]:
-    """All files that a manifest names, by role."""
+    """The files that a manifest names for what runs it, by role."""
     files: dict[str, GraphSpec | FileSpec] = {**manifest.graphs}
     if manifest.text:
         files |= {VOCABULARY: manifest.text.vocabulary, EMBEDDINGS: manifest.text.embeddings}

@@ -47,6 +47,10 @@ class BundleFiles:
         self._left -= len(content)
         return content
 
+    def has(self, name: str) -> bool:
+        """Whether there is something of that name, be it nothing that can be read."""
+        return os.path.lexists(self.path / name)
+
     def close(self) -> None:
         """Close what is open."""
 
@@ -83,6 +87,10 @@ class _Archive(BundleFiles):
             self.close()
             raise BundleError(f"bundle {path}: {len(names):,} files are no bundle's")
 
+    def has(self, name: str) -> bool:
+        """See BundleFiles."""
+        return bool(self._found(name))
+
     def close(self) -> None:
         """See BundleFiles."""
         self._archive.close()
@@ -90,12 +98,15 @@ class _Archive(BundleFiles):
             self._file.close()
 
     def _read(self, name: str, most: int) -> bytes:
-        found = [member for member in self._members if member.filename == self._prefix + name]
+        found = self._found(name)
         if not found:
             raise ValueError("not in the archive")
         if len(found) > 1:
             raise ValueError(f"it is in the archive {len(found)} times")
         return read_member(self._archive, found[0], most)
+
+    def _found(self, name: str) -> list[zipfile.ZipInfo]:
+        return [member for member in self._members if member.filename == self._prefix + name]
 
 
 class _TooMuchError(ValueError):

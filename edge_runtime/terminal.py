@@ -14,7 +14,8 @@ class Terminal(Console):
 
     def __init__(self, at_least: int = NARROWEST, *, highlight: bool = False) -> None:
         self._at_least = at_least
-        super().__init__(highlight=highlight)
+        # What is shown is others' text: a name in brackets or between colons is a name.
+        super().__init__(highlight=highlight, markup=False, emoji=False)
 
     @property  # type: ignore[misc]  # rich lets others set it, and never does itself
     def size(self) -> ConsoleDimensions:

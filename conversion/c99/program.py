@@ -236,18 +236,25 @@ class _Reader:
         quantization = self._graph.tensors[tensor].quantization
         return np.asarray(quantization.scale, np.float32), int(quantization.zeroPoint[0])
 
-    def _constant(self, tensor: int, dtype: str) -> npt.NDArray[Any]:
+    def _constant(self, operator: Any, tensor: int, dtype: str) -> npt.NDArray[Any]:
         data = self._model.buffers[self._graph.tensors[tensor].buffer].data
+        if data is None:
+            raise self._lacking(operator, "weights, a bias or a cut that are no constants")
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), dtype)
 
     def _own(self, tensor: int) -> View:
         """The tensor gets memory of its own."""
-        *steps, width = self._shape(tensor)
-        if self._columns and tensor in map(int, self._graph.inputs):
-            width = self._columns.stop - self._columns.start
+        *steps, _ = self._shape(tensor)
+        width = self._columns_of(tensor)
         self._sizes[tensor] = prod(steps) * width
         self._views[tensor] = View(tensor, 0, width)
         return self._views[tensor]
+
+    def _columns_of(self, tensor: int) -> int:
+        """Bytes of a row of it that lie in memory."""
+        if self._columns and tensor in map(int, self._graph.inputs):
+            return len(range(self._columns.start, self._columns.stop))
+        return self._shape(tensor)[-1]
 
     def _view(self, tensor: int) -> View:
         return self._views[tensor] if tensor in self._views else self._own(tensor)
@@ -270,7 +277,7 @@ class _Reader:
     def _cut(self, operator: Any) -> None:
         source, begin, _ = map(int, operator.inputs)
         (out,) = map(int, operator.outputs)
-        start = self._constant(begin, "<i4")
+        start = self._constant(operator, begin, "<i4")
         within, shape = self._shape(source), self._shape(out)
         same = [i for i in range(len(shape)) if i != 2]
         if len(shape) != 4 or any(within[i] != shape[i] or start[i] for i in same):
@@ -278,8 +285,15 @@ class _Reader:
         view = self._view(source)
         self._views[out] = replace(view, offset=view.offset + int(start[2]) * view.stride)
 
+    def _inputs(self, operator: Any) -> tuple[int, int, int]:
+        """The tensors that a product reads: source, weights and bias."""
+        inputs = tuple(map(int, operator.inputs))
+        if len(inputs) != 3 or min(inputs) < 0:  # which is how the format leaves one out
+            raise self._lacking(operator, "a product without a bias")
+        return inputs[0], inputs[1], inputs[2]
+
     def _convolution(self, operator: Any) -> Product:
-        source, weights, bias = map(int, operator.inputs)
+        source, weights, bias = self._inputs(operator)
         options = operator.builtinOptions
         view = self._view(source)
         batch, height, steps, channels = self._shape(source)
@@ -305,11 +319,13 @@ class _Reader:
         )
 
     def _dense(self, operator: Any) -> Product:
-        source, weights, bias = map(int, operator.inputs)
+        source, weights, bias = self._inputs(operator)
         (out,) = map(int, operator.outputs)
-        filters, _ = self._shape(weights)
+        filters, seen = self._shape(weights)
         view = self._view(source)
-        length = view.stride
+        if seen != self._shape(source)[-1]:
+            raise self._lacking(operator, "FULLY_CONNECTED over more than one row")
+        length = self._columns_of(source)
         return self._product(
             operator,
             (weights, bias, filters),
@@ -333,7 +349,7 @@ class _Reader:
         (in_scale,), in_zero = self._grid(int(operator.inputs[0]))
         scales, _ = self._grid(weights)
         (out_scale,), out_zero = self._grid(out)
-        values: npt.NDArray[np.int8] = self._constant(weights, "i1").reshape(filters, -1)
+        values: npt.NDArray[np.int8] = self._constant(operator, weights, "i1").reshape(filters, -1)
         if self._columns and int(operator.inputs[0]) in map(int, self._graph.inputs):
             values = values[:, self._columns]
         target = self._view(out)
@@ -341,6 +357,7 @@ class _Reader:
         if rest:  # rows of this run lie between those of the last
             move = 0
         self._moves[target.buffer] = move
+        added = self._constant(operator, bias, "<i4")
         offsets = in_zero * values.astype(np.int64).sum(axis=1)
         # As the reference kernels do: doubles of float32 scales.
         real = float(in_scale) * np.broadcast_to(scales, filters).astype(float) / float(out_scale)
@@ -352,7 +369,7 @@ class _Reader:
             target=target,
             fresh=min(move, form["rows"]) or form["rows"],
             weights=values,
-            bias=(self._constant(bias, "<i4").astype(np.int64) - offsets).astype(np.int32),
+            bias=(added.astype(np.int64) - offsets).astype(np.int32),
             multiplier=np.array([m for m, _ in fixed], np.int32),
             shift=np.array([s for _, s in fixed], np.int8),
             zero=out_zero,

@@ -74,6 +74,12 @@ def _add_publish(commands: Any) -> None:
     )
     publish.add_argument("--init", action="store_true", help="make the repository first")
     publish.add_argument("--channel", default="stable", help="default: stable")
+    publish.add_argument(
+        "--old-root",
+        type=Path,
+        metavar="FILE",
+        help="private root key that devices know, where another one is in KEYS now: they follow",
+    )
     for role in _ROLES:
         publish.add_argument(
             f"--{role}-days", type=int, metavar="N", help=f"for how long the {role} counts"
@@ -179,7 +185,8 @@ def _publish(arguments: argparse.Namespace) -> int:
         print(f"{folder}: devices are given {folder}/metadata/1.root.json, by hand")
     given = {role: getattr(arguments, f"{role}_days") for role in _ROLES}
     days = {role: DAYS[role] if given[role] is None else given[role] for role in _ROLES}
-    done = publish(folder, keys, arguments.bundle, arguments.channel, days)
+    old_root = arguments.old_root
+    done = publish(folder, keys, arguments.bundle, arguments.channel, days, old_root)
     for line in done.lines:
         print(line)
     print(f"{folder}: renew it before {done.expires:%Y-%m-%d %H:%M} UTC, or devices refuse it")

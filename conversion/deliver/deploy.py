@@ -242,8 +242,11 @@ def _show(hosts: Sequence[str], outcomes: Sequence[Future[dict[str, Any]]]) -> i
             row = ("", str(error) if isinstance(error, ConversionError) else repr(error))
         else:
             said = outcome.result()
-            further = "" if said["named"] else '; its settings do not say bundle = "current" yet'
-            row = (str(said["release"]), f"runs {said['bundle']}{further}")
+            further = [] if said["named"] else ['its settings do not say bundle = "current" yet']
+            row = (
+                str(said["release"]),
+                "; ".join([f"runs {said['bundle']}", *said["untold"], *further]),
+            )
         fine = fine and bool(row[0])
         table.add_row(host, *row)
     Tables().print(table)

@@ -39,6 +39,8 @@ class Fault(Exception):  # noqa: N818  # what stops a delivery, in a line
 def main() -> int:
     """Answer, receive, install, hand over; the exit code."""
     stdin = sys.stdin.buffer
+    if os.getuid() == 0:  # a service of the machine, which is somebody else, is to read it
+        os.umask(0o022)
     asked = json.loads(stdin.readline())
     folder = _folder(asked["folder"])
     say(probe=_probe(folder, asked["program"]))
@@ -73,10 +75,12 @@ def _carry_out(job: dict[str, Any], folder: Path, work: Path, stdin: IO[bytes]) 
         _receive(stdin, work / name, size, sha256)
     lifeline = _Lifeline()
     program = folder / "programs" / job["program"]
-    if not (program / _COMPLETE).exists():
+    installs = not _is_whole(program)
+    if installs:
         say(step="installing the program")
         _install(program, work, job, lifeline)
-    handed = {"releases": str(folder), "program": str(program), "work": str(work)}
+    handed: dict[str, Any] = {"releases": str(folder), "program": str(program), "work": str(work)}
+    handed["installed"] = installs
     command = [str(program / "bin" / "python"), "-I", "-m", "edge_runtime.commands.delivered"]
     return lifeline.run([*command, json.dumps({**job, **handed})], subprocess.PIPE)
 
@@ -108,14 +112,34 @@ def _probe(folder: Path, program: str) -> dict[str, Any]:
         "environments": environments,
         "free": shutil.disk_usage(there).free,
         "folder": str(folder),
-        "program": (folder / "programs" / program / _COMPLETE).exists(),
+        "program": _is_whole(folder / "programs" / program),
     }
+
+
+def _is_whole(program: Path) -> bool:
+    """Whether a program was installed to its end, and is still found by its interpreter.
+
+    That may be gone, or another one: environments do not survive an upgrade of the system.
+    """
+    if not (program / _COMPLETE).exists():
+        return False
+    try:
+        done = subprocess.run(
+            [str(program / "bin" / "python"), "-I", "-c", "import edge_runtime"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """No other delivery meanwhile: the lock is that of edge_runtime.update.releases."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755 if os.getuid() == 0 else 0o700)
     with (folder / "lock").open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -5,17 +5,20 @@
     REPO/targets/CHANNEL/HASH.bundle.zip
 
 Three keys: `root` names the others and is best kept offline, `targets` says what is published,
-`online` dates it and is all that a nightly renewal needs. Whatever is written, timestamp.json comes
-last: a device that asks meanwhile sees the state before.
+`online` dates it and is all that a nightly renewal needs. All is signed before anything is written,
+and timestamp.json comes last: a device that asks meanwhile sees the state before.
 """
 
 from __future__ import annotations
 
+import copy
+import fcntl
 import getpass
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,13 +31,14 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from securesystemslib.exceptions import StorageError
 from securesystemslib.signer import CryptoSigner, SSlibKey
-from tuf.api.exceptions import RepositoryError
+from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
 from conversion.deliver.keys import make_key
 from conversion.deliver.pack import pack
 from conversion.errors import ConversionError
+from edge_runtime.console import writing
 from edge_runtime.signature import STATEMENT
 from edge_runtime.untrusted import parse_json
 from edge_runtime.update.repository import CUSTOM, METADATA, TARGETS, target_name
@@ -45,6 +49,7 @@ KEYS = {Root.type: "root", Targets.type: "targets", Snapshot.type: "online"}
 KEYS[Timestamp.type] = KEYS[Snapshot.type]
 DAYS = {Root.type: 365, Targets.type: 365, Snapshot.type: 30, Timestamp.type: 14}
 """For how long what is signed counts, unless said otherwise."""
+_LOCK = ".lock"
 _RENEWED = 1 / 3  # what has less of its time left is signed again, where its key is here
 
 
@@ -61,45 +66,86 @@ class Published:
 def make_repository(folder: Path, keys: Path, passphrase: bool) -> None:
     """A repository with nothing in it, and those of its keys that are not there.
 
-    Raises ConversionError where a repository is there.
+    Raises ConversionError where a repository is there, or a key cannot be opened, and OSError.
     """
     metadata = folder / METADATA
-    if metadata.exists():
-        raise ConversionError(f"{folder} is a repository already")
-    for name in sorted(set(KEYS.values())):
-        if not (keys / name).exists():
-            # What a nightly job renews with has nobody to ask.
-            make_key(keys / name, f"edge-emotion {name}", passphrase and name != KEYS["timestamp"])
-    signers = _Signers(keys)
-    root = Root(consistent_snapshot=True)
-    for role in KEYS:
-        root.add_key(signers.get(role).public_key, role)
-    metadata.mkdir(parents=True)
-    empty = (root, Targets(), Snapshot(), Timestamp())
-    state = _State({signed.type: Metadata(signed) for signed in empty}, metadata, signers)
-    for role in KEYS:
-        state.roles[role].signed.version = 0
-        state.touch(role)
-    state.write(DAYS)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if any(metadata.glob("*.json")):
+            raise ConversionError(f"{folder} is a repository already")
+        for name in sorted(set(KEYS.values())):
+            if not (keys / name).exists():
+                # What a nightly job renews with has nobody to ask.
+                asked = passphrase and name != KEYS["timestamp"]
+                make_key(keys / name, f"edge-emotion {name}", asked)
+        signers = _Signers(keys)
+        root = Root(consistent_snapshot=True)
+        for role in KEYS:
+            root.add_key(signers.get(role).public_key, role)
+        empty = (root, Targets(), Snapshot(), Timestamp())
+        state = _State({signed.type: Metadata(signed) for signed in empty}, metadata, signers)
+        for role in KEYS:
+            state.roles[role].signed.version = 0
+            state.touch(role)
+        state.sign(DAYS)
+        state.write()
 
 
 def publish(
-    folder: Path, keys: Path, bundle: Path | None, channel: str, days: dict[str, int]
+    folder: Path,
+    keys: Path,
+    bundle: Path | None,
+    channel: str,
+    days: dict[str, int],
+    old_root: Path | None = None,
 ) -> Published:
     """Put a bundle into a channel, or none, and renew what would soon expire.
 
-    `days` is for how long the role of that name counts. Raises ConversionError, and BundleError for
-    what no device would load.
+    `days` is for how long the role of that name counts; `old_root` is the root key of before, where
+    another one is in `keys`. What an earlier run left half done is
+    mended. Raises ConversionError, BundleError for what no device would load, and OSError; but for
+    the last, nothing was written then.
     """
-    state = _State.read(folder / METADATA, _Signers(keys))
-    lines = state.replace_keys()
-    if bundle is not None:
-        lines.append(_put(state, folder / TARGETS, bundle, channel))
-    lines += state.renew()
-    state.touch(Timestamp.type)
-    expires = state.write(days)
-    _forget(folder, state)
+    with _alone(folder), tempfile.TemporaryDirectory() as work:
+        state = _State.read(folder / METADATA, _Signers(keys))
+        state.mend()
+        lines = state.replace_keys(old_root)
+        archive = Path(work, "bundle.zip")
+        if bundle is not None:
+            lines.append(_put(state, bundle, archive, channel))
+        lines += state.renew()
+        state.touch(Timestamp.type)
+        state.sign(days)
+        if bundle is not None:
+            place = _place(folder, state.targets[target_name(channel)])
+            if not place.is_file():
+                with at_once(place) as new:
+                    shutil.copyfile(archive, new)
+        expires = state.write()
+        _forget(folder, state)
     return Published(tuple(lines), expires)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Nobody else writes there meanwhile. Raises ConversionError where somebody does."""
+    try:
+        lock = (folder / _LOCK).open("ab")
+    except FileNotFoundError:
+        raise _none(folder, "there is no such folder") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConversionError(f"{folder}: somebody else publishes there just now") from None
+        yield
+
+
+def _none(folder: Path, why: object) -> ConversionError:
+    return ConversionError(
+        f"{folder} is no update repository; make one: python -m conversion publish --init ({why})"
+    )
 
 
 class _Signers:
@@ -127,11 +173,12 @@ class _Signers:
         """What signs for a role. Raises ConversionError."""
         name = KEYS[role]
         if name not in self._opened:
-            self._opened[name] = CryptoSigner(self._key(self._folder / name))
+            self._opened[name] = self.open(self._folder / name)
         return self._opened[name]
 
     @staticmethod
-    def _key(file: Path) -> Ed25519PrivateKey:
+    def open(file: Path) -> CryptoSigner:
+        """What signs by the private key in a file. Raises ConversionError."""
         try:
             content = file.read_bytes()
         except OSError as error:
@@ -147,7 +194,7 @@ class _Signers:
             raise ConversionError(f"the key {file} cannot be opened: {error}") from None
         if not isinstance(key, Ed25519PrivateKey):
             raise ConversionError(f"{file} is no private Ed25519 key: python -m conversion key")
-        return key
+        return CryptoSigner(key)
 
 
 class _State:
@@ -156,6 +203,7 @@ class _State:
     def __init__(self, roles: dict[str, Metadata[Any]], folder: Path, signers: _Signers) -> None:
         self.roles, self._folder, self.signers = roles, folder, signers
         self._touched: set[str] = set()
+        self._old_root: CryptoSigner | None = None
 
     @classmethod
     def read(cls, folder: Path, signers: _Signers) -> _State:
@@ -169,10 +217,7 @@ class _State:
                     file = max(folder.glob(f"*.{role}.json"), key=_version_of)
                 roles[role] = Metadata.from_file(str(file))
         except (ValueError, RepositoryError, StorageError, DeserializationError) as error:
-            raise ConversionError(
-                f"{folder.parent} is no update repository; make one: python -m conversion "
-                f"publish --init ({error})"
-            ) from None
+            raise _none(folder.parent, error) from None
         return cls(roles, folder, signers)
 
     @property
@@ -188,13 +233,38 @@ class _State:
         if role == Snapshot.type:
             self.touch(Timestamp.type)
 
-    def replace_keys(self) -> list[str]:
-        """Let the root name the keys that are here, where these are others; what was done."""
+    def mend(self) -> None:
+        """Touch what a run that was cut short left unsigned, or signed and not named.
+
+        Raises ConversionError where that is the root, by which nothing else counts.
+        """
+        for role in KEYS:
+            try:
+                self.roles[Root.type].verify_delegate(role, self.roles[role])
+            except UnsignedMetadataError:
+                if role == Root.type:
+                    name = f"{self.roles[role].signed.version}.root.json"
+                    raise ConversionError(
+                        f"{self._folder / name} is not signed by the key that it names, and no "
+                        "device takes it: remove it"
+                    ) from None
+                self.touch(role)
+        named = self.roles[Snapshot.type].signed.meta["targets.json"]
+        if named.version != self.roles[Targets.type].signed.version:
+            self.touch(Snapshot.type)
+
+    def replace_keys(self, old_root: Path | None) -> list[str]:
+        """Let the root name the keys that are here, where these are others; what was done.
+
+        The root's own only by its private key of before, `old_root`. Raises ConversionError.
+        """
         root: Root = self.roles[Root.type].signed
         lines = []
         for role in KEYS:
             public, known = self.signers.public(role), root.roles[role].keyids
-            if role != Root.type and public is not None and public.keyid not in known:
+            if role == Root.type:
+                public = self._new_root(old_root) if old_root else None
+            if public is not None and public.keyid not in known:
                 for keyid in list(known):
                     root.revoke_key(keyid, role)
                 root.add_key(public, role)
@@ -202,6 +272,18 @@ class _State:
                 self.touch(role)
                 lines.append(f"{role}: another key")
         return lines
+
+    def _new_root(self, old_root: Path) -> SSlibKey:
+        """The root key that is here; the one before, `old_root`, signs the next root as well."""
+        self._old_root = self.signers.open(old_root)
+        known: list[str] = self.roles[Root.type].signed.roles[Root.type].keyids
+        public = self.signers.get(Root.type).public_key
+        if self._old_root.public_key.keyid not in known or public.keyid in known:
+            raise ConversionError(
+                f"{old_root} is to be the root key that devices know, and {KEYS[Root.type]} in the "
+                "folder of keys another one"
+            )
+        return public
 
     def renew(self) -> list[str]:
         """Touch what will soon expire; a line on each whose key is elsewhere."""
@@ -220,26 +302,48 @@ class _State:
                 )
         return lines
 
-    def write(self, days: dict[str, int]) -> datetime:
-        """Sign and write what was touched; when the first of all roles expires."""
-        snapshot, timestamp = self.roles[Snapshot.type].signed, self.roles[Timestamp.type].signed
-        for role in KEYS:  # in this order: the timestamp last
-            if role not in self._touched:
-                continue
+    def sign(self, days: dict[str, int]) -> None:
+        """Sign what was touched, for so many days by role. Raises ConversionError; see `write`."""
+        known: Metadata[Root] = copy.deepcopy(self.roles[Root.type])
+        touched = [role for role in KEYS if role in self._touched]
+        signers = {role: self.signers.get(role) for role in touched}
+        expires = {role: _expiry(role, days[role]) for role in touched}
+        for role in touched:
             signed = self.roles[role].signed
-            signed.version += 1
-            signed.expires = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days[role])
-            if role == Targets.type:
-                snapshot.meta["targets.json"] = MetaFile(signed.version)
-            elif role == Snapshot.type:
-                timestamp.snapshot_meta = MetaFile(signed.version)
-            signer = self.signers.get(role)
-            self.roles[role].sign(signer)
-            if role != Root.type:
-                self.roles[Root.type].verify_delegate(role, self.roles[role])
-            name = "timestamp.json" if role == Timestamp.type else f"{signed.version}.{role}.json"
-            with at_once(self._folder / name) as new:
-                self.roles[role].to_file(str(new))
+            signed.version, signed.expires = signed.version + 1, expires[role]
+        # Each names the version of the one before.
+        snapshot, timestamp = self.roles[Snapshot.type].signed, self.roles[Timestamp.type].signed
+        snapshot.meta["targets.json"] = MetaFile(self.roles[Targets.type].signed.version)
+        timestamp.snapshot_meta = MetaFile(snapshot.version)
+        for role in touched:
+            self.roles[role].sign(signers[role])
+            if role == Root.type and self._old_root is not None:
+                self.roles[role].sign(self._old_root, append=True)
+            self._check(role, known)
+
+    def _check(self, role: str, known: Metadata[Root]) -> None:
+        """Raise ConversionError where devices would not take what was signed."""
+        root = self.roles[Root.type]
+        try:
+            root.verify_delegate(role, self.roles[role])
+            if role == Root.type:  # who may sign the next root, the one before says
+                known.verify_delegate(role, root)
+        except UnsignedMetadataError:
+            more = "--old-root, the one of before" if role == Root.type else "its .pub beside it"
+            raise ConversionError(
+                f"the key {KEYS[role]} is not the one that devices know; to replace it: {more}"
+            ) from None
+
+    def write(self) -> datetime:
+        """Write what was signed, nothing where the disk is full; when the first role expires."""
+        with ExitStack() as stack:
+            # What is made last takes its place first: the timestamp comes last.
+            for role in reversed(KEYS):
+                if role in self._touched:
+                    version = self.roles[role].signed.version
+                    name = f"{'' if role == Timestamp.type else f'{version}.'}{role}.json"
+                    new = stack.enter_context(at_once(self._folder / name))
+                    new.write_bytes(self.roles[role].to_bytes())
         expires: list[datetime] = [metadata.signed.expires for metadata in self.roles.values()]
         return min(expires)
 
@@ -250,31 +354,33 @@ class _State:
             yield from (f"{number}.{role}.json" for number in (version, version - 1))
 
 
-def _put(state: _State, targets: Path, bundle: Path, channel: str) -> str:
-    """Put a bundle into a channel; a line on it."""
+def _put(state: _State, bundle: Path, archive: Path, channel: str) -> str:
+    """Pack a bundle into `archive` and put it into a channel; a line on it."""
     name = target_name(channel)
     if not re.fullmatch("[A-Za-z0-9-]+", channel):
         raise ConversionError(f"a channel is a word of letters, digits and -, not {channel!r}")
-    with tempfile.TemporaryDirectory() as work:
-        archive = Path(work, "bundle.zip")
-        loaded = pack(bundle, archive)
-        target = TargetFile.from_file(name, str(archive), ["sha256"])
-        before = state.targets.get(name)
-        known = before.custom[CUSTOM]["version"] if before and before.custom else 0
-        target.unrecognized_fields["custom"] = {
-            CUSTOM: {
-                "bundle": loaded.manifest.name,
-                "version": known + 1,
-                "counter": _counter(bundle),
-            }
+    loaded = pack(bundle, archive)
+    target = TargetFile.from_file(name, str(archive), ["sha256"])
+    before = state.targets.get(name)
+    known = before.custom[CUSTOM]["version"] if before and before.custom else 0
+    if before is not None and before.hashes == target.hashes:
+        return f"{channel}: {loaded.manifest.name} is there already, version {known}"
+    target.unrecognized_fields["custom"] = {
+        CUSTOM: {
+            "bundle": loaded.manifest.name,
+            "version": known + 1,
+            "counter": _counter(bundle),
         }
-        if before is not None and before.hashes == target.hashes:
-            return f"{channel}: {loaded.manifest.name} is there already, version {known}"
-        with at_once(targets / channel / f"{target.hashes['sha256']}.bundle.zip") as new:
-            new.write_bytes(archive.read_bytes())
+    }
     state.roles[Targets.type].signed.targets[name] = target
     state.touch(Targets.type)
     return f"{channel}: {loaded.manifest.name} version {known + 1}, {target.length / 1e6:.1f} MB"
+
+
+def _place(folder: Path, target: TargetFile) -> Path:
+    """Where in a repository the archive of what is published is."""
+    place = folder / TARGETS / target.path
+    return place.with_name(f"{target.hashes['sha256']}.{place.name}")
 
 
 def _counter(bundle: Path) -> int | None:
@@ -295,12 +401,17 @@ def _forget(folder: Path, state: _State) -> None:
     needed = set()
     for file in metadata.glob(f"*.{Targets.type}.json"):
         old: Metadata[Targets] = Metadata.from_file(str(file))
-        for name, target in old.signed.targets.items():
-            place = folder / TARGETS / name
-            needed.add(place.with_name(f"{target.hashes['sha256']}.{place.name}"))
+        needed |= {_place(folder, target) for target in old.signed.targets.values()}
     for file in (folder / TARGETS).rglob("*.bundle.zip"):
         if file not in needed:
             file.unlink()
+
+
+def _expiry(role: str, days: int) -> datetime:
+    try:
+        return datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+    except OverflowError:
+        raise ConversionError(f"--{role}-days {days} ends after the year 9999") from None
 
 
 def _version_of(file: Path) -> int:

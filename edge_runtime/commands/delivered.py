@@ -45,9 +45,11 @@ def main(job: str) -> int:
             asked["source"],
             _trust(work, asked, settings.trust),
             Path(asked["program"]),
+            asked["installed"],
             pins={name: work / name for name in PINS if (work / name).is_file()},
         )
-        apply = what_listens(settings.update.apply_command)
+        untold: list[str] = []
+        apply = what_listens(settings.update.apply_command, untold.append)
         number = deliver(releases, wanted, apply, lambda step: _say(step=step), _confirmed)
         _link(releases)
     except EdgeError as error:
@@ -57,7 +59,7 @@ def main(job: str) -> int:
         _say(fault=f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return OURS
     about = releases.about(number)
-    _say(release=number, bundle=about.bundle, named=runs_current())
+    _say(release=number, bundle=about.bundle, named=runs_current(), untold=untold)
     return OK
 
 

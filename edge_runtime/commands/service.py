@@ -91,11 +91,13 @@ def install(systemd: Any, settings: ServiceSettings) -> int:
         linger_advice,
         prepare_data,
         unit_of_this_installation,
+        updates_of_this_installation,
     )
 
+    file = _config(settings)
     unit = unit_of_this_installation(
         systemd,
-        _config(settings),
+        file,
         user=settings.user,
         writable=settings.writable,
         memory_mb=settings.memory_mb,
@@ -105,10 +107,19 @@ def install(systemd: Any, settings: ServiceSettings) -> int:
     if settings.print:
         print(unit.text(), end="")
         return OK
+    known = effective(DeviceSettings, argparse.Namespace(), file).settings
+    repository = known.update.repository
     if not settings.system or settings.user is not None:
         prepare_data(unit)
     systemd.install(unit.text())
     print(f"installed: {systemd.unit_path}")
+    systemd.unschedule()
+    if repository is not None and settings.user is None:
+        systemd.schedule(updates_of_this_installation(unit, file))
+        print(f"looks every hour, more or less, for what is new at {repository}")
+    elif repository is not None:
+        # By root it would run what the user may change; by the user, not tell the service.
+        note(f"nothing looks for updates by itself: edge-emotion update does, by {settings.user}")
     for line in describe(systemd, systemd.state()):
         print(line)
     print(f"how it is: {systemd.words('status')}; what it says: {systemd.words('logs')}")

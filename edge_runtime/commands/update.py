@@ -15,7 +15,7 @@ from edge_runtime.commands.settings import RunSettings, effective_settings
 from edge_runtime.console import OK, PROGRAM, WARNING, note
 from edge_runtime.errors import EdgeError
 from edge_runtime.settings import Settings, group, setting
-from edge_runtime.update.releases import PINNED_ROOT, Releases, UpdateError
+from edge_runtime.update.releases import PINNED_KEY, PINNED_ROOT, Releases, UpdateError
 from edge_runtime.update.settings import TrustSettings, UpdateSettings
 
 if TYPE_CHECKING:
@@ -39,7 +39,12 @@ class UpdateCommandSettings(Settings):
 
     check: bool = setting(False, "Say whether there is something new, and change nothing.")
     back: bool = setting(False, "Go back to the release before the current one.")
-    again: bool = setting(False, "Try again what was tried here and did not work.")
+    unpin: bool = setting(
+        False, "Take back the key that came with a delivery: any bundle is run from then on."
+    )
+    again: bool = setting(
+        False, "Take again what was tried here and did not work, or was gone back from."
+    )
     every: float | None = setting(
         None,
         "Look every so many hours, more or less, until it is stopped; else once.",
@@ -73,12 +78,18 @@ def update(arguments: argparse.Namespace) -> int:
     """Do what is asked; the exit code."""
     settings = effective_settings(UpdateCommandSettings, arguments).settings
     file: Path | None = arguments.file
-    if sum((file is not None, settings.back, settings.check or settings.every is not None)) > 1:
+    looks = settings.check or settings.every is not None
+    if sum((file is not None, settings.back, settings.unpin, looks)) > 1:
         raise EdgeError(
-            "a BUNDLE, --back, and --check or --every: one at a time (see edge-emotion update "
-            "--help)"
+            "a BUNDLE, --back, --unpin, and --check or --every: one at a time (see edge-emotion "
+            "update --help)"
         )
     releases = Releases()
+    if settings.unpin:
+        with releases.locked():
+            releases.unpin(PINNED_KEY)
+        print("no key is pinned any more; one in the settings, bundle_key, still counts")
+        return OK
     if file is not None or settings.back:
         _from_here(releases, settings, file)
     elif settings.every is None:
@@ -103,7 +114,7 @@ def _from_here(releases: Releases, settings: UpdateCommandSettings, file: Path |
     apply = what_listens(settings.update.apply_command)
     with releases.locked():
         if file is None:
-            number = go_back(releases, apply)
+            number = go_back(releases, apply, settings.trust.trust)
         else:
             wanted = Wanted(file, str(file.absolute()), settings.trust.trust)
             number = deliver(releases, wanted, apply, _tell)

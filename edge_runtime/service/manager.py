@@ -10,13 +10,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.console import counted, note, writing
 from edge_runtime.errors import EdgeError
-from edge_runtime.service.unit import NAME, UNIT, Unit
+from edge_runtime.service.unit import NAME, TIMER, UNIT, UPDATE, Unit, update_units
 from edge_runtime.system import PROGRAMS, data_folder, releases_folder, state_folder
 
 SYSTEM_FOLDER = Path("/etc/systemd/system")
@@ -76,16 +76,7 @@ class Systemd:
 
     def install(self, text: str) -> None:
         """Write the unit, start it now and at every boot (or login), whatever was there before."""
-        path = self.unit_path
-        try:
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                fresh = path.with_name(f".{path.name}.new")
-                fresh.write_text(text, encoding="utf-8")
-                fresh.chmod(0o644)
-                fresh.replace(path)
-        except PermissionError:
-            raise _forbidden(str(path)) from None
+        _write(self.unit_path, text)
         self._control("daemon-reload")
         self._control("enable", UNIT)
         try:
@@ -100,14 +91,28 @@ class Systemd:
         path = self.unit_path
         if not path.exists():
             raise EdgeError(f"{UNIT} is not installed: there is no {path}")
+        self.unschedule()
         self._control("disable", "--now", UNIT)
-        try:
-            path.unlink()
-        except PermissionError:
-            raise _forbidden(str(path)) from None
+        _remove(path)
         self._control("daemon-reload")
         # One that failed is remembered otherwise; one that did not is nothing to reset.
         _ask("systemctl", *self._who, "reset-failed", UNIT)
+
+    def schedule(self, texts: Mapping[str, str]) -> None:
+        """Write the units that look for updates, by name, and start their timer now and later."""
+        for name, text in texts.items():
+            _write(self.unit_path.with_name(name), text)
+        self._control("daemon-reload")
+        self._control("enable", "--now", TIMER)
+
+    def unschedule(self) -> None:
+        """Look for updates no longer, where that was done."""
+        timer = self.unit_path.with_name(TIMER)
+        if timer.exists():
+            self._control("disable", "--now", TIMER)
+            _remove(timer)
+            _remove(timer.with_name(UPDATE))
+            self._control("daemon-reload")
 
     def restart(self) -> None:
         """End the service and start it, as it is installed now. EdgeError where it does not."""
@@ -205,10 +210,42 @@ def unit_of_this_installation(
         namespaces_allowed(),
     )
     if systemd.system:
-        return _of_machine(unit, config.absolute())
+        unit = _of_machine(unit, config.absolute())
+        _refuse_unreachable(unit)
+        return unit
     if user is not None:
         raise EdgeError("--user is for a service of the machine: --system --user NAME")
     return unit
+
+
+def updates_of_this_installation(unit: Unit, config: Path) -> dict[str, str]:
+    """The units that look for updates of `unit` as it is installed here; see `update_units`."""
+    return update_units(unit, (*own_command(), "update", "--config", str(config.absolute())))
+
+
+def _refuse_unreachable(unit: Unit) -> None:
+    """Raise EdgeError where who runs a service of the machine cannot open its program."""
+    user = pwd.getpwnam(unit.user) if unit.user else None
+    program = tuple(map(Path, (unit.command[0], sys.executable, __file__)))
+    for path in dict.fromkeys(part for file in program for part in (*file.parents, file)):
+        if path.exists() and not _opens(path, user):
+            who = user.pw_name if user else "others than its owner"
+            raise EdgeError(
+                f"{path} cannot be opened by {who}, and the service has to: "
+                f"sudo chmod a+rX {shlex.quote(str(path))}"
+            )
+
+
+def _opens(path: Path, user: pwd.struct_passwd | None) -> bool:
+    """Whether a user may go through a folder, or read a file; None for one of no group here."""
+    status = path.stat()
+    wanted = 0o1 if path.is_dir() else 0o4
+    if user is None:
+        return bool(status.st_mode & wanted)
+    if user.pw_uid in (0, status.st_uid):
+        return user.pw_uid == 0 or bool(status.st_mode >> 6 & wanted)
+    groups = os.getgrouplist(user.pw_name, user.pw_gid)
+    return bool(status.st_mode >> (3 if status.st_gid in groups else 0) & wanted)
 
 
 def own_command() -> tuple[str, ...]:
@@ -307,6 +344,26 @@ def _of_machine(unit: Unit, config: Path) -> Unit:
             f"passwords into files of their own (LoadCredential), then chmod 644 {config}"
         )
     return unit
+
+
+def _write(path: Path, text: str) -> None:
+    """A unit file, whole or as it was."""
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.write_text(text, encoding="utf-8")
+            fresh.chmod(0o644)
+            fresh.replace(path)
+    except PermissionError:
+        raise _forbidden(str(path)) from None
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        raise _forbidden(str(path)) from None
 
 
 def _warn_of_private(*paths: Path) -> None:

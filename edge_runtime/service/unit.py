@@ -11,6 +11,7 @@ from pathlib import Path
 NAME = "edge-emotion"
 RELEASED = "releases"  # folder of what was delivered, among the user's own data
 UNIT = f"{NAME}.service"
+UPDATE, TIMER = f"{NAME}-update.service", f"{NAME}-update.timer"
 WATCHDOG_SECONDS = 30
 _HIGH = 0.8  # of the memory limit: from there on the kernel takes pages back
 _GRADUAL = 254  # the version of systemd from which pauses can grow
@@ -70,15 +71,12 @@ class Unit:
         return "\n".join(lines) + "\n"
 
     def _process(self) -> list[str]:
-        # ":" takes $ for what it is.
-        plain = ":" if any("$" in word for word in self.command) else ""
         growing = ["RestartSteps=5", "RestartMaxDelaySec=60"] if self.version >= _GRADUAL else []
         return [
             "Type=notify",
             "NotifyAccess=main",
-            f"ExecStart={plain}{' '.join(map(quoted, self.command))}",
+            *_start(self.command, self.environment),
             "ExecReload=kill -HUP $MAINPID",
-            *(f"Environment={quoted(f'{name}={value}')}" for name, value in self.environment),
             "# The loop that judges tells it twice in that time that it goes on.",
             f"WatchdogSec={WATCHDOG_SECONDS}",
             "# An engine for words may load that long.",
@@ -191,6 +189,52 @@ _UNPRIVILEGED = (
     "ProtectKernelTunables=yes",
     "ProtectProc=invisible",
 )
+
+
+def update_units(unit: Unit, command: tuple[str, ...]) -> dict[str, str]:
+    """The units by name that look for updates of what `unit` runs, by a `command` like its own."""
+    return {
+        UPDATE: "\n".join(
+            [
+                "# Written by `edge-emotion service install`, as the timer beside it.",
+                "[Unit]",
+                "Description=Updates of speech emotion recognition on this device",
+                "",
+                "[Service]",
+                "Type=oneshot",
+                *_start(command, unit.environment),
+                f"SyslogIdentifier={NAME}",
+                "",
+            ]
+        ),
+        TIMER: "\n".join(
+            [
+                "# Written by `edge-emotion service install`. Another time: systemctl edit.",
+                "[Unit]",
+                "Description=When this device looks for updates of speech emotion recognition",
+                "",
+                "[Timer]",
+                "OnCalendar=hourly",
+                "# A fleet does not come all at once.",
+                "RandomizedDelaySec=30min",
+                "Persistent=yes",
+                "",
+                "[Install]",
+                "WantedBy=timers.target",
+                "",
+            ]
+        ),
+    }
+
+
+def _start(command: tuple[str, ...], environment: tuple[tuple[str, str], ...]) -> list[str]:
+    """Lines that start a command with further variables."""
+    # ":" takes $ for what it is.
+    plain = ":" if any("$" in word for word in command) else ""
+    return [
+        f"ExecStart={plain}{' '.join(map(quoted, command))}",
+        *(f"Environment={quoted(f'{name}={value}')}" for name, value in environment),
+    ]
 
 
 def quoted(word: str) -> str:

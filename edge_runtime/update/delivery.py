@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_runtime.bundle import MODEL_CARD, check_file, load_bundle, statement_of
@@ -25,11 +25,19 @@ from edge_runtime.console import writing
 from edge_runtime.errors import BundleError, EdgeError
 from edge_runtime.manifest import MANIFEST
 from edge_runtime.signature import SIGNATURE, STATEMENT, Statement, Trust
-from edge_runtime.update.releases import BUNDLES, About, Releases, UpdateError
+from edge_runtime.update.releases import (
+    BUNDLES,
+    About,
+    NotWorkingError,
+    Releases,
+    UpdateError,
+)
 
 _PATIENCE = 300.0  # seconds for a command of the new program: the slowest board, and then some
 _ID = 16  # digits of a hash that name a bundle: those of a device are few
 _FAULT = "FAULT"  # as doctor marks what does not work
+_OPEN = 0o755  # mode of a bundle: who may come here, the folder of releases says
+_WISHES = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # somebody's, and no fault of a release
 
 Apply = Callable[[bool], None]
 """Makes what listens take the current release; told whether the program is another one, too.
@@ -49,8 +57,8 @@ class Wanted:
     """Who must have signed it; None: anybody, or nobody."""
     program: Path | None = None
     """An environment that was installed for it; None: that of the current release, if any."""
-    sha256: str = ""
-    """Of the archive, where that is known."""
+    installed: bool = False
+    """Whether `program` was installed anew, be it where one of that name had been."""
     pins: Mapping[str, Path] = field(default_factory=dict)
     """What is pinned with it; see `Releases.add`."""
 
@@ -79,9 +87,7 @@ def deliver(
         try_out(releases.place(number), program, wanted.trust)
         confirm()
         tell("switching")
-        _switched(releases, number, apply)
-        if about.counter:
-            releases.remember_floor(about.counter)
+        _switched(releases, number, apply, wanted.installed)
     except BaseException:
         if number and releases.current != number:
             shutil.rmtree(releases.place(number), ignore_errors=True)
@@ -91,20 +97,40 @@ def deliver(
     return number
 
 
-def go_back(releases: Releases, apply: Apply) -> int:
-    """Make the release before the current one current again; its number. Raises EdgeError."""
-    if not releases.before:
-        raise UpdateError("there is no release to go back to")
+def go_back(releases: Releases, apply: Apply, trust: Trust | None) -> int:
+    """Make the release before the current one current again; its number.
+
+    `trust` is who must have signed its bundle, whatever the counter. What is pinned stays pinned.
+    Raises EdgeError or OSError; then what was current is current.
+    """
     number = releases.before
-    about = releases.about(number)
+    if not number:
+        raise UpdateError("there is no release to go back to")
+    place, program = releases.place(number), releases.program(number)
+    if trust is not None:
+        _refuse_unsigned(place / "bundle", replace(trust, floor=0))
+    try_out(place, program, trust)
+    releases.pin(number, {})
     _switched(releases, number, apply)
-    if about.counter:
-        releases.remember_floor(about.counter)
     return number
 
 
+def _refuse_unsigned(bundle: Path, trust: Trust) -> None:
+    """Raise UpdateError for a bundle of before that no longer counts, and say what to do."""
+    try:
+        load_bundle(bundle, trust)
+    except BundleError as error:
+        raise UpdateError(
+            f"{error}; to take the key back: edge-emotion update --unpin, where it came with a "
+            "delivery, or bundle_key in the settings"
+        ) from None
+
+
 def try_out(release: Path, program: Path | None, trust: Trust | None) -> None:
-    """Judge a second of noise by a release, and read the settings by it. Raises UpdateError."""
+    """Judge a second of noise by a release, and read the settings by it.
+
+    Raises NotWorkingError where it does not judge, and UpdateError for what else is in the way.
+    """
     python = [str(program / "bin" / "python"), "-I"] if program else [sys.executable, "-P"]
     command = [*python, "-m", "edge_runtime.cli"]
     bare = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -114,18 +140,22 @@ def try_out(release: Path, program: Path | None, trust: Trust | None) -> None:
     asked = [*command, "doctor", "--bundle", str(release / "bundle")]
     if trust is not None:
         asked += ["--bundle-key", str(trust.key), "--allow-downgrade"]  # the counter was looked at
-    _run("the new release does not work", asked, bare)
-    _run("the new release does not take the settings", [*command, "config"], dict(os.environ))
-
-
-def _run(what: str, command: list[str], environment: dict[str, str]) -> None:
-    done = ended(command, _PATIENCE, environment)
-    if done.returncode < 0:
-        raise UpdateError(f"{what}: it was ended by {signal.Signals(-done.returncode).name}")
+    done = ended(asked, _PATIENCE, bare)
     if done.returncode:
-        said = [line for line in done.stdout.splitlines() if line.startswith(_FAULT)]
-        said = said or done.stderr.splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise UpdateError(f"{what}: {' '.join(said[0].split())}")
+        kind = UpdateError if -done.returncode in _WISHES else NotWorkingError
+        raise kind(f"the release does not work: {_why(done)}")
+    done = ended([*command, "config"], _PATIENCE)
+    if done.returncode:
+        raise UpdateError(f"the release does not take the settings: {_why(done)}")
+
+
+def _why(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a command of a release failed."""
+    if done.returncode < 0:
+        return f"it was ended by {signal.Signals(-done.returncode).name}"
+    said = [line for line in done.stdout.splitlines() if line.startswith(_FAULT)]
+    said = said or done.stderr.splitlines()[-1:] or [f"exit code {done.returncode}"]
+    return " ".join(said[0].split())
 
 
 def ended(
@@ -153,20 +183,33 @@ def ended(
         raise UpdateError(f"{' '.join(command)} did not end in {patience:.0f} s") from None
 
 
-def _switched(releases: Releases, number: int, apply: Apply) -> None:
-    """Switch, and back where what listens does not go on."""
-    before = releases.current
-    another = releases.program(number) != (releases.program(before) if before else None)
-    releases.switch(number)
+def _switched(releases: Releases, number: int, apply: Apply, installed: bool = False) -> None:
+    """Switch, and back where what listens does not go on; else its counter is the least one now.
+
+    `installed` is whether its program is another one though it has the same name.
+    """
+    before, floor = releases.current, releases.memory.floor
+    another = installed or releases.program(number) != (
+        releases.program(before) if before else None
+    )
+    counter = releases.about(number).counter
     try:
+        if 0 < counter < floor:  # what listens refuses it otherwise
+            releases.remember_floor(counter)
+        releases.switch(number)
         apply(another)
+        if counter > floor:
+            releases.remember_floor(counter)
     except BaseException as error:
         releases.switch(before)
+        if releases.memory.floor != floor:
+            releases.remember_floor(floor)
         if before:
             with suppress(EdgeError):
                 apply(another)
         if isinstance(error, EdgeError):
-            raise UpdateError(f"rolled back: {error}") from None
+            kind = NotWorkingError if isinstance(error, NotWorkingError) else UpdateError
+            raise kind(f"rolled back: {error}") from None
         raise
 
 
@@ -180,19 +223,29 @@ def _unpacked(releases: Releases, wanted: Wanted) -> tuple[Path, About]:
         names = _named(statement, files, wanted.archive)
         with writing(bundles):
             work = Path(tempfile.mkdtemp(prefix=".new-", dir=bundles))
+        work.chmod(_OPEN)
         name = _copied(files, names, work, statement)
         bundle = load_bundle(work, wanted.trust)
         place = bundles / name
-        if _is_damaged(place):  # by the same name, it was the same
+        if _is_damaged(place, wanted.trust):  # by the same name, it was the same
             shutil.rmtree(place, ignore_errors=True)
             with writing(place):
                 work.rename(place)
+        place.chmod(_OPEN)  # one that was delivered before may have another mode
     finally:
         files.close()
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)
     counter = statement.counter if statement else 0
-    return place, About(bundle.manifest.name, counter, wanted.source, wanted.sha256)
+    return place, About(bundle.manifest.name, counter, wanted.source, _sha256(wanted.archive))
+
+
+def _sha256(archive: Path) -> str:
+    """Hash of an archive, hexadecimal; empty for a folder."""
+    if archive.is_dir():
+        return ""
+    with archive.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _named(statement: Statement | None, files: BundleFiles, archive: Path) -> list[str]:
@@ -200,11 +253,7 @@ def _named(statement: Statement | None, files: BundleFiles, archive: Path) -> li
     if statement is not None:
         return [*statement.files, STATEMENT, SIGNATURE]
     names = [MANIFEST, *load_bundle(archive).file_names()]
-    for name in (MODEL_CARD, STATEMENT, SIGNATURE):
-        with suppress(BundleError):
-            files.read(name)
-            names.append(name)
-    return names
+    return [*names, *filter(files.has, (MODEL_CARD, STATEMENT, SIGNATURE))]
 
 
 def _copied(files: BundleFiles, names: list[str], folder: Path, statement: Statement | None) -> str:
@@ -222,10 +271,10 @@ def _copied(files: BundleFiles, names: list[str], folder: Path, statement: State
     return digest.hexdigest()[:_ID]
 
 
-def _is_damaged(place: Path) -> bool:
-    """Whether no bundle that is whole is there."""
+def _is_damaged(place: Path, trust: Trust | None) -> bool:
+    """Whether no bundle that is whole, and signed as it must be, is there."""
     try:
-        load_bundle(place)
+        load_bundle(place, trust)
     except BundleError:
         return True
     return False

@@ -8,22 +8,26 @@ from pathlib import Path
 
 from edge_runtime.signature import Trust
 from edge_runtime.update.delivery import Apply, Wanted, deliver
-from edge_runtime.update.releases import INCOMING, Releases, UpdateError
+from edge_runtime.update.releases import INCOMING, NotWorkingError, Releases, UpdateError
 from edge_runtime.update.repository import Offer, Repository
 
 
 def offered(releases: Releases, repository: Repository, channel: str, again: bool) -> Offer | None:
-    """What the repository has, if it is not what is current here; None otherwise.
+    """What the repository has, if it is new here; None otherwise.
 
-    Raises UpdateError for what was tried here and did not work, unless it is to be tried `again`,
-    and where the repository cannot be used.
+    What was taken once is not new, whatever somebody here went on, or back, to since. Raises
+    UpdateError for what was tried here and did not work, and where the repository cannot be used.
+    What is not current is new, and to be tried, `again`.
     """
     offer = repository.offer(channel)
-    current = releases.current
+    current, memory = releases.current, releases.memory
     if current and releases.about(current).sha256 == offer.sha256:
         return None
-    refused = releases.memory.refused.get(offer.sha256)
-    if refused and not again:
+    if again:
+        return offer
+    if memory.taken == offer.sha256:
+        return None
+    if refused := memory.refused.get(offer.sha256):
         raise UpdateError(
             f"{described(offer)} was tried here and did not work: {refused}; try it again with "
             "--again, or publish another"
@@ -42,18 +46,19 @@ def take(
 ) -> int:
     """Bring an offer and make it current, in a device that is locked; its number.
 
-    What was verified and did not work is remembered. Raises as `deliver` does.
+    It is remembered, and so is what was verified and did not work. Raises as `deliver` does.
     """
     with tempfile.TemporaryDirectory(prefix=INCOMING, dir=releases.folder) as folder:
         archive = Path(folder, "bundle.zip")
         tell(f"fetching {described(offer)}")
         repository.download(offer, archive)
-        wanted = Wanted(archive, source, trust, sha256=offer.sha256)
         try:
-            return deliver(releases, wanted, apply, tell)
-        except UpdateError as error:  # not what another key, or --allow-downgrade, mends
+            number = deliver(releases, Wanted(archive, source, trust), apply, tell)
+        except NotWorkingError as error:  # not what is mended here, and may be at the next look
             releases.remember_refused(offer.sha256, str(error))
             raise
+        releases.remember_taken(offer.sha256)
+        return number
 
 
 def described(offer: Offer) -> str:

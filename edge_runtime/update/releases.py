@@ -16,8 +16,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ _MOST_BYTES = 1_000_000  # of the files here
 
 class UpdateError(EdgeError):
     """A delivery that was not taken; what ran before still runs."""
+
+
+class NotWorkingError(UpdateError):
+    """What was delivered ran on this device, and did not work: it would not the next time."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ class Memory:
     """The highest counter of a signed bundle that worked here."""
     refused: dict[str, str] = field(default_factory=dict)
     """Why, by the sha256 of an archive that was tried, and did not work here."""
+    taken: str = ""
+    """The sha256 of the last archive that was taken from a repository."""
 
 
 class Releases:
@@ -110,7 +116,9 @@ class Releases:
     def prepare(self) -> None:
         """Make what a delivery needs to be here."""
         with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # What is root's is run by a service of the machine, which is somebody else.
+            mode = 0o755 if os.getuid() == 0 else 0o700
+            self.folder.mkdir(parents=True, exist_ok=True, mode=mode)
             (self.folder / BUNDLES).mkdir(exist_ok=True)
         if not (self.folder / RELEASES).exists():
             self._remember(Memory())
@@ -118,10 +126,14 @@ class Releases:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else delivers meanwhile; UpdateError where somebody does."""
-        self.prepare()
-        with writing(self.folder / LOCK):
-            descriptor = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
+        with ExitStack() as stack:
+            if os.getuid() == 0:  # see `prepare`
+                stack.callback(os.umask, os.umask(0o022))
+            self.prepare()
+            with writing(self.folder / LOCK):
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                descriptor = os.open(self.folder / LOCK, flags, 0o600)
+            stack.callback(os.close, descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -129,8 +141,6 @@ class Releases:
             for left in self.folder.glob(f"{INCOMING}*"):  # by one that was killed
                 shutil.rmtree(left, ignore_errors=True)
             yield
-        finally:
-            os.close(descriptor)
 
     def pinned(self, name: str) -> Path | None:
         """The file of that name, in `PINS`, that the current release holds; None without."""
@@ -142,21 +152,40 @@ class Releases:
     ) -> int:
         """A new release, not current yet; its number.
 
-        `pins` are files by name, in `PINS`; those of the current release go on to count.
+        `pins` are files by name, in `PINS`; see `pin`.
         """
         number = max(self.numbers(), default=0) + 1
         place = self.place(number)
         with writing(place):
-            place.mkdir(mode=0o700)
+            place.mkdir()
             for name, target in (("bundle", bundle), ("program", program)):
                 if target is not None:
                     (place / name).symlink_to(Path("..", target.parent.name, target.name))
-            for name in PINS:
-                file = pins.get(name) or self.pinned(name)
-                if file is not None:
-                    shutil.copyfile(file, place / name)
+            self.pin(number, pins)
             (place / _ABOUT).write_text(json.dumps(asdict(about)), encoding="utf-8")
         return number
+
+    def pin(self, number: int, pins: Mapping[str, Path]) -> None:
+        """Pin with a release what is pinned with the current one, but for `pins`: files by name.
+
+        With each release, so that one switch is of both: at no moment does a key meet a bundle that
+        it did not come with.
+        """
+        for name in PINS:
+            file, place = pins.get(name) or self.pinned(name), self.place(number) / name
+            with writing(place):
+                if file is None:
+                    place.unlink(missing_ok=True)
+                else:
+                    shutil.copyfile(file, place)
+
+    def unpin(self, name: str) -> None:
+        """The file of that name, in `PINS`, counts no longer. UpdateError where none does."""
+        file = self.pinned(name)
+        if file is None:
+            raise UpdateError(f"no {name} is pinned with what was delivered here")
+        with writing(file):
+            file.unlink()
 
     def switch(self, number: int) -> None:
         """Make a release the current one, at once; 0 for none."""
@@ -197,18 +226,23 @@ class Releases:
         if not file.exists():
             return Memory()
         raw = self._read(file)
-        floor, refused = raw.get("floor", 0), raw.get("refused", {})
-        if not isinstance(floor, int) or not isinstance(refused, dict):
+        floor, refused, taken = raw.get("floor", 0), raw.get("refused", {}), raw.get("taken", "")
+        kinds = isinstance(floor, int), isinstance(refused, dict), isinstance(taken, str)
+        if not all(kinds):
             raise UpdateError(f"{file} is damaged; where nobody meddled with it, delete it")
-        return Memory(floor, refused)
+        return Memory(floor, refused, taken)
 
     def remember_floor(self, counter: int) -> None:
         """From now on no signed bundle of a lower counter is taken."""
-        self._remember(Memory(counter, self.memory.refused))
+        self._remember(replace(self.memory, floor=counter))
 
     def remember_refused(self, sha256: str, why: str) -> None:
         """An archive did not work here; only the last one is remembered."""
-        self._remember(Memory(self.memory.floor, {sha256: why}))
+        self._remember(replace(self.memory, refused={sha256: why}))
+
+    def remember_taken(self, sha256: str) -> None:
+        """An archive of a repository was taken; only the last one is remembered."""
+        self._remember(replace(self.memory, taken=sha256))
 
     def _remember(self, memory: Memory) -> None:
         file = self.folder / RELEASES

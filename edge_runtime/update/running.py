@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from collections.abc import Callable
 
 from edge_runtime.console import note
 from edge_runtime.listening import STAYED
 from edge_runtime.service.manager import Systemd
-from edge_runtime.service.unit import UNIT
+from edge_runtime.service.unit import NAME, UNIT
 from edge_runtime.update.delivery import Apply, ended
-from edge_runtime.update.releases import UpdateError
+from edge_runtime.update.releases import NotWorkingError, UpdateError
 
 _BEGINS = 3.0  # seconds in which a service that was told says that it reads again
 _STEADY = 5.0  # seconds that a service started again must last
@@ -20,24 +21,27 @@ _COMMAND_PATIENCE = 330.0  # seconds for a command of the user's: as systemctl h
 _STEP = 0.2  # seconds between two looks
 
 
-def what_listens(command: str | None) -> Apply:
+def what_listens(command: str | None, untold: Callable[[str], None] = note) -> Apply:
     """What tells the service of this user, and as root that of the machine, where they run.
 
     `command` is run instead, where it is given; what it cannot do, it says by its exit code.
+    `untold` hears what was not told, and what to do.
     """
 
     def apply(another_program: bool) -> None:
         if command is not None:
             _run(command)
             return
-        services = [Systemd(system=False)]
-        if os.getuid() == 0:
-            services.append(Systemd(system=True))
-        running = [service for service in services if _runs(service)]
-        for service in running:
-            _told(service, another_program)
+        own, machine = Systemd(system=False), Systemd(system=True)
+        running = [service for service in (own, machine) if _runs(service)]
         if not running:
-            note("no service runs here: what listens takes the new release when it is started")
+            untold("no service runs here: what listens takes the new release when it is started")
+        for service in running:
+            if service.system and os.getuid() != 0:
+                action = "restart" if another_program else "reload"
+                untold(f"the service of the machine was not told: sudo systemctl {action} {NAME}")
+            else:
+                _told(service, another_program)
 
     return apply
 
@@ -66,7 +70,7 @@ def _watch_start(service: Systemd) -> None:
         time.sleep(_STEP)
         state = service.state()
         if state.get("ActiveState") != "active" or state.get("NRestarts") != begun:
-            raise UpdateError(f"{UNIT} does not last; why: {service.words('logs')}")
+            raise NotWorkingError(f"{UNIT} does not last; why: {service.words('logs')}")
 
 
 def _watch_reload(service: Systemd) -> None:
@@ -78,10 +82,11 @@ def _watch_reload(service: Systemd) -> None:
         active = state.get("ActiveState")
         seen = seen or active == "reloading"
         if active not in ("active", "reloading"):
-            raise UpdateError(f"{UNIT} ended when it was reloaded; why: {service.words('logs')}")
+            why = service.words("logs")
+            raise NotWorkingError(f"{UNIT} ended when it was reloaded; why: {why}")
         if active == "active" and (seen or time.monotonic() > begin + _BEGINS):
             if STAYED in (status := state.get("StatusText", "")):
-                raise UpdateError(f"{UNIT}: {status}")
+                raise NotWorkingError(f"{UNIT}: {status}")
             return
     raise UpdateError(f"{UNIT} did not take the new release in {_PATIENCE:.0f} s")
 

@@ -203,6 +203,56 @@ def test_an_operation_that_it_lacks_is_named_with_its_layer() -> None:
         read_program(graph_of("TANH"), AUDIO_ENCODER)
 
 
+def dense(writer: GraphWriter, source: int, name: str, seen: int = 4, bias: bool = True) -> int:
+    weights = writer.constant(np.ones((4, seen), np.int8), 0.1)
+    inputs = [source, weights, writer.constant(np.zeros(4, np.int32), 0.01) if bias else -1]
+    return writer.operation(
+        "FULLY_CONNECTED", inputs, (1, 4), 0.1, 0, "FullyConnectedOptions", name, keepNumDims=False
+    )
+
+
+def test_a_layer_without_a_bias_is_named() -> None:
+    writer = GraphWriter()
+    content = writer.finish([dense(writer, writer.input("x", (1, 4), 0.1, 0), "bare", bias=False)])
+    with pytest.raises(ConversionError, match="head has a product without a bias at 'bare'"):
+        read_program(content, HEAD)
+    writer = GraphWriter()
+    frames = writer.input("frames", (1, 1, 8, 4), 0.1, 0)
+    weights = writer.constant(np.ones((4, 1, 3, 4), np.int8), 0.1)
+    options = {"padding": 1, "strideW": 1, "strideH": 1, "dilationWFactor": 1}
+    made = writer.operation(
+        "CONV_2D", [frames, weights], (1, 1, 6, 4), 0.1, 0, "Conv2DOptions", "bare", **options
+    )
+    with pytest.raises(ConversionError, match="encoder has a product without a bias at 'bare'"):
+        read_program(writer.finish([made]), AUDIO_ENCODER)
+
+
+def test_weights_that_are_computed_are_named() -> None:
+    writer = GraphWriter()
+    weights = writer.input("x", (4, 4), 0.1, 0)
+    inputs = [weights, weights, writer.constant(np.zeros(4, np.int32), 0.01)]
+    options = ("FullyConnectedOptions", "square")
+    made = writer.operation("FULLY_CONNECTED", inputs, (4, 4), 0.1, 0, *options)
+    with pytest.raises(ConversionError, match="are no constants at 'square'"):
+        read_program(writer.finish([made]), HEAD)
+
+
+def test_a_layer_reads_its_own_part_of_what_is_joined() -> None:
+    writer = GraphWriter()
+    source = writer.input("x", (1, 4), 0.1, 0)
+    parts = [dense(writer, source, "one"), dense(writer, source, "other")]
+    joined = writer.operation(
+        "CONCATENATION", parts, (1, 8), 0.1, 0, "ConcatenationOptions", "joined", axis=-1
+    )
+    content = writer.finish([joined, dense(writer, parts[1], "last")])
+    *_, last = read_program(content, HEAD).products
+    assert (last.source.offset, last.source.stride, last.length) == (4, 8, 4)
+    writer = GraphWriter()
+    rows = writer.input("x", (1, 1, 2, 4), 0.1, 0)
+    with pytest.raises(ConversionError, match="over more than one row at 'flat'"):
+        read_program(writer.finish([dense(writer, rows, "flat", seen=8)]), HEAD)
+
+
 def test_a_graph_that_it_lacks_leaves_the_last_artifact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

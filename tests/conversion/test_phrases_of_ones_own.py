@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from random_models import random_case
 
-from conversion.bundle import PHRASES_LIMIT, _limit, build
+from conversion.bundle import PHRASES_LIMIT, _listed, build
 from conversion.errors import ConversionError
 from conversion.targets import bundle_target
 from edge_runtime.manifest import KEYWORDS
@@ -45,8 +45,8 @@ def test_a_bundle_judges_by_a_list_that_says_what_phrases_tell(
 
 
 def test_a_learned_list_counts_for_nothing(tmp_path: Path) -> None:
-    assert _limit(listed(tmp_path, LEARNED), LABELS) == 0
-    assert _limit(listed(tmp_path, TELLING), LABELS) == PHRASES_LIMIT
+    assert _listed(listed(tmp_path, LEARNED), LABELS)[1] == 0
+    assert _listed(listed(tmp_path, TELLING), LABELS)[1] == PHRASES_LIMIT
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
 import subprocess
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +20,8 @@ from conversion.errors import ConversionError
 from edge_runtime.bundle import load_bundle
 from edge_runtime.errors import BundleError
 from edge_runtime.signature import SIGNATURE, STATEMENT, Trust, public_keys
-from edge_runtime.update.delivery import Wanted, deliver
-from edge_runtime.update.releases import Releases
+from edge_runtime.update.delivery import Wanted, deliver, go_back
+from edge_runtime.update.releases import PINNED_KEY, Releases, UpdateError
 
 
 @pytest.fixture
@@ -146,3 +151,113 @@ def test_the_same_bundle_is_the_same_archive(bundle_copy: Path, tmp_path: Path) 
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "one.zip") as archive:
         assert "MODEL_CARD.md" in archive.namelist()
+
+
+def quiet(another: bool) -> None:
+    """Nothing listens."""
+
+
+def test_the_way_back_takes_the_pinned_key_along(
+    bundle_copy: Path, key: Path, trust: Trust, tmp_path: Path
+) -> None:
+    releases = Releases(tmp_path / "releases")
+    sign(bundle_copy, key, counter=1)
+    with releases.locked():
+        deliver(releases, Wanted(bundle_copy, "here"), quiet)
+        sign(bundle_copy, key, counter=2)
+        pins = {PINNED_KEY: trust.key}
+        deliver(releases, Wanted(bundle_copy, "here", trust, pins=pins), quiet)
+        assert go_back(releases, quiet, Trust(trust.key, floor=2)) == 1
+        pinned = releases.pinned(PINNED_KEY)
+        assert pinned is not None
+        assert pinned.read_text() == trust.key.read_text()
+        releases.unpin(PINNED_KEY)
+        assert releases.pinned(PINNED_KEY) is None
+        with pytest.raises(UpdateError, match=r"no bundle\.pub is pinned"):
+            releases.unpin(PINNED_KEY)
+
+
+def test_no_way_leads_back_to_what_the_pinned_key_has_not_signed(
+    bundle_copy: Path, key: Path, trust: Trust, tmp_path: Path
+) -> None:
+    releases = Releases(tmp_path / "releases")
+    with releases.locked():
+        deliver(releases, Wanted(bundle_copy, "here"), quiet)
+        sign(bundle_copy, key)
+        pins = {PINNED_KEY: trust.key}
+        deliver(releases, Wanted(bundle_copy, "here", trust, pins=pins), quiet)
+        with pytest.raises(UpdateError, match=r"is not signed.*edge-emotion update --unpin"):
+            go_back(releases, quiet, trust)
+        assert releases.current == 2
+        releases.unpin(PINNED_KEY)
+        assert go_back(releases, quiet, None) == 1
+        assert releases.pinned(PINNED_KEY) is None
+
+
+def test_what_is_there_by_the_same_name_is_kept_only_where_it_is_signed(
+    bundle_copy: Path, key: Path, trust: Trust, tmp_path: Path
+) -> None:
+    releases = Releases(tmp_path / "releases")
+    sign(bundle_copy, key)
+    with releases.locked():
+        deliver(releases, Wanted(bundle_copy, "here", trust), quiet)
+        place = (releases.folder / "current" / "bundle").resolve()
+        (place / SIGNATURE).write_text("none")
+        deliver(releases, Wanted(bundle_copy, "here", trust), quiet)
+    load_bundle(place, trust)
+
+
+@pytest.fixture
+def strict() -> Iterator[Path]:
+    """A folder that everybody may enter, and a user whose files nobody else may read."""
+    before = os.umask(0o077)
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    os.umask(before)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="root alone delivers for a service of the machine")
+def test_what_root_delivers_a_service_of_the_machine_can_read(
+    bundle_copy: Path, key: Path, trust: Trust, strict: Path
+) -> None:
+    sign(bundle_copy, key)
+    releases = Releases(strict / "opt" / "edge-emotion")
+    with releases.locked():
+        wanted = Wanted(bundle_copy, "here", trust, pins={PINNED_KEY: trust.key})
+        deliver(releases, wanted, quiet)
+    assert os.umask(0o077) == 0o077
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    files = ["current/bundle/manifest.json", "current/bundle.pub", "releases.json"]
+    for name in files:
+        done = subprocess.run([*nobody, "cat", releases.folder / name], stdout=subprocess.DEVNULL)
+        assert done.returncode == 0, name
+
+
+@pytest.fixture
+def with_a_script(bundle_copy: Path) -> Path:
+    """A bundle with a further file, as one for Jetson has."""
+    script = b"#!/bin/sh\necho engines\n"
+    (bundle_copy / "build-engines.sh").write_bytes(script)
+    manifest = json.loads((bundle_copy / "manifest.json").read_text())
+    manifest["files"] = [{"file": "build-engines.sh", "sha256": hashlib.sha256(script).hexdigest()}]
+    (bundle_copy / "manifest.json").write_text(json.dumps(manifest))
+    return bundle_copy
+
+
+def test_all_that_the_manifest_names_is_delivered(with_a_script: Path, tmp_path: Path) -> None:
+    releases = Releases(tmp_path / "releases")
+    with releases.locked():
+        deliver(releases, Wanted(with_a_script, "here"), quiet)
+    assert (releases.folder / "current" / "bundle" / "build-engines.sh").exists()
+
+
+def test_no_file_that_the_manifest_names_is_another(with_a_script: Path, tmp_path: Path) -> None:
+    script = with_a_script / "build-engines.sh"
+    script.write_text("echo others")
+    with pytest.raises(BundleError, match=r"build-engines\.sh is damaged"):
+        pack(with_a_script, tmp_path / "bundle.zip")
+    script.unlink()
+    with pytest.raises(BundleError, match=r"cannot read build-engines\.sh"):
+        load_bundle(with_a_script)

@@ -136,7 +136,7 @@ def test_a_device_runs_what_was_deployed_and_keeps_what_was_before(
     device.settings.parent.mkdir(parents=True)
     device.settings.write_text('bundle = "current"\n')
     done = deploy()
-    assert outcome(done) == "runs default"
+    assert outcome(done).startswith("runs default; no service runs here: ")
     assert device.releases.numbers() == [first + 1, first + 2]
     assert device.state() == (first + 2, made_of)
     assert device.run("update", "--back").returncode == 0
@@ -229,7 +229,7 @@ def test_a_bundle_that_does_not_work_is_not_switched_to(
 ) -> None:
     done = deploy(bundle=broken_bundle)
     assert done.returncode == 1
-    assert re.match("the new release does not work: FAULT bundle .*head.tflite", outcome(done))
+    assert re.match("the release does not work: FAULT bundle .*head.tflite", outcome(done))
 
 
 def test_settings_that_the_new_program_does_not_take_are_met_before_the_switch(
@@ -276,9 +276,31 @@ def test_a_signed_bundle_pins_its_key_and_no_other_nor_an_older_one_is_taken(
     assert deploy("--allow-downgrade", bundle=bundle).returncode == 0
     assert device.run("doctor").returncode == 0
     assert "is not signed" in device.run("doctor", "--bundle", str(bundle_path)).stdout
-    pinned = device.releases.pinned(PINNED_KEY)
-    assert pinned is not None
-    pinned.unlink()  # for the tests that follow
+    assert device.run("update", "--back").returncode == 0
+    assert device.state() == state
+    assert device.releases.pinned(PINNED_KEY) is not None
+    assert device.run("update", "--unpin").returncode == 0
+    assert deploy().returncode == 0, "which nobody signed"
+    assert device.releases.pinned(PINNED_KEY) is None
+
+
+@pytest.mark.usefixtures("device")
+def test_a_program_that_does_not_start_any_more_is_installed_again(
+    deploy: Deploy, device: OwnSshd
+) -> None:
+    """As after an upgrade of the system: the interpreter that it was made for is gone."""
+    program = device.releases.program(device.releases.current)
+    assert program is not None
+    (program / "bin" / "python").unlink()
+    (program / "bin" / "python").symlink_to("/nowhere/python3")
+    done = deploy()
+    assert "installing the program" in done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert device.run("doctor").returncode == 0
+    packages = next(program.glob("lib/python*/site-packages/edge_runtime"))
+    packages.rename(packages.with_name("elsewhere"))
+    assert deploy().returncode == 0
+    assert device.run("doctor").returncode == 0
 
 
 def test_an_old_python_is_met_before_anything_is_sent(
@@ -296,10 +318,12 @@ def test_an_old_python_is_met_before_anything_is_sent(
     assert "sending" not in done.stderr
 
 
-def test_no_python_is_told(deploy: Deploy) -> None:
-    done = deploy("--python", "/nowhere/python3")
+@pytest.mark.parametrize("name", ["python3", "[asr]python3", "[/dev/x]", ":smile:"])
+def test_no_python_is_told(deploy: Deploy, name: str) -> None:
+    """Whatever it is called: a table shows text as it is."""
+    done = deploy("--python", f"/nowhere/{name}")
     assert done.returncode == 1
-    assert outcome(done).startswith("it has no /nowhere/python3")
+    assert outcome(done) == f"it has no /nowhere/{name}: sudo apt install python3"
 
 
 @pytest.mark.skipif(not shutil.which("setarch"), reason="apt install util-linux")

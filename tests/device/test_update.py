@@ -156,6 +156,23 @@ def test_a_device_takes_what_is_new_and_no_more(fleet: Fleet, bundles: list[Path
     assert "number 1." in fleet.current[1]
 
 
+def test_what_somebody_chose_here_stays_until_something_else_is_published(
+    fleet: Fleet, bundles: list[Path]
+) -> None:
+    """What was gone back from, or replaced by hand, does not come by itself."""
+    assert fleet.update().returncode == 0
+    assert fleet.command("update", "--back").returncode == 0
+    assert "nothing new; release 1 is current" in fleet.update().stdout
+    assert "nothing new" in fleet.update("--check").stdout
+    assert fleet.update("--again").returncode == 0
+    assert "number 2." in fleet.current[1]
+    assert fleet.command("update", bundles[0]).returncode == 0
+    assert "nothing new" in fleet.update().stdout
+    fleet.publish(bundles[2])
+    assert fleet.update().returncode == 0
+    assert "number 3." in fleet.current[1]
+
+
 def test_a_transfer_that_is_cut_half_way(fleet: Fleet) -> None:
     (fleet.repository / ".half").touch()
     assert "broke off" in refused(fleet) or "half of it" in refused(fleet)
@@ -204,6 +221,56 @@ def test_a_repository_whose_online_key_was_replaced_is_followed(fleet: Fleet) ->
     assert "number 2." in fleet.current[1]
 
 
+def test_a_repository_whose_root_key_was_replaced_is_followed(fleet: Fleet) -> None:
+    """From the first root, which is what is pinned, and from one that was seen."""
+    old = fleet.keys.parent / "old"
+    for _ in range(2):
+        for name in ("root", "root.pub"):
+            (fleet.keys / name).replace(fleet.keys.parent / name.replace("root", "old"))
+        make_key(fleet.keys / "root", "test", passphrase=False)
+        done = publish(fleet.repository, fleet.keys, None, "stable", {**DAYS}, old_root=old)
+        assert done.lines == ("root: another key",)
+        assert fleet.update("--check").returncode == 0
+    shutil.rmtree(fleet.releases.folder / "repository")
+    done = fleet.update()
+    assert done.returncode == 0, done.stderr
+    assert "number 2." in fleet.current[1]
+    # It signs alone from now on.
+    for name in ("online", "online.pub"):
+        (fleet.keys / name).unlink()
+    make_key(fleet.keys / "online", "test", passphrase=False)
+    fleet.publish(None)
+    assert "nothing new" in fleet.update().stdout
+
+
+def test_a_publication_that_was_cut_short_is_mended_by_the_next(
+    fleet: Fleet, bundles: list[Path], tmp_path: Path
+) -> None:
+    """Of another key, and of a bundle: what is written last was not."""
+    metadata = fleet.repository / "metadata"
+
+    def publish_without(bundle: Path, *roles: str) -> None:
+        before = Path(shutil.copytree(metadata, tmp_path / "before", dirs_exist_ok=True))
+        fleet.publish(bundle)
+        for file in [file for role in roles for file in metadata.glob(f"*{role}.json")]:
+            file.unlink()
+        for file in [file for role in roles for file in before.glob(f"*{role}.json")]:
+            shutil.copy(file, metadata)
+
+    for name in ("online", "online.pub"):
+        (fleet.keys / name).unlink()
+    make_key(fleet.keys / "online", "test", passphrase=False)
+    publish_without(bundles[2], "snapshot", "timestamp")
+    assert "is not signed by the keys" in refused(fleet)
+    fleet.publish(None)
+    assert fleet.update().returncode == 0
+    assert "number 3." in fleet.current[1]
+    publish_without(bundles[0], "timestamp")
+    fleet.publish(None)
+    assert fleet.update().returncode == 0
+    assert "number 1." in fleet.current[1]
+
+
 def test_no_repository_and_none_that_answers(fleet: Fleet) -> None:
     assert "has no channel 'beta'" in refused(fleet, "--repository-channel", "beta")
     dead = ("--repository", "http://127.0.0.1:9/")
@@ -218,7 +285,7 @@ def test_no_repository_and_none_that_answers(fleet: Fleet) -> None:
 
 def test_a_bundle_that_does_not_work_is_tried_once(fleet: Fleet, broken_bundle: Path) -> None:
     fleet.publish(broken_bundle)
-    assert "the new release does not work: FAULT bundle" in refused(fleet)
+    assert "the release does not work: FAULT bundle" in refused(fleet)
     assert "was tried here and did not work" in refused(fleet)
     assert "does not work: FAULT bundle" in refused(fleet, "--again")
 
@@ -239,6 +306,48 @@ def test_a_bundle_that_is_not_signed_where_a_key_is_pinned(
     assert fleet.update(*pinned, "--allow-downgrade").returncode == 0
 
 
+def test_what_is_wrong_around_a_bundle_is_not_held_against_it(fleet: Fleet) -> None:
+    """A command that is misspelt, one that fails, settings that nobody takes."""
+    assert "edge-nobody: No such file" in refused(fleet, "--apply-command", "edge-nobody")
+    assert "ended with code 1" in refused(fleet, "--apply-command", "sh -c 'exit 1'")
+    fleet.environment["EDGE_EMOTION_THREADS"] = "none"
+    refused(fleet)
+    del fleet.environment["EDGE_EMOTION_THREADS"]
+    assert fleet.update().returncode == 0
+    assert "number 2." in fleet.current[1]
+
+
+def test_a_lower_counter_that_was_asked_for_is_taken_by_what_runs(
+    fleet: Fleet, bundles: list[Path], tmp_path: Path
+) -> None:
+    """Which is told while it is switched, and refuses what is below the least counter."""
+    make_key(tmp_path / "key", "test", passphrase=False)
+    pinned = ("--bundle-key", tmp_path / "key.pub")
+    reads = f"{sys.executable} -m edge_runtime.cli doctor --bundle current --bundle-key {pinned[1]}"
+
+    def take(counter: int, *arguments: str, told: str = reads) -> int:
+        bundle = Path(shutil.copytree(bundles[0], tmp_path / "signed", dirs_exist_ok=True))
+        sign(bundle, tmp_path / "key", counter)
+        command = ("update", bundle, *pinned, "--apply-command", told, *arguments)
+        return fleet.command(*command).returncode
+
+    def back(told: str) -> int:
+        return fleet.command("update", "--back", *pinned, "--apply-command", told).returncode
+
+    assert take(7) == 0
+    assert take(6) != 0
+    assert take(6, "--allow-downgrade", told="sh -c 'exit 1'") != 0
+    assert fleet.releases.memory.floor == 7
+    assert take(6, "--allow-downgrade") == 0
+    assert fleet.releases.memory.floor == 6
+    assert take(9) == 0
+    assert back("sh -c 'exit 1'") != 0
+    assert fleet.releases.memory.floor == 9
+    assert back(reads) == 0
+    assert fleet.releases.memory.floor == 6
+    assert fleet.releases.about(fleet.releases.current).counter == 6
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk(fleet: Fleet, small_disk: Callable[[int], Path]) -> None:
     """Room for the bundle that is there, and not for another."""
@@ -247,6 +356,25 @@ def test_a_full_disk(fleet: Fleet, small_disk: Callable[[int], Path]) -> None:
     fleet.environment["XDG_DATA_HOME"] = str(disk / "data")
     assert "No space left on device" in refused(fleet)
     assert fleet.command("doctor", "--bundle", "current").returncode == 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_of_the_repository(
+    fleet: Fleet, bundles: list[Path], small_disk: Callable[[int], Path]
+) -> None:
+    """Room for the bundle to be published, and not for what names it."""
+    disk = small_disk(2 * ROOM)
+    repository = Path(shutil.copytree(fleet.repository, disk / "repository"))
+    archive = max(file.stat().st_size for file in repository.rglob("*.bundle.zip"))
+    with (disk / "filler").open("wb", buffering=0) as filler:
+        filler.write(bytes(shutil.disk_usage(disk).free - archive - archive % 4096))
+    before = {path: path.read_bytes() for path in repository.rglob("*.json")}
+    with pytest.raises(OSError, match="No space left on device"):
+        publish(repository, fleet.keys, bundles[2], "stable", DAYS)
+    assert {path: path.read_bytes() for path in repository.rglob("*.json")} == before
+    (disk / "filler").unlink()
+    done = publish(repository, fleet.keys, bundles[2], "stable", DAYS)
+    assert "stable: default version 3" in done.lines[0]
 
 
 def test_two_at_a_time(fleet: Fleet) -> None:
@@ -312,4 +440,5 @@ def test_what_nobody_needs_any_more_is_removed(fleet: Fleet, bundles: list[Path]
     assert fleet.releases.numbers() == [2, 3]
     assert len(list((fleet.releases.folder / "bundles").iterdir())) == 2
     state = json.loads((fleet.releases.folder / "releases.json").read_text())
-    assert state == {"floor": 0, "refused": {}}
+    assert state.keys() == {"floor", "refused", "taken"}
+    assert (state["floor"], state["refused"]) == (0, {})
