@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from conversion.deliver import DAYS
 from edge_runtime.console import OK
-
-_ROLES = ("root", "targets", "snapshot", "timestamp")
 
 
 def add(commands: Any) -> None:
@@ -80,9 +79,13 @@ def _add_publish(commands: Any) -> None:
         metavar="FILE",
         help="private root key that devices know, where another one is in KEYS now: they follow",
     )
-    for role in _ROLES:
+    for role, days in DAYS.items():
         publish.add_argument(
-            f"--{role}-days", type=int, metavar="N", help=f"for how long the {role} counts"
+            f"--{role}-days",
+            type=int,
+            default=days,
+            metavar="N",
+            help=f"for how long the {role} counts (default: {days})",
         )
     _add_passphrase(publish)
     publish.set_defaults(command=_publish)
@@ -177,14 +180,13 @@ def _sign(arguments: argparse.Namespace) -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
-    from conversion.deliver.repository import DAYS, make_repository, publish
+    from conversion.deliver.repository import make_repository, publish
 
     folder, keys = arguments.repository, arguments.keys
     if arguments.init:
         make_repository(folder, keys, not arguments.no_passphrase)
         print(f"{folder}: devices are given {folder}/metadata/1.root.json, by hand")
-    given = {role: getattr(arguments, f"{role}_days") for role in _ROLES}
-    days = {role: DAYS[role] if given[role] is None else given[role] for role in _ROLES}
+    days = {role: getattr(arguments, f"{role}_days") for role in DAYS}
     old_root = arguments.old_root
     done = publish(folder, keys, arguments.bundle, arguments.channel, days, old_root)
     for line in done.lines:

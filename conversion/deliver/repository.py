@@ -35,6 +35,7 @@ from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
+from conversion.deliver import DAYS
 from conversion.deliver.keys import make_key
 from conversion.deliver.pack import pack
 from conversion.errors import ConversionError
@@ -47,8 +48,6 @@ from training.output import at_once
 KEYS = {Root.type: "root", Targets.type: "targets", Snapshot.type: "online"}
 """File of the key by role; the timestamp has that of the snapshot."""
 KEYS[Timestamp.type] = KEYS[Snapshot.type]
-DAYS = {Root.type: 365, Targets.type: 365, Snapshot.type: 30, Timestamp.type: 14}
-"""For how long what is signed counts, unless said otherwise."""
 _LOCK = ".lock"
 _RENEWED = 1 / 3  # what has less of its time left is signed again, where its key is here
 

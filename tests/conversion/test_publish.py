@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("tuf", reason="pip install -e '.[deliver]'")
 
+from conversion.deliver import DAYS
 from conversion.deliver.keys import keygen, make_key
-from conversion.deliver.repository import DAYS, make_repository, publish
+from conversion.deliver.repository import make_repository, publish
 from conversion.errors import ConversionError
 
 

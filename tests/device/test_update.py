@@ -18,8 +18,9 @@ import pytest
 
 pytest.importorskip("tuf", reason="pip install -e '.[deliver]'")
 
+from conversion.deliver import DAYS
 from conversion.deliver.keys import make_key, sign
-from conversion.deliver.repository import DAYS, Published, make_repository, publish
+from conversion.deliver.repository import Published, make_repository, publish
 from edge_runtime.bundle import load_bundle
 from edge_runtime.update.releases import Releases
 

@@ -82,7 +82,8 @@ def test_a_real_timer_takes_what_is_published_and_goes_with_the_service(
     bundle_path: Path, bundle_copy: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("tuf", reason="pip install -e '.[deliver]'")
-    from conversion.deliver.repository import DAYS, make_repository, publish
+    from conversion.deliver import DAYS
+    from conversion.deliver.repository import make_repository, publish
 
     repository, keys = tmp_path / "repository", tmp_path / "keys"
     make_repository(repository, keys, passphrase=False)
