@@ -1,6 +1,6 @@
 """A folder of labelled clips: sound, a manifest that trains, and what it all is.
 
-    README.md      what is in here, from whom, and how it is deleted
+    README.md      what is in here, from whom, and how it is deleted, unless one is there already
     about.json     the same for programs: labels, sessions, who agreed to what
     manifest.csv   path,label,speaker,session,text,split,start,end: a row a clip
     clips/*.wav    16 bit, mono, 16 kHz
@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.audio.wav import HEAD_BYTES, private_folder, write_wav
+from edge_runtime.audio.wav import HEAD_BYTES, private_folder, write_readme, write_wav
 from edge_runtime.collect.labels import COLUMNS
 from edge_runtime.errors import EdgeError
 from edge_runtime.events import time_of_day
@@ -36,7 +36,6 @@ from edge_runtime.untrusted import parse_json, read_regular
 MANIFEST = "manifest.csv"
 ABOUT = "about.json"
 CLIPS = "clips"
-_README = "README.md"
 _KIND = "edge-emotion clips"
 _MOST_BYTES = 50_000_000  # of a manifest or what is said about it
 _REQUIRED = COLUMNS[:2]
@@ -217,7 +216,7 @@ class Collection:
             self.folder / ABOUT,
             json.dumps(content, indent=1, ensure_ascii=False) + "\n",
         )
-        write_private(self.folder / _README, _readme(self.manifest.name, known, sessions))
+        write_readme(self.folder, _readme(self.manifest.name, known, sessions))
 
     def _failed(self, error: OSError) -> EdgeError:
         return EdgeError(

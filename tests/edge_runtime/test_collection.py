@@ -280,6 +280,18 @@ def test_a_full_disk_ends_it_in_one_line_and_all_before_is_whole(
         subprocess.run(["umount", str(disk)], check=True)
 
 
+def test_a_readme_of_somebody_else_stays_and_our_own_is_kept_up(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "README.md"
+    mine.parent.mkdir()
+    mine.write_text("# My project\n")
+    collection(mine.parent).close()
+    assert mine.read_text() == "# My project\n"
+    ours = tmp_path / "ours" / "README.md"
+    collection(ours.parent, ("angry",)).close()
+    collection(ours.parent, ("calm",)).close()
+    assert "Labels: angry, calm." in ours.read_text()
+
+
 def test_a_manifest_that_finds_no_room_stays_and_its_clip_goes(tmp_path: Path) -> None:
     def fill() -> None:
         for _ in range(10):

@@ -211,6 +211,18 @@ def test_where_nothing_can_be_kept_that_is_an_error(
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_readme_of_somebody_else_stays_and_an_old_one_of_ours_is_renewed(
+    tmp_path: Path, context: Context
+) -> None:
+    for first, stays in (("# My project", True), ("# Sound of utterances", False)):
+        readme = tmp_path / "README.md"
+        readme.write_text(f"{first}\n\nof an earlier day\n")
+        sink = open_keep(KeepSettings(tmp_path), context)
+        assert sink is not None
+        sink.close()
+        assert ("of an earlier day" in readme.read_text()) == stays
+
+
 def test_numbers_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="below"):
         KeepSettings(tmp_path, below=60.0)
