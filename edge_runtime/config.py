@@ -117,11 +117,12 @@ def effective(
     for rank, place in enumerate(places, GIVEN - len(places)):
         for key, (value, name) in place.items():
             if key in own and not (alone and "." in key):
-                values[key], origins[key] = value, Origin(rank, name)
+                values[key], origins[key] = _meant(own[key], value), Origin(rank, name)
     given = vars(arguments)
     for key, option in own.items():
         if option.name in given:
-            values[key], origins[key] = given[option.name], Origin(GIVEN, option.flag)
+            values[key] = _meant(option, given[option.name])
+            origins[key] = Origin(GIVEN, option.flag)
     return Effective(from_values(kind, values), origins, values)
 
 
@@ -219,6 +220,15 @@ def _checked(option: Option, value: Any, where: str) -> Any:
     if wanted:
         raise SettingError(f"{where}: {option.key} {wanted}, not {_cut(value)}")
     return value
+
+
+def _meant(option: Option, value: Any) -> Any:
+    """The value; None for an empty text where none is needed: a template shows it like that.
+
+    Not so a file or a secret: where the name of a key is empty, it must not seem that none is
+    asked for.
+    """
+    return None if value == "" and option.kind is str and option.default is None else value
 
 
 def _cut(value: Any) -> str:

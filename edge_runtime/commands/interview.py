@@ -122,7 +122,7 @@ class Interview:
             return
         question = "Which one: its number, part of its name, or * for the default"
         answer = self._ask.text(question, self._now("device") or _DEFAULT_DEVICE, check)
-        if answer.isdecimal():  # numbers change when others are plugged in
+        if answer.isdecimal():  # numbers change when others are plugged in, see `find`
             answer = find(list_microphones(), answer).name
         self.values["device"] = None if answer == _DEFAULT_DEVICE else answer
 

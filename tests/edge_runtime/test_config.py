@@ -161,6 +161,19 @@ def test_the_environment_is_read_as_a_file_would_be() -> None:
         read_environment({"EDGE_EMOTION_THREADS": "two"}, KNOWN)
 
 
+def test_an_empty_text_is_none_where_none_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path, '[sent]\nbroker = ""\npassword = ""\n')
+    assert effective(Told, parse(), file).settings.sent == Sent(None, Secret(""))
+    file.write_text('[sent]\nbroker = "file"\n')
+    monkeypatch.setenv("EDGE_EMOTION_SENT_BROKER", "")
+    found = effective(Told, parse(), file)
+    assert found.settings.sent.broker is None
+    assert "# broker = is not set" in "\n".join(described(found))
+    assert effective(Told, parse("--sent", ""), file).settings.sent.broker is None
+
+
 def test_a_secret_is_not_shown(tmp_path: Path) -> None:
     file = written(tmp_path, '[sent]\npassword = "hidden"')
     found = effective(Told, parse(), file)
