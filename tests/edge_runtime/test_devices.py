@@ -94,6 +94,6 @@ def test_a_microphone_is_found_whatever_card_it_is_now(
 
 
 def test_another_microphone_is_not_taken_for_one_that_is_away() -> None:
-    for there in ("A USB Audio: - (hw:1,0)", "Other: - (hw:1,0)"):
+    for there in ("A USB Audio: - (hw:2,0)", "Other: - (hw:1,0)"):
         with pytest.raises(AudioError, match="no microphone"):
             find(microphones(there), "USB Audio: - (hw:1,0)")
