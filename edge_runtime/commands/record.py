@@ -116,7 +116,7 @@ def record(arguments: argparse.Namespace) -> int:
 
     found = effective_settings(RecordSettings, arguments)
     settings = found.settings
-    kind = asked_source(found, "mic")
+    kind, heard = asked_source(found, "mic")
     folder: Path = arguments.folder.expanduser().absolute()
     known = read_about(folder).get("labels", ())
     # Those that are named now are asked for; the folder's own are spelled alike.
@@ -134,7 +134,7 @@ def record(arguments: argparse.Namespace) -> int:
     segment = manifest.segment.sensitive(settings.sensitivity)
     agreed = _ask_consent(settings, folder)
     # Not before: a microphone that is open is heard.
-    source = open_live(kind, settings.source, settings.name)
+    source = open_live(kind, heard, settings.name)
     session = Session.now(settings.name or socket.gethostname(), source.name, speaker, agreed)
     limit = round(settings.megabytes * 1e6)
     screen = Screen(seen)

@@ -38,6 +38,8 @@ BUNDLE = (
 DEVICE = "Microphone: index or part of its name, see `edge-emotion devices`."
 DEVICE_NAME = "What people call this device; unless given, the name of the machine."
 GAIN_DB = 40.0  # at most, either way
+RAW_FORM = ("rate", "format", "channels")
+"""Settings of a source that say what raw samples are."""
 
 
 @dataclass(frozen=True)
