@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.commands.common import add_command
-from edge_runtime.commands.settings import DeviceSettings
+from edge_runtime.commands.settings import DeviceSettings, lasting
 from edge_runtime.config import (
     GIVEN,
     described,
@@ -59,7 +59,11 @@ def write_settings(arguments: argparse.Namespace) -> Path:
     """
     file: Path = arguments.config or user_file()
     found = effective(DeviceSettings, arguments, None)
-    chosen = {key: value for key, value in found.values.items() if found.origin(key).rank == GIVEN}
+    chosen = {
+        key: lasting(key, value)
+        for key, value in found.values.items()
+        if found.origin(key).rank == GIVEN
+    }
     if file.exists() and not arguments.force:
         raise SettingError(f"{file} is there already; --force writes over it")
     with writing(file):

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_runtime.audio.sources import LIVE
 from edge_runtime.bundle import load_bundle
-from edge_runtime.commands.settings import DeviceSettings
+from edge_runtime.commands.settings import DeviceSettings, lasting
 from edge_runtime.config import Effective, Origin
 from edge_runtime.errors import EdgeError, SettingError
 from edge_runtime.questions import Questions, say
@@ -52,7 +52,7 @@ class Interview:
             print(title)
             part()
         self.values = {
-            key: value
+            key: lasting(key, value)
             for key, value in self.values.items()
             if value not in (None, _OPTIONS[key].default)
         }
@@ -75,11 +75,9 @@ class Interview:
         if self._given(key):
             return
         answer = self._ask.text(question, str(self._now(key) or default), check)
-        kind = _OPTIONS[key].kind
-        # What starts there later stands in another folder.
-        value = Path(answer).expanduser().absolute() if kind is Path else kind(answer)
         unset = answer in ("", default)
-        self.values[key] = _OPTIONS[key].default if unset else value
+        value = _OPTIONS[key].default if unset else _OPTIONS[key].kind(answer)
+        self.values[key] = lasting(key, value)
 
     def _yes(self, key: str, question: str) -> bool:
         """Ask whether it is so, unless it is given."""

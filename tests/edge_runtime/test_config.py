@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
 
-from edge_runtime.commands.settings import RunSettings
+from edge_runtime.commands.settings import RunSettings, lasting
 from edge_runtime.config import (
     described,
     effective,
@@ -240,3 +241,43 @@ def test_config_writes_a_file_and_says_what_counts(edge_emotion: Command, tmp_pa
     wrong = edge_emotion("run", "--config", file)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "there is no setting 'thrads'; 'threads'?" in wrong.stderr
+
+
+@pytest.mark.parametrize("command", [("config", "init"), ("setup", "--yes", "--listen", "tcp:1")])
+def test_a_settings_file_means_the_same_from_any_folder(
+    edge_emotion: Command, tmp_path: Path, command: tuple[str, ...], bundle_path: Path
+) -> None:
+    here = Path(os.path.relpath(tmp_path))
+    for name in ("mine", "model", "default"):
+        (tmp_path / name).symlink_to(bundle_path)
+    file = tmp_path / "config.toml"
+    paths = {"--file": "f.jsonl", "--keep-audio": "kept", "--mqtt-ca-file": "ca.pem"}
+    given = [word for flag, name in paths.items() for word in (flag, here / name)]
+    given += ["--bundle", here / "mine", "--text", f"vosk:{here / 'model'}"]
+    done = edge_emotion(*command, "--config", file, *given)
+    assert done.returncode == 0, done.stderr
+    found = effective(RunSettings, argparse.Namespace(), file).settings
+    assert found.text.startswith("vosk:/")
+    model = found.text.removeprefix("vosk:")
+    whole = [found.file.path, found.keep.audio, found.mqtt.ca_file, found.bundle, model]
+    assert [os.path.normpath(str(path)) for path in whole] == [
+        str(tmp_path / name) for name in (*paths.values(), "mine", "model")
+    ]
+
+
+def test_what_is_no_path_stays_as_it_is_in_a_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("default", "off", "HOST", "asr"):
+        Path(name).mkdir()
+    for key, value in {
+        "bundle": "default",
+        "text": "asr",
+        "name": "HOST",
+        "listen": "tcp:4000",
+        "mic_command": "cat HOST",
+    }.items():
+        assert lasting(key, value) == value
+    assert lasting("text", "vosk:none") == "vosk:none"
+    assert lasting("listen", "unix:~nobody-at-all/a") == f"unix:{tmp_path}/~nobody-at-all/a"
