@@ -40,7 +40,7 @@ def listen(
 
     Parameters
     ----------
-    source : where audio comes from.
+    source : where audio comes from; closed at the end.
     stream : takes it; the caller closes it.
     outputs : get its events.
     realtime : whether a file is played at the speed of speech.
@@ -86,6 +86,7 @@ class _Listening:
         try:
             return self._run(realtime)
         finally:
+            self._source.close()  # whose blocks may never have begun
             with self._handing:
                 self._over = True
             if self._opening is not None:

@@ -46,6 +46,10 @@ class AudioSource(Protocol):
         """Blocks, about 0.1 s each, in order, until the source ends. Raises AudioError."""
         ...
 
+    def close(self) -> None:
+        """Give back what it holds, whether or not a block was asked for; once more does nothing."""
+        ...
+
 
 @runtime_checkable
 class LiveSource(AudioSource, Protocol):

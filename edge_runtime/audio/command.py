@@ -155,6 +155,7 @@ class _Command:
     def __init__(self, command: str, raw: RawFormat) -> None:
         self._command, self._raw = command, raw
         self._process: subprocess.Popen[bytes] | None = None
+        self._ahead: _Ahead | None = None
         self.name = f"command {command}"
         self.rate, self.channels = raw.rate, raw.channels
 
@@ -181,6 +182,7 @@ class _Command:
         first, self._first = self._first, None
         if first is not None:
             return first
+        assert self._ahead is not None  # it was opened
         return self._read(most * self._raw.frame_bytes) if self._ahead.wait(seconds) else None
 
     def close(self) -> None:
@@ -188,7 +190,9 @@ class _Command:
         if process is None:
             return
         end_group(process)
-        self._ahead.close()
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         for pipe in (process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -197,10 +201,11 @@ class _Command:
         return ""
 
     def _read(self, most: int) -> Taken:
+        assert self._process is not None  # it was opened
+        assert self._ahead is not None
         data, at = self._ahead.take(most)
         if data:
             return self._frames.take(data, at)
-        assert self._process is not None  # it was opened
         try:
             code = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:

@@ -53,7 +53,7 @@ class Feed(Protocol):
 
 
 class EndlessSource:
-    """Blocks of a feed until closed.
+    """Blocks of a feed until closed: the blocks, or where none was asked for yet, the source.
 
     What happens to the feed is told by `Block.status`, once per change. While it is away, blocks
     without samples tell what is lost, so that the clock of the stream goes on.
@@ -78,9 +78,9 @@ class EndlessSource:
         self._levels = Levels(feed.rate)
         try:
             self._open()
-        except AudioError as error:
+        except BaseException as error:  # also Ctrl-C: a program that was started would live on
             feed.close()
-            if not wait:
+            if not (wait and isinstance(error, AudioError)):
                 raise
             self._away = error
 
@@ -129,7 +129,11 @@ class EndlessSource:
                 # Nothing came, and whoever reads is to know that time goes by.
                 yield from self._heard(taken) if taken is not None else [self._block(_NOTHING)]
         finally:
-            self._feed.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give the feed back, open or not."""
+        self._feed.close()
 
     def _open(self) -> None:
         self._feed.begin()

@@ -133,13 +133,17 @@ def record(arguments: argparse.Namespace) -> int:
     manifest = load_bundle(settings.bundle, settings.trust.trust).manifest
     segment = manifest.segment.sensitive(settings.sensitivity)
     agreed = _ask_consent(settings, folder)
-    # Not before: a microphone that is open is heard.
-    source = open_live(kind, heard, settings.name)
-    session = Session.now(settings.name or socket.gethostname(), source.name, speaker, agreed)
     limit = round(settings.megabytes * 1e6)
     screen = Screen(seen)
     with (
-        Collection(folder / MANIFEST, every, session, limit) as collection,
+        # Not before: a microphone that is open is heard.
+        closing(open_live(kind, heard, settings.name)) as source,
+        Collection(
+            folder / MANIFEST,
+            every,
+            Session.now(settings.name or socket.gethostname(), source.name, speaker, agreed),
+            limit,
+        ) as collection,
         Keyboard() if seen else nullcontext() as keyboard,
         closing(screen),
     ):

@@ -72,6 +72,9 @@ class Blocks:
             self._before(number)
             yield block
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def in_blocks(samples: Int16) -> list[Block]:
     return [Block(piece) for piece in np.array_split(samples, len(samples) // 1600)]

@@ -135,6 +135,9 @@ class Called:
                 time.sleep(0.01)
                 yield Block(np.zeros(160, np.int16))
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def test_a_stream_that_cannot_be_had_is_closed_and_nothing_changes(
     bundle: Bundle, capsys: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +20,17 @@ import pytest
 from command_output import Start, finals, read_until
 from mosquitto import wait_until
 
+from edge_runtime import EmotionStream
 from edge_runtime.audio import Block
 from edge_runtime.audio.command import CommandSource
 from edge_runtime.audio.raw import RawFormat
 from edge_runtime.audio.sockets import SocketSource
+from edge_runtime.bundle import Bundle
+from edge_runtime.collect.collection import Collection, Session
 from edge_runtime.errors import AudioError
+from edge_runtime.listening import listen
 from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.sinks import Outputs, Part, Sink
 
 Int16 = npt.NDArray[np.int16]
 RUN = ("run", "--out", "jsonl")
@@ -128,6 +136,54 @@ def test_it_is_waited_for_where_that_is_asked(tmp_path: Path, raw: Path, start: 
     health = json.loads(rest.splitlines()[-1])
     assert health["dropped_ms"] == 0
     assert len(finals((told + rest).decode())) == 1
+
+
+def started(place: Path) -> int:
+    """The number of a program that writes it there, once it has."""
+    wait_until(lambda: place.exists() and place.read_text().endswith("\n"), 30)
+    return int(place.read_text())
+
+
+def is_gone(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_says_nothing_yet_ends_with_us(
+    tmp_path: Path, start: Start, number: signal.Signals
+) -> None:
+    place = tmp_path / "number"
+    with start(*RUN, "--mic-command", f"echo $$ > {place}; exec sleep 600") as process:
+        program = started(place)
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    wait_until(lambda: is_gone(program), 10)
+
+
+def test_a_program_ends_with_us_where_nobody_came_to_hear_it(
+    tmp_path: Path, bundle: Bundle, edge_emotion: Callable
+) -> None:
+    place = tmp_path / "number"
+    command = f"echo $$ > {place}; exec cat /dev/zero"
+
+    def full(event: object) -> None:
+        raise OSError("no room")
+
+    sink = SimpleNamespace(write=full, close=lambda: None)
+    outputs = Outputs({"full": Part(1, lambda: cast(Sink, sink))})
+    with EmotionStream(bundle) as stream, pytest.raises(OSError, match="no room"):
+        listen(CommandSource(command), stream, outputs)
+    wait_until(lambda: is_gone(started(place)), 10)
+    place.unlink()
+    asked = ("--label", "a,b", "--count", "1", "--consent")
+    with Collection(tmp_path / "mine" / "manifest.csv", (), Session.now("", "", "", ""), 1000):
+        done = edge_emotion("record", tmp_path / "mine", *asked, "--mic-command", command)
+    assert (done.returncode, "another record" in done.stderr) == (2, True)
+    wait_until(lambda: is_gone(started(place)), 10)
 
 
 def test_stereo_at_another_rate_can_be_said(tmp_path: Path, sentence: Int16) -> None:

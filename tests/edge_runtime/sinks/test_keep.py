@@ -59,6 +59,9 @@ class Blocks:
     def blocks(self) -> Any:
         yield from self._blocks
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def hear(
     bundle: Bundle,
