@@ -163,18 +163,14 @@ class _Command:
         self.close()
         self._frames = Frames(self._raw)
         self._first: Taken | None = None
-        self._process = subprocess.Popen(
-            self._command,
-            shell=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,  # so that all that it starts can be ended
-        )
-        out, err = _pipe(self._process.stdout), _pipe(self._process.stderr)
-        _enlarge(out)
-        self._ahead = _Ahead(out, err, self._raw.frame_bytes * self._raw.rate)
+        try:
+            self._process = self._started()
+            out, err = _pipe(self._process.stdout), _pipe(self._process.stderr)
+            _enlarge(out)
+            self._ahead = _Ahead(out, err, self._raw.frame_bytes * self._raw.rate)
+        except (OSError, RuntimeError) as error:  # no process, descriptor or thread is left
+            why = getattr(error, "strerror", None) or error
+            raise AudioError(f"{self.name} cannot be started: {why}") from None
         if self._ahead.wait(_FIRST_SECONDS):
             self._first = self._read(self._raw.frame_bytes)
 
@@ -199,6 +195,17 @@ class _Command:
 
     def advice(self, what: str) -> str:
         return ""
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            shell=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,  # so that all that it starts can be ended
+        )
 
     def _read(self, most: int) -> Taken:
         assert self._process is not None  # it was opened

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -21,7 +23,8 @@ from command_output import Start, finals, read_until
 from mosquitto import wait_until
 
 from edge_runtime import EmotionStream
-from edge_runtime.audio import Block
+from edge_runtime.audio import Block, pulse
+from edge_runtime.audio.capture import CaptureProcess
 from edge_runtime.audio.command import CommandSource
 from edge_runtime.audio.raw import RawFormat
 from edge_runtime.audio.sockets import SocketSource
@@ -136,6 +139,52 @@ def test_it_is_waited_for_where_that_is_asked(tmp_path: Path, raw: Path, start: 
     health = json.loads(rest.splitlines()[-1])
     assert health["dropped_ms"] == 0
     assert len(finals((told + rest).decode())) == 1
+
+
+@contextmanager
+def no_descriptor() -> Iterator[None]:
+    """None can be had in here, but those that are given back."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_program_that_cannot_be_started_now_is_tried_again(tmp_path: Path) -> None:
+    blocks = CommandSource("head -c 3200 /dev/zero").blocks()
+    with closing(blocks):  # type: ignore[type-var]  # a generator
+        until(blocks, lambda taken: ("lost", True) in changes(taken))
+        with no_descriptor():
+            told = until(blocks, lambda taken: ("lost", True) in changes(taken))
+            assert "cannot be started: Too many open files" in told[-1].status[-1].message
+        until(blocks, lambda taken: ("lost", False) in changes(taken))
+
+
+def test_the_microphone_that_cannot_be_looked_for_now_is_an_audio_error() -> None:
+    pytest.importorskip("sounddevice")
+    with no_descriptor():
+        assert isinstance(pulse.surroundings(), tuple)
+        with pytest.raises(AudioError, match="Too many open files"):
+            CaptureProcess()
+
+
+def test_a_sender_that_cannot_be_let_in_now_is_let_in_later(tmp_path: Path) -> None:
+    address = tmp_path / "a.sock"
+    blocks = SocketSource(f"unix:{address}").blocks()
+    with closing(blocks), socket.socket(socket.AF_UNIX) as first:  # type: ignore[type-var]
+        next(blocks)
+        first.connect(str(address))
+        with no_descriptor():
+            told = until(blocks, lambda taken: ("lost", True) in changes(taken))
+            assert "let anybody in: Too many open files" in told[-1].status[-1].message
+        next(blocks)  # it listens again
+        with connected(address) as second:
+            second.sendall(bytes(3200))
+            until(blocks, lambda taken: sum(block.samples.size for block in taken) == 1600)
 
 
 def started(place: Path) -> int:
