@@ -12,7 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_runtime.audio.recent import Recent
-from edge_runtime.audio.wav import HEAD_BYTES, private_folder, write_readme, write_wav
+from edge_runtime.audio.wav import (
+    HEAD_BYTES,
+    LEAST_FREE,
+    private_folder,
+    write_readme,
+    write_wav,
+)
 from edge_runtime.errors import EdgeError
 from edge_runtime.events import UNSURE, EmotionEvent, Event, RevisedEvent, SourceEvent, StorageEvent
 from edge_runtime.pcm import Int16
@@ -73,7 +79,7 @@ def check(settings: KeepSettings) -> tuple[bool | None, str]:
     assert settings.audio is not None  # or nothing is kept
     folder = settings.audio.expanduser().resolve()
     options = "--keep-audio", "--keep-megabytes, --keep-below"
-    return disk.check(folder, settings.megabytes, "*.wav", *options)
+    return disk.check(folder, settings.megabytes, "*.wav", *options, least=LEAST_FREE / 1e6)
 
 
 class KeepSink:
