@@ -134,6 +134,7 @@ class _Listening:
         stream = self._stream
         events = stream.skip(block.lost) if block.lost or block.ends else []
         samples = amplified(block.samples, self._gain_db)
+        stream.count_invalid(block.invalid)
         self._outputs.take(round(stream.time * SAMPLE_RATE), samples)
         for event in [*events, *stream.feed(samples), *block.status]:
             self._write(event)

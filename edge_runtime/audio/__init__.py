@@ -29,6 +29,8 @@ class Block:
     """Whether what was said before ends here though nothing was lost: another one speaks."""
     status: tuple[AudioStatusEvent, ...] = ()
     """What has changed about the source by the end of this block, if it is a live one."""
+    invalid: int = 0
+    """Samples of the source, at its own rate, that were NaN or infinite and became 0."""
 
 
 class AudioSource(Protocol):

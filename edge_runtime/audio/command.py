@@ -10,8 +10,6 @@ import threading
 import time
 from typing import IO
 
-import numpy as np
-
 from edge_runtime.audio import QUEUE_SECONDS
 from edge_runtime.audio.endless import EndlessSource
 from edge_runtime.audio.raw import RawFormat
@@ -65,7 +63,7 @@ class Frames:
         data = self._rest + data
         whole = len(data) // self._raw.frame_bytes * self._raw.frame_bytes
         self._rest = data[whole:]
-        frames = np.nan_to_num(self._raw.frames(data[:whole]), posinf=0, neginf=0)
+        frames = self._raw.frames(data[:whole])
         return Taken(frames, at=time.monotonic() if at is None else at)
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from edge_runtime.audio import BLOCK_SECONDS, Block
-from edge_runtime.audio.channels import LiveMono
+from edge_runtime.audio.channels import LiveMono, mended
 from edge_runtime.audio.levels import Finding, Level, Levels
 from edge_runtime.audio.ring import Taken
 from edge_runtime.errors import AudioError
@@ -160,12 +160,13 @@ class EndlessSource:
             findings.append(Finding("lost", False, f"back, with {self.form}"))
             self._away = None
             self.reconnects += self._heard_at is not None
-        mixed = self._mono.mix(taken.frames)
+        frames, invalid = mended(taken.frames)
+        mixed = self._mono.mix(frames)
         converted = self._mono.convert(mixed)
         dead = self._mono.dead if self._mono.judged else None
         findings += self._levels.take(mixed, converted, dead, self._mono.cancelling)
         self._heard_at, self._missing = taken.at, 0
-        yield self._block(converted, lost, taken.ends, findings)
+        yield self._block(converted, lost, taken.ends, findings, invalid)
 
     def _regain(self, error: AudioError) -> Iterator[Block]:
         """Try until the feed is open again. What is missing is told as time goes by."""
@@ -198,11 +199,17 @@ class EndlessSource:
         return missed
 
     def _block(
-        self, samples: Int16, lost: int = 0, ends: bool = False, findings: list[Finding] = _NONE
+        self,
+        samples: Int16,
+        lost: int = 0,
+        ends: bool = False,
+        findings: list[Finding] = _NONE,
+        invalid: int = 0,
     ) -> Block:
         self._position += lost + samples.size
         t = self._position / SAMPLE_RATE
-        return Block(samples, lost, ends, tuple(self._event(t, found) for found in findings))
+        status = tuple(self._event(t, found) for found in findings)
+        return Block(samples, lost, ends, status, invalid)
 
     def _event(self, t: float, found: Finding) -> AudioStatusEvent:
         message = self._advised(found.what, found.message) if found.active else found.message

@@ -246,6 +246,27 @@ def test_stereo_at_another_rate_can_be_said(tmp_path: Path, sentence: Int16) -> 
     assert not changes(taken)
 
 
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 48_000])
+def test_samples_that_are_no_numbers_are_silence_and_counted(
+    tmp_path: Path, bundle: Bundle, rate: int
+) -> None:
+    """At another rate a resampler would make a second of each."""
+    samples = np.random.default_rng(1).normal(0, 0.1, (rate, 2)).astype("<f4")
+    samples[1000:1007, 0], samples[2000:2003] = np.nan, np.inf
+    path = tmp_path / "samples"
+    samples.tofile(path)
+    source = CommandSource(f"cat {path}; exec sleep 600", RawFormat("f32le", rate, 2))
+    with closing(source), EmotionStream(bundle) as stream:
+        taken = until(
+            source.blocks(), lambda taken: sum(block.samples.size for block in taken) > 15_000
+        )
+        for block in taken:
+            stream.count_invalid(block.invalid)
+    assert stream.health().invalid_samples == 10
+    heard = np.concatenate([block.samples for block in taken])
+    assert np.count_nonzero(heard == 0) < 200
+
+
 def test_a_channel_that_is_not_there_is_refused() -> None:
     with pytest.raises(AudioError, match="16 kHz, 1 channel, and --channel asks for number 2"):
         CommandSource("cat /dev/zero", channel=2)

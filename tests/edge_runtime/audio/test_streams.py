@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from edge_runtime.audio.stdin import PipeSource
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 
-Command = Callable[..., "object"]
+Command = Callable[..., "CompletedProcess[str]"]
 
 
 def heard(source: PipeSource | FileSource) -> Int16:
@@ -311,3 +312,15 @@ def test_numbers_beyond_single_precision_are_counted_and_not_printed(
     assert not heard(source).any()
     assert f"{SAMPLE_RATE} samples were NaN or infinite" in source.warnings[0]
     assert not recwarn.list
+
+
+def test_samples_that_are_no_numbers_are_counted_by_health(
+    tmp_path: Path, edge_emotion: Command, sentence: Int16
+) -> None:
+    samples = np.stack([sentence, sentence], axis=1).astype(np.float32) / 32768
+    samples[1000:1007, 0], samples[2000:2003] = np.nan, np.inf
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="FLOAT")
+    done = edge_emotion("run", "--out", "jsonl", path)
+    assert done.returncode == 0
+    assert json.loads(done.stdout.splitlines()[-1])["invalid_samples"] == 10
