@@ -10,6 +10,7 @@ import argparse
 import math
 import os
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -79,11 +80,19 @@ def settings_file(given: Path | None = None) -> Path | None:
     if given is not None or named:
         file = given or Path(named or "")
         if not file.is_file():
-            raise SettingError(f"no settings file {file}; write one: edge-emotion config init")
+            raise SettingError(
+                f"no settings file {file}; write one: edge-emotion config init --config "
+                f"{shlex.quote(str(file))}"
+            )
         return file
     if named == "":
         return None
     return next((file for file in (user_file(), SYSTEM_FILE) if file.is_file()), None)
+
+
+def file_to_write(given: Path | None = None) -> Path:
+    """Where settings are written, so that they count: `given`, $EDGE_EMOTION_CONFIG, the user's."""
+    return given or Path(os.environ.get(FILE_VARIABLE) or user_file())
 
 
 def effective(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import DEVNULL, CompletedProcess, run
 
 import pytest
 from hypothesis import given
@@ -216,7 +217,7 @@ def test_a_file_that_was_named_has_to_be_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert settings_file() is None  # $EDGE_EMOTION_CONFIG is empty
-    with pytest.raises(SettingError, match=r"no settings file .*; write one: edge-emotion config"):
+    with pytest.raises(SettingError, match=r"write one: edge-emotion config init --config .*/none"):
         settings_file(tmp_path / "none.toml")
     monkeypatch.delenv("EDGE_EMOTION_CONFIG")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -281,3 +282,40 @@ def test_what_is_no_path_stays_as_it_is_in_a_settings_file(
         assert lasting(key, value) == value
     assert lasting("text", "vosk:none") == "vosk:none"
     assert lasting("listen", "unix:~nobody-at-all/a") == f"unix:{tmp_path}/~nobody-at-all/a"
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+@pytest.mark.parametrize("command", [("config", "init"), ("setup", "--yes", "--listen", "tcp:1")])
+def test_what_is_said_of_a_missing_settings_file_helps(
+    command: tuple[str, ...],
+    by_variable: bool,
+    tmp_path: Path,
+    environment: dict[str, str],
+    bundle_path: Path,
+) -> None:
+    file = tmp_path / "own device.toml"
+    given = [] if by_variable else ["--config", str(file)]
+    where = {"EDGE_EMOTION_CONFIG": str(file)} if by_variable else {}
+
+    def call(*arguments: str) -> CompletedProcess[str]:
+        return run(
+            [sys.executable, "-m", "edge_runtime.cli", *arguments],
+            env={**environment, "XDG_CONFIG_HOME": str(tmp_path / "none"), **where},
+            stdin=DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    missing = call("config", *given)
+    assert missing.returncode == 2
+    assert missing.stderr == (
+        f"edge-emotion: no settings file {file}; write one: edge-emotion config init --config "
+        f"'{file}'\n"
+    )
+    written = call(*command, *given)
+    assert written.returncode == 0, written.stderr
+    assert call("config", *given).stdout.startswith(f"# {file}")
+    assert not (tmp_path / "none").exists()
+    if command[0] == "config" and not by_variable:
+        assert f"see what counts: edge-emotion config --config '{file}'" in written.stdout
