@@ -21,6 +21,7 @@ from edge_runtime.update.settings import TrustSettings
 
 _FILE = 1  # the rank of what a settings file says, see `Origin`
 _DEFAULT_DEVICE = "*"  # as the table marks it
+_NONE = "-"  # an answer where Enter keeps what there is
 _BROKER = "homeassistant.local"  # as Home Assistant's own system is called
 _OPTIONS = {option.key: option for option in options(DeviceSettings)}
 
@@ -70,12 +71,25 @@ class Interview:
         question: str,
         default: str = "",
         check: Callable[[str], object] | None = None,
+        without: str = "",
     ) -> None:
-        """Ask for a text or path, unless it is given; an answer of `default` leaves it unset."""
+        """Ask for a text or path, unless it is given; an answer of `default` leaves it unset.
+
+        So does Enter, where there is none so far; else a hyphen. `without` says what that means.
+        """
         if self._given(key):
             return
-        answer = self._ask.text(question, str(self._now(key) or default), check)
-        unset = answer in ("", default)
+        now = str(self._now(key) or "")
+        none = _NONE if now else ""
+        if without:
+            question += f" ({none or 'Enter'}: {without})"
+
+        def checked(answer: str) -> None:
+            if check is not None and not (without and answer == none):
+                check(answer)
+
+        answer = self._ask.text(question, now or default, checked)
+        unset = answer in ("", default) or bool(without and answer == none)
         value = _OPTIONS[key].default if unset else _OPTIONS[key].kind(answer)
         self.values[key] = lasting(key, value)
 
@@ -187,14 +201,14 @@ class Interview:
         tls = self._ask.yes("With TLS", scheme == "mqtts" or place.endswith(":8883"))
         self.values["mqtt.broker"] = f"{'mqtts' if tls else 'mqtt'}://{place}"
         if tls:
-            question = "File with the certificate of its CA (Enter: those of the system)"
-            self._text("mqtt.ca_file", question, check=_check_file)
+            question = "File with the certificate of its CA"
+            self._text("mqtt.ca_file", question, check=_check_file, without="those of the system")
         else:
             self.values["mqtt.ca_file"] = None
 
     def _login(self) -> None:
         """User and password of the broker."""
-        self._text("mqtt.user", "User (Enter: none)")
+        self._text("mqtt.user", "User", without="none")
         if self._now("mqtt.user") is None:
             for key in ("mqtt.password", "mqtt.password_file"):
                 self.values[key] = self.values.get(key) if self._given(key) else None
