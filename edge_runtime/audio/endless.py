@@ -19,6 +19,7 @@ from edge_runtime.pcm import SAMPLE_RATE, Int16
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
 """Seconds between two attempts: doubled from the one to the other."""
 _WAIT_SECONDS = 0.25  # for audio, before the feed is asked whether it is still there
+_MOST_REASONS = 8  # that are told of one absence: a program may say another at each attempt
 _NOTHING: Int16 = np.empty(0, np.int16)
 _NONE: list[Finding] = []
 
@@ -176,12 +177,13 @@ class EndlessSource:
         while True:
             reason = str(self._away)
             findings = []
-            if reason not in told:
+            first = not told
+            if reason not in told and len(told) < _MOST_REASONS:
+                told.add(reason)
                 findings.append(Finding("lost", True, f"{reason}; trying again until it is back"))
-            yield self._block(_NOTHING, self._absence(time.monotonic()), not told, findings)
-            if not told:
+            yield self._block(_NOTHING, self._absence(time.monotonic()), first, findings)
+            if first:
                 self._feed.close()  # after it was told: a server that hangs holds this up
-            told.add(reason)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
             try:

@@ -23,7 +23,7 @@ from command_output import Start, finals, read_until
 from mosquitto import wait_until
 
 from edge_runtime import EmotionStream
-from edge_runtime.audio import Block, pulse
+from edge_runtime.audio import Block, endless, pulse
 from edge_runtime.audio.capture import CaptureProcess
 from edge_runtime.audio.command import CommandSource
 from edge_runtime.audio.raw import RawFormat
@@ -139,6 +139,22 @@ def test_it_is_waited_for_where_that_is_asked(tmp_path: Path, raw: Path, start: 
     health = json.loads(rest.splitlines()[-1])
     assert health["dropped_ms"] == 0
     assert len(finals((told + rest).decode())) == 1
+
+
+def test_a_program_that_says_another_thing_each_time_is_told_a_few_times(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endless, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(endless, "FIRST_PAUSE", 0.01)
+    heard, tries = tmp_path / "heard", tmp_path / "tries"
+    command = (
+        f"test -e {heard} || {{ touch {heard}; cat {raw}; exit; }}; echo >> {tries}; "
+        f"wc -l {tries} >&2; exit 1"
+    )
+    with closing(CommandSource(command)) as source:
+        taken = until(source.blocks(), lambda _: tries.exists() and len(tries.read_text()) > 20)
+    told = [status.message for block in taken for status in block.status]
+    assert 2 < len([message for message in told if "trying again" in message]) <= 8
 
 
 @contextmanager
