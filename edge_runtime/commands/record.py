@@ -163,7 +163,8 @@ def record(arguments: argparse.Namespace) -> int:
                 f"{counted(recording.made, 'clip')} recorded; {collection.manifest} has {there}"
             )
     if not recording.complete and not seen:
-        raise EdgeError(f"the sound ended before each class had {settings.count}")
+        what = "it was stopped" if recording.stopped else "the sound ended"
+        raise EdgeError(f"{what} before each class had {settings.count}")
     return OK
 
 
