@@ -10,6 +10,7 @@ import argparse
 import math
 import os
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -79,11 +80,19 @@ def settings_file(given: Path | None = None) -> Path | None:
     if given is not None or named:
         file = _at_home(given or Path(named or ""))
         if not file.is_file():
-            raise SettingError(f"no settings file {file}; write one: edge-emotion config init")
+            raise SettingError(
+                f"no settings file {file}; write one: edge-emotion config init --config "
+                f"{shlex.quote(str(file))}"
+            )
         return file
     if named == "":
         return None
     return next((file for file in (user_file(), SYSTEM_FILE) if file.is_file()), None)
+
+
+def file_to_write(given: Path | None = None) -> Path:
+    """Where settings are written, so that they count: `given`, $EDGE_EMOTION_CONFIG, the user's."""
+    return given or Path(os.environ.get(FILE_VARIABLE) or user_file())
 
 
 def effective(
@@ -117,11 +126,12 @@ def effective(
     for rank, place in enumerate(places, GIVEN - len(places)):
         for key, (value, name) in place.items():
             if key in own and not (alone and "." in key):
-                values[key], origins[key] = value, Origin(rank, name)
+                values[key], origins[key] = _meant(own[key], value), Origin(rank, name)
     given = vars(arguments)
     for key, option in own.items():
         if option.name in given:
-            values[key], origins[key] = given[option.name], Origin(GIVEN, option.flag)
+            values[key] = _meant(option, given[option.name])
+            origins[key] = Origin(GIVEN, option.flag)
     values = {key: _at_home(v) if isinstance(v, Path) else v for key, v in values.items()}
     return Effective(from_values(kind, values), origins, values)
 
@@ -228,6 +238,15 @@ def _checked(option: Option, value: Any, where: str) -> Any:
     if wanted:
         raise SettingError(f"{where}: {option.key} {wanted}, not {_cut(value)}")
     return value
+
+
+def _meant(option: Option, value: Any) -> Any:
+    """The value; None for an empty text where none is needed: a template shows it like that.
+
+    Not so a file or a secret: where the name of a key is empty, it must not seem that none is
+    asked for.
+    """
+    return None if value == "" and option.kind is str and option.default is None else value
 
 
 def _cut(value: Any) -> str:

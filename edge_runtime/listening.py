@@ -28,6 +28,7 @@ from edge_runtime.text import OFF
 LATE_SECONDS = 1.0  # behind the microphone: what is said then is marked late
 STAYED = "the settings stay as they are"  # in a status: what was to be read again was not taken
 _PATIENCE = 15.0  # seconds for which new settings wait for the end of an utterance
+_LAST_SECONDS = 1.0  # for what is opened still: a model may take a minute, a service manager waits
 
 Again = Callable[[], tuple[EmotionStream, Parts]]
 """What opens a stream anew, and says to which outputs its events go."""
@@ -47,7 +48,7 @@ def listen(
 
     Parameters
     ----------
-    source : where audio comes from.
+    source : where audio comes from; closed at the end.
     stream : takes it; the caller closes it.
     outputs : get its events.
     realtime : whether a file is played at the speed of speech.
@@ -81,10 +82,12 @@ class _Listening:
         self._kept = ""  # why settings that were to be read again were not taken
         self._verdicts = 0
         self._words_wanted = OFF  # as it was told last
-        self._wanted = threading.Event()  # another stream, by SIGHUP
+        self._wanted = False  # another stream, by SIGHUP: a handler may wait for no lock
         self._opening: threading.Thread | None = None  # from the wish until it is taken
         self._opened: tuple[EmotionStream, Parts] | None = None
         self._opened_at = 0.0  # second of the monotonic clock
+        self._over = False  # nobody takes what is opened now
+        self._handing = threading.Lock()  # over what was opened, or that all is over
 
     def run(self, realtime: bool) -> bool:
         """See `listen`."""
@@ -92,8 +95,11 @@ class _Listening:
         try:
             return self._run(realtime)
         finally:
+            self._source.close()  # whose blocks may never have begun
+            with self._handing:
+                self._over = True
             if self._opening is not None:
-                self._opening.join()
+                self._opening.join(_LAST_SECONDS)
             for stream in (self._opened and self._opened[0], self._stream):
                 if stream is not None and stream is not first:
                     stream.close()
@@ -106,7 +112,7 @@ class _Listening:
         show = self._level_shown()
         show(0.0)
         self._notifier.ready(self._status)
-        hangup = self._wanted.set if self._again is not None else None
+        hangup = self._want if self._again is not None else None
         with UntilInterrupted(self._source.blocks(), hangup) as blocks:
             try:
                 for block in blocks:
@@ -145,6 +151,7 @@ class _Listening:
         stream = self._stream
         events = stream.skip(block.lost) if block.lost or block.ends else []
         samples = amplified(block.samples, self._gain_db)
+        stream.count_invalid(block.invalid)
         self._outputs.take(round(stream.time * SAMPLE_RATE), samples)
         for event in [*events, *stream.feed(samples), *block.status]:
             self._write(event)
@@ -186,13 +193,16 @@ class _Listening:
             note(f"{PROGRAM}: {source.name}, {source.form}: speak now; Ctrl-C ends it")
         return lambda t: outputs.hear(t, source.form, source.level)
 
+    def _want(self) -> None:
+        self._wanted = True
+
     def _reload(self) -> None:
         """Begin to open another stream where that is wanted; take it when it is there."""
         if self._opening is None:
-            if self._wanted.is_set():
-                self._wanted.clear()
+            if self._wanted:
+                self._wanted = False
                 self._notifier.reloading()
-                self._opening = threading.Thread(target=self._open, name="settings")
+                self._opening = threading.Thread(target=self._open, name="settings", daemon=True)
                 self._opening.start()
             return
         if self._opening.is_alive():
@@ -220,7 +230,10 @@ class _Listening:
         note(f"{PROGRAM}: the settings were read again, bundle {stream.bundle.manifest.name}")
 
     def _open(self) -> None:
-        """On a thread: what is opened is there when it ends; nothing where it could not be."""
+        """On a thread: what is opened is there when it ends; nothing where it could not be.
+
+        Where all is over by then, it is closed again.
+        """
         assert self._again is not None  # or nothing is wanted
         try:
             stream, parts = self._again()
@@ -233,6 +246,10 @@ class _Listening:
             note(f"{PROGRAM}: {STAYED}: {error}")
             self._kept = f"; {STAYED}: {error}"
             return
-        self._kept = ""
-        self._opened_at = time.monotonic()
-        self._opened = stream, parts
+        with self._handing:
+            if not self._over:
+                self._kept = ""
+                self._opened_at = time.monotonic()
+                self._opened = stream, parts
+                return
+        stream.close()

@@ -229,6 +229,11 @@ class EmotionStream:
             events.append(self.health())
         return events
 
+    def count_invalid(self, samples: int) -> None:
+        """Have the health events count samples that were mended before they were fed."""
+        with self._lock:
+            self._invalid += samples
+
     @property
     def speaker(self) -> Float32 | None:
         """Embedding of who speaks, (width,), for a model that takes one; None: not known."""

@@ -29,6 +29,8 @@ class Block:
     """Whether what was said before ends here though nothing was lost: another one speaks."""
     status: tuple[AudioStatusEvent, ...] = ()
     """What has changed about the source by the end of this block, if it is a live one."""
+    invalid: int = 0
+    """Samples of the source, at its own rate, that were NaN or infinite and became 0."""
 
 
 class AudioSource(Protocol):
@@ -44,6 +46,10 @@ class AudioSource(Protocol):
 
     def blocks(self) -> Iterator[Block]:
         """Blocks, about 0.1 s each, in order, until the source ends. Raises AudioError."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds, whether or not a block was asked for; once more does nothing."""
         ...
 
 

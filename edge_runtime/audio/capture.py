@@ -77,14 +77,24 @@ class _Inbox:
 class CaptureProcess:
     """PortAudio, initialized anew: it sees what is plugged in now.
 
-    Raises MissingPackageError without a binding of PortAudio.
+    Raises MissingPackageError without a binding of PortAudio; AudioError where it does not start.
     """
 
     def __init__(self) -> None:
+        self._inbox = _Inbox()
+        self._devices: list[Device] | None = None
         # As this process finds them, which may have ways of its own to do so.
         names = [name for name in portaudio.BINDINGS if find_spec(name) is not None]
         if not names:
             raise MissingPackageError("the microphone", "sounddevice", "mic")
+        try:
+            self._start(names)
+        except (OSError, RuntimeError) as error:  # no process, descriptor or thread is left
+            why = getattr(error, "strerror", None) or error
+            raise AudioError(f"the microphone cannot be looked for: {why}") from None
+
+    def _start(self, names: list[str]) -> None:
+        """The process with one of these bindings, and the thread that reads what it says."""
         self._process = subprocess.Popen(
             [*module_command("edge_runtime.portaudio.worker"), *names],
             stdin=subprocess.PIPE,
@@ -98,8 +108,6 @@ class CaptureProcess:
         assert self._process.stdin is not None  # both were asked for
         assert self._process.stdout is not None
         self._requests = self._process.stdin
-        self._inbox = _Inbox()
-        self._devices: list[Device] | None = None
         # A daemon: a process that the system cannot end, in a driver that hangs, keeps its pipe.
         Thread(target=_receive, args=(self._process.stdout, self._inbox), daemon=True).start()
 

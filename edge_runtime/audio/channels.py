@@ -103,6 +103,18 @@ class LiveMono:
         return to_pcm(np.clip(samples, -1.0, 1.0))[0]
 
 
+def mended(frames: Float32) -> tuple[Float32, int]:
+    """Frames (n, channels) whose NaN and infinity are silence, and how many had one.
+
+    Before anything is made of them: a resampler, or a mean, would spread it.
+    """
+    finite = np.isfinite(frames)
+    if finite.all():
+        return frames, 0
+    invalid = int(np.count_nonzero(~finite.all(axis=1)))
+    return np.where(finite, frames, np.float32(0)), invalid
+
+
 def can_resample() -> bool:
     """Whether rates other than our own can be taken here."""
     try:

@@ -10,8 +10,6 @@ import threading
 import time
 from typing import IO
 
-import numpy as np
-
 from edge_runtime.audio import QUEUE_SECONDS
 from edge_runtime.audio.endless import EndlessSource
 from edge_runtime.audio.raw import RawFormat
@@ -65,7 +63,7 @@ class Frames:
         data = self._rest + data
         whole = len(data) // self._raw.frame_bytes * self._raw.frame_bytes
         self._rest = data[whole:]
-        frames = np.nan_to_num(self._raw.frames(data[:whole]), posinf=0, neginf=0)
+        frames = self._raw.frames(data[:whole])
         return Taken(frames, at=time.monotonic() if at is None else at)
 
 
@@ -155,6 +153,7 @@ class _Command:
     def __init__(self, command: str, raw: RawFormat) -> None:
         self._command, self._raw = command, raw
         self._process: subprocess.Popen[bytes] | None = None
+        self._ahead: _Ahead | None = None
         self.name = f"command {command}"
         self.rate, self.channels = raw.rate, raw.channels
 
@@ -162,7 +161,41 @@ class _Command:
         self.close()
         self._frames = Frames(self._raw)
         self._first: Taken | None = None
-        self._process = subprocess.Popen(
+        try:
+            self._process = self._started()
+            out, err = _pipe(self._process.stdout), _pipe(self._process.stderr)
+            _enlarge(out)
+            self._ahead = _Ahead(out, err, self._raw.frame_bytes * self._raw.rate)
+        except (OSError, RuntimeError) as error:  # no process, descriptor or thread is left
+            why = getattr(error, "strerror", None) or error
+            raise AudioError(f"{self.name} cannot be started: {why}") from None
+        if self._ahead.wait(_FIRST_SECONDS):
+            self._first = self._read(self._raw.frame_bytes)
+
+    def read(self, seconds: float, most: int) -> Taken | None:
+        first, self._first = self._first, None
+        if first is not None:
+            return first
+        assert self._ahead is not None  # it was opened
+        return self._read(most * self._raw.frame_bytes) if self._ahead.wait(seconds) else None
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        end_group(process)
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def advice(self, what: str) -> str:
+        return ""
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             self._command,
             shell=True,
             stdin=subprocess.DEVNULL,
@@ -171,36 +204,13 @@ class _Command:
             bufsize=0,
             start_new_session=True,  # so that all that it starts can be ended
         )
-        out, err = _pipe(self._process.stdout), _pipe(self._process.stderr)
-        _enlarge(out)
-        self._ahead = _Ahead(out, err, self._raw.frame_bytes * self._raw.rate)
-        if self._ahead.wait(_FIRST_SECONDS):
-            self._first = self._read(self._raw.frame_bytes)
-
-    def read(self, seconds: float, most: int) -> Taken | None:
-        first, self._first = self._first, None
-        if first is not None:
-            return first
-        return self._read(most * self._raw.frame_bytes) if self._ahead.wait(seconds) else None
-
-    def close(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        end_group(process)
-        self._ahead.close()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-    def advice(self, what: str) -> str:
-        return ""
 
     def _read(self, most: int) -> Taken:
+        assert self._process is not None  # it was opened
+        assert self._ahead is not None
         data, at = self._ahead.take(most)
         if data:
             return self._frames.take(data, at)
-        assert self._process is not None  # it was opened
         try:
             code = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from edge_runtime.audio import BLOCK_SECONDS, Block
-from edge_runtime.audio.channels import LiveMono
+from edge_runtime.audio.channels import LiveMono, mended
 from edge_runtime.audio.levels import Finding, Level, Levels
 from edge_runtime.audio.ring import Taken
 from edge_runtime.errors import AudioError
@@ -19,6 +19,7 @@ from edge_runtime.pcm import SAMPLE_RATE, Int16
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 2.0
 """Seconds between two attempts: doubled from the one to the other."""
 _WAIT_SECONDS = 0.25  # for audio, before the feed is asked whether it is still there
+_MOST_REASONS = 8  # that are told of one absence: a program may say another at each attempt
 _NOTHING: Int16 = np.empty(0, np.int16)
 _NONE: list[Finding] = []
 
@@ -53,7 +54,7 @@ class Feed(Protocol):
 
 
 class EndlessSource:
-    """Blocks of a feed until closed.
+    """Blocks of a feed until closed: the blocks, or where none was asked for yet, the source.
 
     What happens to the feed is told by `Block.status`, once per change. While it is away, blocks
     without samples tell what is lost, so that the clock of the stream goes on.
@@ -78,9 +79,9 @@ class EndlessSource:
         self._levels = Levels(feed.rate)
         try:
             self._open()
-        except AudioError as error:
+        except BaseException as error:  # also Ctrl-C: a program that was started would live on
             feed.close()
-            if not wait:
+            if not (wait and isinstance(error, AudioError)):
                 raise
             self._away = error
 
@@ -129,7 +130,11 @@ class EndlessSource:
                 # Nothing came, and whoever reads is to know that time goes by.
                 yield from self._heard(taken) if taken is not None else [self._block(_NOTHING)]
         finally:
-            self._feed.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give the feed back, open or not."""
+        self._feed.close()
 
     def _open(self) -> None:
         self._feed.begin()
@@ -156,12 +161,13 @@ class EndlessSource:
             findings.append(Finding("lost", False, f"back, with {self.form}"))
             self._away = None
             self.reconnects += self._heard_at is not None
-        mixed = self._mono.mix(taken.frames)
+        frames, invalid = mended(taken.frames)
+        mixed = self._mono.mix(frames)
         converted = self._mono.convert(mixed)
         dead = self._mono.dead if self._mono.judged else None
         findings += self._levels.take(mixed, converted, dead, self._mono.cancelling)
         self._heard_at, self._missing = taken.at, 0
-        yield self._block(converted, lost, taken.ends, findings)
+        yield self._block(converted, lost, taken.ends, findings, invalid)
 
     def _regain(self, error: AudioError) -> Iterator[Block]:
         """Try until the feed is open again. What is missing is told as time goes by."""
@@ -171,12 +177,13 @@ class EndlessSource:
         while True:
             reason = str(self._away)
             findings = []
-            if reason not in told:
+            first = not told
+            if reason not in told and len(told) < _MOST_REASONS:
+                told.add(reason)
                 findings.append(Finding("lost", True, f"{reason}; trying again until it is back"))
-            yield self._block(_NOTHING, self._absence(time.monotonic()), not told, findings)
-            if not told:
+            yield self._block(_NOTHING, self._absence(time.monotonic()), first, findings)
+            if first:
                 self._feed.close()  # after it was told: a server that hangs holds this up
-            told.add(reason)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
             try:
@@ -194,11 +201,17 @@ class EndlessSource:
         return missed
 
     def _block(
-        self, samples: Int16, lost: int = 0, ends: bool = False, findings: list[Finding] = _NONE
+        self,
+        samples: Int16,
+        lost: int = 0,
+        ends: bool = False,
+        findings: list[Finding] = _NONE,
+        invalid: int = 0,
     ) -> Block:
         self._position += lost + samples.size
         t = self._position / SAMPLE_RATE
-        return Block(samples, lost, ends, tuple(self._event(t, found) for found in findings))
+        status = tuple(self._event(t, found) for found in findings)
+        return Block(samples, lost, ends, status, invalid)
 
     def _event(self, t: float, found: Finding) -> AudioStatusEvent:
         message = self._advised(found.what, found.message) if found.active else found.message

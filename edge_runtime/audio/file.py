@@ -6,6 +6,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,7 +59,8 @@ class FileSource:
         known = self._decoder.promised
         if known is None:
             counted = self._open()
-            known = counted.count()
+            with self._reading():
+                known = counted.count()
             if self._stream is None:
                 counted.close()
             else:
@@ -89,13 +91,14 @@ class FileSource:
         last = None if self._end is None else self._frame(self._end)
         size = max(1, round(BLOCK_SECONDS * self.rate))
         try:
-            for decoded in self._decoder.pieces(first):
-                wanted = decoded if last is None else decoded[: max(0, last - position)]
-                position += len(wanted)
-                for at in range(0, len(wanted), size):
-                    yield wanted[at : at + size]
-                if last is not None and position >= last:
-                    break
+            with self._reading():
+                for decoded in self._decoder.pieces(first):
+                    wanted = decoded if last is None else decoded[: max(0, last - position)]
+                    position += len(wanted)
+                    for at in range(0, len(wanted), size):
+                        yield wanted[at : at + size]
+                    if last is not None and position >= last:
+                        break
             self._tell_missing(position, first, last)
         finally:
             self.close()
@@ -114,7 +117,18 @@ class FileSource:
             self.warnings.append(f"{self.name}: {lost}: it is truncated")
 
     def _open(self) -> Decoder:
-        head = self._read_head()
+        with self._reading():
+            return self._decoder_of(self._read_head())
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What the system refuses in here is AudioError: a stick may be pulled out at any time."""
+        try:
+            yield
+        except OSError as error:
+            raise AudioError(f"{self.name} cannot be read: {error.strerror or error}") from None
+
+    def _decoder_of(self, head: bytes) -> Decoder:
         if foreign := foreign_kind_of(head):
             raise AudioError(ffmpeg_advice(self.name, foreign))
         kind = kind_of(head)
@@ -158,9 +172,8 @@ class FileSource:
                 file.close()
         except FileNotFoundError:
             raise AudioError(f"no such file: {self.name}") from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise AudioError(f"{self.name} cannot be read: {reason}") from None
+        except ValueError as error:  # a NUL in its name
+            raise AudioError(f"{self.name} cannot be read: {error}") from None
         if not head:
             raise AudioError(f"{self.name} is empty")
         return head

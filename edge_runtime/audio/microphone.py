@@ -6,6 +6,7 @@ It is opened again whenever it breaks, see `edge_runtime.audio.endless`.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +26,7 @@ _FURTHER_RATES = (48_000, 44_100, 16_000, 32_000, 8_000)  # Hz, where its own do
 _QUICK_LOOKS = 5  # for a device that is not there, at every attempt: ten seconds
 _RARE_SECONDS = 30.0  # from one look to the next afterwards
 _LISTED = "'edge-emotion devices' lists what there is"
+_CARD = re.compile(r" \(hw:\d+,\d+\)$")  # which changes with the next boot, or another socket
 
 
 class MicrophoneSource(EndlessSource):
@@ -141,7 +143,7 @@ class _Microphone:
         """The device that is meant; once it was open, that very one, whatever its index now."""
         if self._device is None:
             return find(devices, self._wanted)
-        if self._wanted is None:
+        if not self._wanted:
             return find(devices, None)
         same = [device for device in devices if device.name == self._device.name]
         return same[0] if same else find(devices, self._device.name)
@@ -204,12 +206,13 @@ def list_microphones() -> list[Device]:
 
 
 def find(devices: list[Device], wanted: str | None) -> Device:
-    """The device that is meant: a number is an index, never part of a name.
+    """The device that is meant: a number is an index, never part of a name; "" is the default.
 
+    A name with the number of a card is one of that name, where that card is another now.
     AudioError where there is none.
     """
     devices = [device for device in devices if device.channels]
-    if wanted is None:
+    if not wanted:
         matching = [device for device in devices if device.default]
         if not matching:
             raise AudioError(f"there is no microphone; {_LISTED}")
@@ -218,11 +221,16 @@ def find(devices: list[Device], wanted: str | None) -> Device:
     else:
         low = wanted.lower()
         matching = [device for device in devices if device.name.lower() == low]
+        matching += [device for device in devices if _but_card(device.name) == _but_card(low)]
         matching += [device for device in devices if low in device.name.lower()]
         matching += _of_pulse(devices, low)
     if not matching:
         raise AudioError(f"no microphone {wanted!r}; {_LISTED}")
     return matching[0]
+
+
+def _but_card(name: str) -> str:
+    return _CARD.sub("", name.lower())
 
 
 def _of_pulse(devices: list[Device], wanted: str) -> list[Device]:

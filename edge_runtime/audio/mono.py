@@ -55,7 +55,9 @@ class Mono:
         Every sample is there, the resampler's last ones too.
         """
         for piece in self._judged(pieces):
-            yield Block(self._convert(piece))
+            before = self._invalid
+            samples = self._convert(piece)
+            yield Block(samples, invalid=self._invalid - before)
         tail = self._flush()
         if tail.size:
             yield Block(tail)

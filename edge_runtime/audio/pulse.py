@@ -107,13 +107,13 @@ def _refusal() -> OSError | None:
     where = os.environ.get("PULSE_SERVER", "")
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
     path = where.removeprefix("unix:") or f"{runtime}/pulse/native"
-    with socket.socket(socket.AF_UNIX) as trial:
-        try:
+    try:
+        with socket.socket(socket.AF_UNIX) as trial:
             trial.settimeout(_SECONDS)
             trial.connect(path)
-        except OSError as error:
-            return error if path.startswith("/") else None
-        return None
+    except OSError as error:
+        return error if path.startswith("/") else None
+    return None
 
 
 _LIST = ("list", "sources")

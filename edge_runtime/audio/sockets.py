@@ -68,7 +68,11 @@ class _Socket:
         if not select.select([waiting], [], [], seconds)[0]:
             return None
         if self._sender is None:
-            self._sender, _ = self._listening.accept()
+            try:
+                self._sender, _ = self._listening.accept()
+            except OSError as error:  # no descriptor is left
+                why = error.strerror or error
+                raise AudioError(f"{self.name} cannot let anybody in: {why}") from None
             self._frames = Frames(self._raw)
             return None
         try:

@@ -76,8 +76,12 @@ class PipeSource:
         try:
             yield from self._blocks()
         finally:
-            if self._owned:
-                self._file.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close what was opened for it; standard input stays open."""
+        if self._owned:
+            self._file.close()
 
     def _blocks(self) -> Iterator[Block]:
         kind = self._kind()

@@ -11,11 +11,14 @@ from pathlib import Path
 
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from edge_runtime.system import write_private
+from edge_runtime.untrusted import read_regular
 
 HEAD_BYTES = 44
 """Of a file before its samples."""
 LEAST_FREE = 100_000_000
 """Bytes that are left to others on a disk; where there are fewer, it counts as full."""
+_README = "README.md"
+_MOST_README = 10_000_000  # bytes; it has a line for each session
 
 
 def write_wav(path: Path, samples: Int16) -> None:
@@ -38,3 +41,20 @@ def private_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def write_readme(folder: Path, text: str) -> None:
+    """Say in a folder's README.md what it is, unless that is somebody else's.
+
+    Ours begins with the first line of `text`, and is replaced where it has changed. Raises OSError.
+    """
+    file = folder / _README
+    try:
+        there = read_regular(file, _MOST_README).decode(errors="replace")
+    except FileNotFoundError:
+        there = ""
+    except (PermissionError, ValueError):  # no text of ours
+        return
+    ours = not there or there.partition("\n")[0] == text.partition("\n")[0]
+    if ours and there != text:
+        write_private(file, text)

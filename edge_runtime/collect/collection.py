@@ -1,6 +1,6 @@
 """A folder of labelled clips: sound, a manifest that trains, and what it all is.
 
-    README.md      what is in here, from whom, and how it is deleted
+    README.md      what is in here, from whom, and how it is deleted, unless one is there already
     about.json     the same for programs: labels, sessions, who agreed to what
     manifest.csv   path,label,speaker,session,text,split,start,end: a row a clip
     clips/*.wav    16 bit, mono, 16 kHz
@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.audio.wav import HEAD_BYTES, private_folder, write_wav
+from edge_runtime.audio.wav import HEAD_BYTES, private_folder, write_readme, write_wav
 from edge_runtime.collect.labels import COLUMNS
 from edge_runtime.errors import EdgeError
 from edge_runtime.events import time_of_day
@@ -36,7 +36,6 @@ from edge_runtime.untrusted import parse_json, read_regular
 MANIFEST = "manifest.csv"
 ABOUT = "about.json"
 CLIPS = "clips"
-_README = "README.md"
 _KIND = "edge-emotion clips"
 _MOST_BYTES = 50_000_000  # of a manifest or what is said about it
 _REQUIRED = COLUMNS[:2]
@@ -121,7 +120,7 @@ class Collection:
     def add(self, samples: Int16, values: Mapping[str, str], name: str = "") -> Row:
         """Store a clip (n,) and its row, `values` by column; by default it is named by the time.
 
-        Raises EdgeError where the disk or the folder is full; then nothing of it is stored.
+        Raises EdgeError where the disk or the folder is full; then it has no row.
         """
         size = HEAD_BYTES + samples.nbytes
         if self._size + size > self._limit:
@@ -155,13 +154,17 @@ class Collection:
             raise self._failed(error) from None
 
     def drop(self, row: Row) -> None:
-        """Delete a row, and its clip. Raises EdgeError; then both are there."""
+        """Delete a row, and its clip.
+
+        Raises EdgeError; then both are there, or where the clip cannot be deleted, that alone.
+        """
         file = self.folder / row["path"]
         try:
             self._change([other for other in self.rows if other is not row])
             with suppress(FileNotFoundError):
-                self._size -= file.stat().st_size
+                size = file.stat().st_size
                 file.unlink()
+                self._size -= size
         except OSError as error:
             raise self._failed(error) from None
 
@@ -217,7 +220,7 @@ class Collection:
             self.folder / ABOUT,
             json.dumps(content, indent=1, ensure_ascii=False) + "\n",
         )
-        write_private(self.folder / _README, _readme(self.manifest.name, known, sessions))
+        write_readme(self.folder, _readme(self.manifest.name, known, sessions))
 
     def _failed(self, error: OSError) -> EdgeError:
         return EdgeError(
@@ -258,22 +261,22 @@ def _read(manifest: Path) -> tuple[list[str], list[Row]]:
     except ValueError as error:
         raise EdgeError(f"{manifest} cannot be read: {error}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    columns = list(reader.fieldnames or [])
-    if not set(_REQUIRED) <= set(columns):
-        raise EdgeError(
-            f"{manifest} is no manifest that can be written on: expected a header with "
-            f"{','.join(COLUMNS)}, with commas"
-        )
-    added = [column for column in COLUMNS if column not in columns]
-    rows = []
     try:
+        columns = list(reader.fieldnames or [])
+        if not set(_REQUIRED) <= set(columns):
+            raise EdgeError(
+                f"{manifest} is no manifest that can be written on: expected a header with "
+                f"{','.join(COLUMNS)}, with commas"
+            )
+        added = [column for column in COLUMNS if column not in columns]
+        rows = []
         for row in reader:
             if None in row or None in row.values():
                 raise csv.Error("another number of cells than the header has")
             rows.append({**dict.fromkeys(added, ""), **row})
     except csv.Error as error:
         raise EdgeError(
-            f"{manifest}, line {reader.line_num}: {error}; mend it, or name another folder"
+            f"{manifest}, line {reader.reader.line_num}: {error}; mend it, or name another folder"
         ) from None
     return [*columns, *added], rows
 

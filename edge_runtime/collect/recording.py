@@ -67,6 +67,8 @@ class Recording:
         self._said = ""  # the class that was asked for when it began
         self._made: list[Row] = []
         self._paused = self._over = False
+        self.stopped = False
+        """Whether a signal has ended it, not the sound."""
         self._wanted = ""
         self._ask()
 
@@ -97,7 +99,8 @@ class Recording:
                 if self._over:
                     return
                 self._show(source)
-        if not blocks.interrupted:
+        self.stopped = blocks.interrupted
+        if not self.stopped:
             self._handle(self._segmenter.finish())
 
     def _take(self, block: Block) -> None:

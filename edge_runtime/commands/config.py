@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.commands.common import add_command
-from edge_runtime.commands.settings import DeviceSettings
+from edge_runtime.commands.settings import DeviceSettings, lasting
 from edge_runtime.config import (
     GIVEN,
     described,
     effective,
+    file_to_write,
     settings_file,
     template,
-    user_file,
 )
 from edge_runtime.console import OK, PROGRAM, writing
 from edge_runtime.errors import SettingError
@@ -43,7 +44,9 @@ def config(arguments: argparse.Namespace) -> int:
     """Print or write; the exit code."""
     if arguments.what == "init":
         file = write_settings(arguments)
-        print(f"written: {file}; change it, and see what counts: {PROGRAM} config")
+        named = ["--config", str(file)] if arguments.config else []
+        seen = shlex.join([PROGRAM, "config", *named])
+        print(f"written: {file}; change it, and see what counts: {seen}")
         return OK
     found = settings_file(arguments.config)
     print(f"# {found}" if found else f"# no settings file; write one: {PROGRAM} config init")
@@ -57,9 +60,13 @@ def write_settings(arguments: argparse.Namespace) -> Path:
 
     Readable by its owner alone, for it may hold a password. Raises SettingError where one is there.
     """
-    file: Path = arguments.config or user_file()
+    file = file_to_write(arguments.config)
     found = effective(DeviceSettings, arguments, None)
-    chosen = {key: value for key, value in found.values.items() if found.origin(key).rank == GIVEN}
+    chosen = {
+        key: lasting(key, value)
+        for key, value in found.values.items()
+        if found.origin(key).rank == GIVEN
+    }
     if file.exists() and not arguments.force:
         raise SettingError(f"{file} is there already; --force writes over it")
     with writing(file):

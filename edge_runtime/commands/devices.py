@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,5 +42,6 @@ def devices(arguments: argparse.Namespace) -> int:
         return OK
     from edge_runtime.audio.microphone import MicrophoneSource
 
-    meter(MicrophoneSource(settings.device, settings.channel), settings.seconds)
+    with closing(MicrophoneSource(settings.device, settings.channel)) as source:
+        meter(source, settings.seconds)
     return OK

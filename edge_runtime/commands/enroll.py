@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from edge_runtime.audio.sources import file_source
-from edge_runtime.bundle import DEFAULT, load_bundle
-from edge_runtime.commands.common import add_command, open_live
-from edge_runtime.commands.settings import BUNDLE, DEVICE, SourceSettings, effective_settings
+from edge_runtime.audio import AudioSource
+from edge_runtime.audio.sources import LIVE, file_source
+from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
+from edge_runtime.commands.common import (
+    add_command,
+    asked_source,
+    open_live,
+    without_farther_form,
+)
+from edge_runtime.commands.settings import BUNDLE, SourceSettings, effective_settings
+from edge_runtime.config import GIVEN, Effective
 from edge_runtime.console import OK, PROGRAM, note
 from edge_runtime.enroll import SECONDS, SECONDS_LIMITS, Enrolment, listen
 from edge_runtime.errors import EdgeError, ProfileError
+from edge_runtime.pcm import Int16, amplified
 from edge_runtime.profile import delete_profile, profile_named, profile_names, profile_path
 from edge_runtime.settings import Settings, group, setting
 from edge_runtime.update.settings import TrustSettings
@@ -25,8 +34,8 @@ class EnrollSettings(Settings):
     bundle: str = setting(DEFAULT, BUNDLE)
     seconds: float = setting(SECONDS, "Seconds of speech that are wanted.", SECONDS_LIMITS)
     anyway: bool = setting(False, "Enroll what sounds like two people.")
-    device: str | None = setting(None, DEVICE)
     trust: TrustSettings = group(TrustSettings())
+    source: SourceSettings = group(SourceSettings())
 
 
 def add(commands: Any) -> None:
@@ -41,17 +50,21 @@ def add(commands: Any) -> None:
         "words, readable by its owner alone. Deleting it forgets the voice.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="who speaks")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="a recording, in place of --mic")
+    parser.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="a recording; unless given, what `run` would listen to, or a microphone",
+    )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--mic", action="store_true", help="listen to a microphone (the default)")
-    how.add_argument("--stdin", action="store_true", help="listen to standard input, as run does")
     how.add_argument("--list", action="store_true", help="say who is enrolled")
     how.add_argument("--delete", action="store_true", help="forget NAME")
 
 
 def enroll(arguments: argparse.Namespace) -> int:
     """Make, list or delete profiles; the exit code."""
-    settings = effective_settings(EnrollSettings, arguments).settings
+    found = effective_settings(EnrollSettings, arguments)
+    settings = found.settings
     if arguments.list:
         for name in profile_names():
             print(_described(name))
@@ -63,19 +76,18 @@ def enroll(arguments: argparse.Namespace) -> int:
         delete_profile(arguments.name)
         print(f"{arguments.name} is forgotten: {path} is deleted")
         return OK
-    if arguments.file and (arguments.mic or arguments.stdin):
+    if arguments.file and any(found.origin(kind).rank == GIVEN for kind in LIVE):
         raise EdgeError("name a FILE, or --mic, or --stdin (see --help)")
-    enrolment = Enrolment(load_bundle(settings.bundle, settings.trust.trust), settings.seconds)
-    if arguments.file:
-        source = file_source(arguments.file, None)
-    else:
-        kind = "stdin" if arguments.stdin else "mic"
-        source = open_live(kind, SourceSettings(device=settings.device))
-        note(
-            f"{PROGRAM}: {source.name}: speak as you always do, in whole sentences, until "
-            f"{settings.seconds:g} s of speech are heard; Ctrl-C stops"
-        )
-    listen(source, enrolment)
+    gain_db = 0.0 if arguments.file else settings.source.gain_db
+    bundle = load_bundle(settings.bundle, settings.trust.trust)
+    enrolment = _Amplified(bundle, settings.seconds, gain_db)
+    with closing(_opened(found, arguments.file)) as source:
+        if not arguments.file:
+            note(
+                f"{PROGRAM}: {source.name}: speak as you always do, in whole sentences, until "
+                f"{settings.seconds:g} s of speech are heard; Ctrl-C stops"
+            )
+        listen(source, enrolment)
     profile = enrolment.profile(settings.anyway)
     profile.save(path)
     print(
@@ -84,6 +96,25 @@ def enroll(arguments: argparse.Namespace) -> int:
     )
     print(f"use it: {PROGRAM} run --mic --speaker {arguments.name}")
     return OK
+
+
+class _Amplified(Enrolment):
+    """Of what comes, made so much louder, dB: `run` hears it like that."""
+
+    def __init__(self, bundle: Bundle, seconds: float, gain_db: float) -> None:
+        super().__init__(bundle, seconds)
+        self._gain_db = gain_db
+
+    def feed(self, samples: Int16, lost: int = 0) -> None:
+        """See `Enrolment`."""
+        super().feed(amplified(samples, self._gain_db), lost)
+
+
+def _opened(found: Effective[EnrollSettings], file: str | None) -> AudioSource:
+    """The file, or the live source that settings ask for, as `run` opens them. EdgeError."""
+    if file is None:
+        return open_live(*asked_source(found, "mic"))
+    return file_source(file, without_farther_form(found, GIVEN).raw)
 
 
 def _described(name: str) -> str:

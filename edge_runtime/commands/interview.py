@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_runtime.audio.sources import LIVE
 from edge_runtime.bundle import load_bundle
-from edge_runtime.commands.settings import DeviceSettings
+from edge_runtime.commands.settings import DeviceSettings, lasting
 from edge_runtime.config import Effective, Origin
 from edge_runtime.errors import EdgeError, SettingError
 from edge_runtime.questions import Questions, say
@@ -21,6 +21,7 @@ from edge_runtime.update.settings import TrustSettings
 
 _FILE = 1  # the rank of what a settings file says, see `Origin`
 _DEFAULT_DEVICE = "*"  # as the table marks it
+_NONE = "-"  # an answer where Enter keeps what there is
 _BROKER = "homeassistant.local"  # as Home Assistant's own system is called
 _OPTIONS = {option.key: option for option in options(DeviceSettings)}
 
@@ -52,7 +53,7 @@ class Interview:
             print(title)
             part()
         self.values = {
-            key: value
+            key: lasting(key, value)
             for key, value in self.values.items()
             if value not in (None, _OPTIONS[key].default)
         }
@@ -70,16 +71,27 @@ class Interview:
         question: str,
         default: str = "",
         check: Callable[[str], object] | None = None,
+        without: str = "",
     ) -> None:
-        """Ask for a text or path, unless it is given; an answer of `default` leaves it unset."""
+        """Ask for a text or path, unless it is given; an answer of `default` leaves it unset.
+
+        So does Enter, where there is none so far; else a hyphen. `without` says what that means.
+        """
         if self._given(key):
             return
-        answer = self._ask.text(question, str(self._now(key) or default), check)
-        kind = _OPTIONS[key].kind
-        # What starts there later stands in another folder.
-        value = Path(answer).expanduser().absolute() if kind is Path else kind(answer)
-        unset = answer in ("", default)
-        self.values[key] = _OPTIONS[key].default if unset else value
+        now = str(self._now(key) or "")
+        none = _NONE if now else ""
+        if without:
+            question += f" ({none or 'Enter'}: {without})"
+
+        def checked(answer: str) -> None:
+            if check is not None and not (without and answer == none):
+                check(answer)
+
+        answer = self._ask.text(question, now or default, checked)
+        unset = answer in ("", default) or bool(without and answer == none)
+        value = _OPTIONS[key].default if unset else _OPTIONS[key].kind(answer)
+        self.values[key] = lasting(key, value)
 
     def _yes(self, key: str, question: str) -> bool:
         """Ask whether it is so, unless it is given."""
@@ -122,7 +134,7 @@ class Interview:
             return
         question = "Which one: its number, part of its name, or * for the default"
         answer = self._ask.text(question, self._now("device") or _DEFAULT_DEVICE, check)
-        if answer.isdecimal():  # numbers change when others are plugged in
+        if answer.isdecimal():  # numbers change when others are plugged in, see `find`
             answer = find(list_microphones(), answer).name
         self.values["device"] = None if answer == _DEFAULT_DEVICE else answer
 
@@ -189,14 +201,14 @@ class Interview:
         tls = self._ask.yes("With TLS", scheme == "mqtts" or place.endswith(":8883"))
         self.values["mqtt.broker"] = f"{'mqtts' if tls else 'mqtt'}://{place}"
         if tls:
-            question = "File with the certificate of its CA (Enter: those of the system)"
-            self._text("mqtt.ca_file", question, check=_check_file)
+            question = "File with the certificate of its CA"
+            self._text("mqtt.ca_file", question, check=_check_file, without="those of the system")
         else:
             self.values["mqtt.ca_file"] = None
 
     def _login(self) -> None:
         """User and password of the broker."""
-        self._text("mqtt.user", "User (Enter: none)")
+        self._text("mqtt.user", "User", without="none")
         if self._now("mqtt.user") is None:
             for key in ("mqtt.password", "mqtt.password_file"):
                 self.values[key] = self.values.get(key) if self._given(key) else None

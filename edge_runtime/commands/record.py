@@ -116,7 +116,7 @@ def record(arguments: argparse.Namespace) -> int:
 
     found = effective_settings(RecordSettings, arguments)
     settings = found.settings
-    kind = asked_source(found, "mic")
+    kind, heard = asked_source(found, "mic")
     folder: Path = arguments.folder.expanduser().absolute()
     known = read_about(folder).get("labels", ())
     # Those that are named now are asked for; the folder's own are spelled alike.
@@ -133,13 +133,17 @@ def record(arguments: argparse.Namespace) -> int:
     manifest = load_bundle(settings.bundle, settings.trust.trust).manifest
     segment = manifest.segment.sensitive(settings.sensitivity)
     agreed = _ask_consent(settings, folder)
-    # Not before: a microphone that is open is heard.
-    source = open_live(kind, settings.source, settings.name)
-    session = Session.now(settings.name or socket.gethostname(), source.name, speaker, agreed)
     limit = round(settings.megabytes * 1e6)
     screen = Screen(seen)
     with (
-        Collection(folder / MANIFEST, every, session, limit) as collection,
+        # Not before: a microphone that is open is heard.
+        closing(open_live(kind, heard, settings.name)) as source,
+        Collection(
+            folder / MANIFEST,
+            every,
+            Session.now(settings.name or socket.gethostname(), source.name, speaker, agreed),
+            limit,
+        ) as collection,
         Keyboard() if seen else nullcontext() as keyboard,
         closing(screen),
     ):
@@ -159,7 +163,8 @@ def record(arguments: argparse.Namespace) -> int:
                 f"{counted(recording.made, 'clip')} recorded; {collection.manifest} has {there}"
             )
     if not recording.complete and not seen:
-        raise EdgeError(f"the sound ended before each class had {settings.count}")
+        what = "it was stopped" if recording.stopped else "the sound ended"
+        raise EdgeError(f"{what} before each class had {settings.count}")
     return OK
 
 

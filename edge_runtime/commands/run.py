@@ -5,13 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from edge_runtime.audio.sources import LIVE, file_source
 from edge_runtime.bundle import Bundle, load_bundle
-from edge_runtime.commands.common import add_command, asked_source, flag_of, open_live
-from edge_runtime.commands.settings import RunSettings, effective_settings, own_context
+from edge_runtime.commands.common import (
+    add_command,
+    asked_source,
+    flag_of,
+    open_live,
+    without_farther_form,
+)
+from edge_runtime.commands.settings import (
+    RunSettings,
+    SourceSettings,
+    effective_settings,
+    own_context,
+)
 from edge_runtime.commands.words import words_source
 from edge_runtime.config import GIVEN, Effective
 from edge_runtime.console import OK, PROGRAM, THEIRS, Stopped, note
@@ -58,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     if files == [STANDARD_INPUT]:
         files, arguments.stdin = [], True
     found = effective_settings(RunSettings, arguments, alone=bool(files))
-    settings = found.settings
-    kind = live_source(found, bool(files))
+    kind, source = live_source(found, bool(files))
+    settings = replace(found.settings, source=source)
     _refuse_shared_input(files, kind, settings)
     notifier = Notifier()  # before anything is started that would inherit what it knows
     bundle = load_bundle(settings.bundle, settings.trust.trust)
@@ -74,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
                 stream,
                 outputs,
                 gain_db=settings.source.gain_db,
-                again=_again(arguments, settings) if _reloads(arguments) else None,
+                again=_again(arguments, found.settings) if _reloads(arguments) else None,
                 notifier=notifier,
             )
     return OK
@@ -98,8 +110,8 @@ def _again(arguments: argparse.Namespace, before: RunSettings) -> Again:
     return opened
 
 
-def live_source(found: Effective[RunSettings], files: bool) -> str | None:
-    """Which live source is asked for, a name in `LIVE`; None for files.
+def live_source(found: Effective[RunSettings], files: bool) -> tuple[str | None, SourceSettings]:
+    """Which live source is asked for, a name in `LIVE`; None for files. And how it is opened.
 
     Files count before what the settings say, the command line before the environment, and that
     before a settings file. Raises EdgeError for none of all, and for two of one place.
@@ -109,11 +121,11 @@ def live_source(found: Effective[RunSettings], files: bool) -> str | None:
         given = [kind for kind in LIVE if getattr(source, kind) and _is_given(found, kind)]
         if given:
             raise EdgeError(f"name FILEs or {flag_of(given[0])}, not both (see --help)")
-        return None
-    kind = asked_source(found)
+        return None, without_farther_form(found, GIVEN)
+    kind, source = asked_source(found)
     if not kind:
         raise EdgeError("name one or more FILEs, or --mic, or --stdin (see --help)")
-    return kind
+    return kind, source
 
 
 def _is_given(found: Effective[RunSettings], key: str) -> bool:

@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.commands.settings import DeviceSettings, own_context
-from edge_runtime.config import SYSTEM_FILE, effective, settings_file
+from edge_runtime.config import SYSTEM_FILE, effective, read_file, settings_file
 from edge_runtime.console import OK, OURS, note
 from edge_runtime.errors import EdgeError
 from edge_runtime.service.unit import Unit
-from edge_runtime.settings import Settings, add_arguments, from_arguments, setting
+from edge_runtime.settings import Settings, add_arguments, from_arguments, options, setting
 from edge_runtime.sinks import mqtt
 
 ACTIONS = ("install", "remove", "status", "logs")
+_READ = tuple(
+    option.key
+    for option in options(DeviceSettings)
+    if option.kind is Path and option.key.endswith(("_file", "_key", "_root"))
+)  # settings that name what the service reads; other paths are written to
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ def install(systemd: Any, settings: ServiceSettings) -> int:
     unit = unit_of_this_installation(
         systemd,
         file,
+        read=_named_in(file),
         user=settings.user,
         writable=settings.writable,
         memory_mb=settings.memory_mb,
@@ -165,3 +171,10 @@ def _config(settings: ServiceSettings) -> Path:
             f"the service needs a settings file; write one: edge-emotion config init --mic{where}"
         )
     return file
+
+
+def _named_in(file: Path) -> list[Path]:
+    """The files of passwords and certificates that a settings file names, and that are there."""
+    known = {option.key: option for option in options(DeviceSettings)}
+    values = {key: value for key, (value, _) in read_file(file, known).items()}
+    return [Path(value) for key, value in values.items() if key in _READ and value.is_file()]

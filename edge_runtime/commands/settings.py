@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edge_runtime import __version__
 from edge_runtime.audio.mono import HIGHEST_RATE, LOWEST_RATE
 from edge_runtime.audio.raw import ENCODINGS, RawFormat
-from edge_runtime.bundle import DEFAULT
+from edge_runtime.bundle import CURRENT, DEFAULT, LARGE
 from edge_runtime.config import Effective, effective, settings_file
 from edge_runtime.graph import THREADS
 from edge_runtime.segment import NORMAL, SENSITIVITIES
@@ -38,6 +40,8 @@ BUNDLE = (
 DEVICE = "Microphone: index or part of its name, see `edge-emotion devices`."
 DEVICE_NAME = "What people call this device; unless given, the name of the machine."
 GAIN_DB = 40.0  # at most, either way
+RAW_FORM = ("rate", "format", "channels")
+"""Settings of a source that say what raw samples are."""
 
 
 @dataclass(frozen=True)
@@ -190,3 +194,32 @@ def effective_settings(
     return effective(
         kind, arguments, settings_file(arguments.config), known=DeviceSettings, alone=alone
     )
+
+
+def lasting(key: str, value: Any) -> Any:
+    """The value of a setting as a file has it: paths from the root, for a service starts elsewhere.
+
+    A text that may hold one (a bundle, the model of an engine) is changed where that is there.
+    """
+    if isinstance(value, Path):
+        return Path(_from_root(value))
+    if key == "bundle":
+        return value if value in (DEFAULT, LARGE, CURRENT) else _if_there(value)
+    if key == "text":
+        engine, colon, model = value.partition(":")
+        return f"{engine}{colon}{_if_there(model)}"
+    if key == "listen" and value is not None and value.startswith("unix:"):
+        return f"unix:{_from_root(value.removeprefix('unix:'))}"
+    return value
+
+
+def _from_root(path: str | Path) -> str:
+    path = Path(path)
+    with suppress(RuntimeError):  # the home of somebody who is not here
+        path = path.expanduser()
+    return str(path.absolute())
+
+
+def _if_there(text: str) -> str:
+    path = _from_root(text)
+    return path if text and os.access(path, os.F_OK) else text

@@ -11,7 +11,7 @@ from edge_runtime.commands.common import add_command
 from edge_runtime.commands.interview import Interview
 from edge_runtime.commands.service import ServiceSettings, install
 from edge_runtime.commands.settings import DeviceSettings
-from edge_runtime.config import effective, settings_file, template, user_file
+from edge_runtime.config import effective, file_to_write, settings_file, template, user_file
 from edge_runtime.console import OK, OURS, PROGRAM, note, writing
 from edge_runtime.errors import EdgeError, SettingError
 from edge_runtime.questions import Questions, say
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
 
 def setup(arguments: argparse.Namespace) -> int:
     """Ask, write, and say what that stands for; the exit code."""
-    file: Path = arguments.config or user_file()
+    file = file_to_write(arguments.config)
     questions = Questions(arguments.yes, f"without them: {PROGRAM} setup --yes (see --help)")
     there = settings_file(file) if file.exists() else None
     interview = Interview(questions, effective(DeviceSettings, arguments, there))

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ SYSTEM_FOLDER = Path("/etc/systemd/system")
 _PATIENCE = 330.0  # seconds for systemctl: the start of the service has 300
 _HOMES = tuple(map(Path, ("/home", "/root", "/run/user")))  # what ProtectHome hides
 _PRIVATE = tuple(map(Path, ("/tmp", "/var/tmp")))  # what PrivateTmp hides
+_NOBODY = -1  # the number of a user who is made up when the service starts
 _GROUPS = ("audio", "video")  # of sound devices, and of what tells whether a Raspberry Pi throttles
 # 0 where users may make no namespaces, or none that hold anything (Ubuntu from 24.04: 1).
 _NAMESPACES = {
@@ -179,6 +180,7 @@ def unit_of_this_installation(
     systemd: Systemd,
     config: Path,
     *,
+    read: Sequence[Path] = (),
     user: str | None = None,
     writable: Path | None = None,
     memory_mb: int = Unit.memory_mb,
@@ -187,8 +189,9 @@ def unit_of_this_installation(
 ) -> Unit:
     """The unit that starts `edge-emotion run` as it is installed here.
 
-    `config` is the settings file; the rest as for `Unit`. Raises EdgeError for a user who is not
-    there, and for files that the service would not see.
+    `config` is the settings file, `read` what it names to be read; the rest as for `Unit`. Raises
+    EdgeError for a user who is not there, and for files that the service would not see, or may not
+    read.
     """
     command = (*own_command(), "run", "--config", str(config.absolute()), "--wait")
     # An interpreter that finds this program by a variable alone is to find it there as well.
@@ -210,7 +213,7 @@ def unit_of_this_installation(
         namespaces_allowed(),
     )
     if systemd.system:
-        unit = _of_machine(unit, config.absolute())
+        unit = _of_machine(unit, config.absolute(), read)
         _refuse_unreachable(unit)
         return unit
     if user is not None:
@@ -226,26 +229,16 @@ def updates_of_this_installation(unit: Unit, config: Path) -> dict[str, str]:
 def _refuse_unreachable(unit: Unit) -> None:
     """Raise EdgeError where who runs a service of the machine cannot open its program."""
     user = pwd.getpwnam(unit.user) if unit.user else None
-    program = tuple(map(Path, (unit.command[0], sys.executable, __file__)))
-    for path in dict.fromkeys(part for file in program for part in (*file.parents, file)):
-        if path.exists() and not _opens(path, user):
+    groups = set(os.getgrouplist(user.pw_name, user.pw_gid)) if user else set()
+    # By the names that start them: what an environment's Python is a link to may be elsewhere.
+    for file in map(Path, (unit.command[0], sys.executable, __file__)):
+        closed = _closed_to(user.pw_uid if user else _NOBODY, groups, file)
+        if closed is not None:
             who = user.pw_name if user else "others than its owner"
             raise EdgeError(
-                f"{path} cannot be opened by {who}, and the service has to: "
-                f"sudo chmod a+rX {shlex.quote(str(path))}"
+                f"{closed} cannot be opened by {who}, and the service has to: "
+                f"sudo chmod a+rX {shlex.quote(str(closed))}"
             )
-
-
-def _opens(path: Path, user: pwd.struct_passwd | None) -> bool:
-    """Whether a user may go through a folder, or read a file; None for one of no group here."""
-    status = path.stat()
-    wanted = 0o1 if path.is_dir() else 0o4
-    if user is None:
-        return bool(status.st_mode & wanted)
-    if user.pw_uid in (0, status.st_uid):
-        return user.pw_uid == 0 or bool(status.st_mode >> 6 & wanted)
-    groups = os.getgrouplist(user.pw_name, user.pw_gid)
-    return bool(status.st_mode >> (3 if status.st_gid in groups else 0) & wanted)
 
 
 def own_command() -> tuple[str, ...]:
@@ -321,28 +314,29 @@ def prepare_data(unit: Unit) -> None:
                     shutil.chown(path, unit.user)
 
 
-def _of_machine(unit: Unit, config: Path) -> Unit:
+def _of_machine(unit: Unit, config: Path, read: Sequence[Path]) -> Unit:
     """`unit`, a service of the machine, where it can work."""
+    groups = {grp.getgrnam(name).gr_gid for name in unit.groups}
     if unit.user is not None:
         try:
-            home = Path(pwd.getpwnam(unit.user).pw_dir)
+            named = pwd.getpwnam(unit.user)
         except KeyError:
             raise EdgeError(
                 f"there is no user {unit.user!r} here: sudo useradd --system --groups audio "
                 f"{shlex.quote(unit.user)}"
             ) from None
-        return replace(unit, data=home / ".local" / "share" / NAME)
+        groups.update(os.getgrouplist(unit.user, named.pw_gid))
+        remedy = f"sudo chown {shlex.quote(unit.user)}"
+        _refuse_closed((config, *read), named.pw_uid, groups, unit.user, remedy)
+        return replace(unit, data=Path(named.pw_dir) / ".local" / "share" / NAME)
     for path in (Path(unit.command[0]), Path(__file__), config):
         if any(path.is_relative_to(home) or path.resolve().is_relative_to(home) for home in _HOMES):
             raise EdgeError(
                 f"{path} is in a home, which a service of the machine does not see: install and "
                 "configure it elsewhere (/opt, /etc), or name whose home it is: --user NAME"
             )
-    if not config.stat().st_mode & 0o004:
-        raise EdgeError(
-            f"{config} can be read by its owner alone, and the service is somebody else: put "
-            f"passwords into files of their own (LoadCredential), then chmod 644 {config}"
-        )
+    remedy = "put passwords into files of their own (LoadCredential), then chmod 644"
+    _refuse_closed((config, *read), _NOBODY, groups, "the service, which is somebody else", remedy)
     return unit
 
 
@@ -364,6 +358,39 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except PermissionError:
         raise _forbidden(str(path)) from None
+
+
+def _refuse_closed(
+    files: Sequence[Path], user: int, groups: Set[int], whom: str, remedy: str
+) -> None:
+    """Raise EdgeError for the first file that a user cannot read; `remedy` is before its name."""
+    for file in files:
+        closed = _closed_to(user, groups, file.resolve())
+        if closed is not None:
+            what = f"{remedy} {shlex.quote(str(file))}"
+            if closed.is_dir():
+                what = f"{closed} is closed to others; put it elsewhere (/etc)"
+            raise EdgeError(f"{file} cannot be read by {whom}: {what}")
+
+
+def _closed_to(user: int, groups: Set[int], file: Path) -> Path | None:
+    """The first folder on the way to a file, or the file, that keeps a user out; None where none.
+
+    By the bits of its mode: lists for access control are not looked at. What is not there keeps
+    nobody out.
+    """
+    for path in (*reversed(file.parents), file):
+        if not path.exists():
+            return None
+        state = path.stat()
+        wanted = 4 if path == file else 1  # to read it, to go through it
+        if state.st_uid == user:
+            wanted <<= 6
+        elif state.st_gid in groups:
+            wanted <<= 3
+        if user != 0 and not state.st_mode & wanted:
+            return path
+    return None
 
 
 def _warn_of_private(*paths: Path) -> None:

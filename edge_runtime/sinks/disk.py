@@ -12,7 +12,7 @@ _LEAST_MB = 1.0  # below that, a disk is full
 
 
 def check(
-    folder: Path, megabytes: float, own: str, place: str, size: str
+    folder: Path, megabytes: float, own: str, place: str, size: str, *, least: float = _LEAST_MB
 ) -> tuple[bool | None, str]:
     """Whether that much may be kept in a folder, which need not be there yet; what helps where not.
 
@@ -22,6 +22,7 @@ def check(
     megabytes : what it may grow to, MB (10^6 bytes).
     own : pattern of the files in there that are part of it already.
     place, size : options by which another folder is named, and less is kept.
+    least : what has to stay free, MB: below, nothing more is kept.
 
     Returns None in place of False where it works now, and will be full one day.
     """
@@ -39,8 +40,10 @@ def check(
     for path in folder.glob(own) if there == folder else ():
         with suppress(OSError):  # gone meanwhile
             kept += path.stat().st_size
-    room = f"{folder} has {free:,.0f} MB free, and {max(0.0, megabytes - kept / 1e6):,.0f} MB"
-    if free + kept / 1e6 >= megabytes:
+    left = f" ({least:,.0f} stay so)" if least > _LEAST_MB else ""
+    more = max(0.0, megabytes - kept / 1e6)
+    room = f"{folder} has {free:,.0f} MB free{left}, and {more:,.0f} MB"
+    if free - least + kept / 1e6 >= megabytes:
         return True, f"{room} may come"
-    works = None if free > _LEAST_MB else False
+    works = None if free > least else False
     return works, f"{room} may come: make room, name another ({place}), or keep less ({size})"

@@ -12,7 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge_runtime.audio.recent import Recent
-from edge_runtime.audio.wav import HEAD_BYTES, private_folder, write_wav
+from edge_runtime.audio.wav import (
+    HEAD_BYTES,
+    LEAST_FREE,
+    private_folder,
+    write_readme,
+    write_wav,
+)
 from edge_runtime.errors import EdgeError
 from edge_runtime.events import UNSURE, EmotionEvent, Event, RevisedEvent, SourceEvent, StorageEvent
 from edge_runtime.pcm import Int16
@@ -20,7 +26,6 @@ from edge_runtime.settings import Settings, setting
 from edge_runtime.sinks import Context, disk
 from edge_runtime.sinks.lines import Trouble, tell
 from edge_runtime.sinks.outbox import Outbox
-from edge_runtime.system import write_private
 
 _DAY = 24 * 60 * 60.0
 _LOOK_SECONDS = 60.0  # between two looks at how old files are, while nobody speaks
@@ -28,7 +33,6 @@ _WAITING = 16  # utterances, while the disk is slow: 2 MB at most each
 _CLOSE_SECONDS = 2.0  # in which what waits is written
 _REVISABLE = 16  # utterances whose verdict may still come again
 _OURS = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}-\d{6}\.wav")
-_README = "README.md"
 _TOLD = """# Sound of utterances
 
 `edge-emotion run --keep-audio` has kept here what was said near a microphone: a WAV file for each
@@ -75,7 +79,7 @@ def check(settings: KeepSettings) -> tuple[bool | None, str]:
     assert settings.audio is not None  # or nothing is kept
     folder = settings.audio.expanduser().resolve()
     options = "--keep-audio", "--keep-megabytes, --keep-below"
-    return disk.check(folder, settings.megabytes, "*.wav", *options)
+    return disk.check(folder, settings.megabytes, "*.wav", *options, least=LEAST_FREE / 1e6)
 
 
 class KeepSink:
@@ -164,8 +168,7 @@ class _Folder:
         try:
             self.path = path.expanduser().resolve()
             private_folder(self.path)
-            if not (self.path / _README).exists():
-                write_private(self.path / _README, _TOLD)
+            write_readme(self.path, _TOLD)
             self._tend(0)
         except (OSError, ValueError, RuntimeError) as error:  # a NUL in it, a home that is unknown
             why = getattr(error, "strerror", None) or error

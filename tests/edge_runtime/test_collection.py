@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_output import Start
+from command_output import Start, read_until
 
 from edge_runtime.audio import Block
 from edge_runtime.audio.file import read_file
@@ -71,6 +71,9 @@ class Blocks:
         for number, block in enumerate(self._blocks):
             self._before(number)
             yield block
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def in_blocks(samples: Int16) -> list[Block]:
@@ -278,6 +281,49 @@ def test_a_full_disk_ends_it_in_one_line_and_all_before_is_whole(
         assert len(list((disk / "mine" / "clips").iterdir())) == len(rows)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_readme_of_somebody_else_stays_and_our_own_is_kept_up(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "README.md"
+    mine.parent.mkdir()
+    mine.write_text("# My project\n")
+    collection(mine.parent).close()
+    assert mine.read_text() == "# My project\n"
+    ours = tmp_path / "ours" / "README.md"
+    collection(ours.parent, ("angry",)).close()
+    collection(ours.parent, ("calm",)).close()
+    assert "Labels: angry, calm." in ours.read_text()
+
+
+@pytest.mark.parametrize("header", ['path,"label', 'path,la"bel"x', '"path"x,label'])
+def test_a_stray_quote_in_a_manifest_is_one_line(tmp_path: Path, header: str) -> None:
+    (tmp_path / "manifest.csv").write_text(f"{header}\n")
+    with pytest.raises(EdgeError, match=r"manifest.csv(, line 1: | is no manifest)"):
+        collection(tmp_path)
+
+
+def test_a_clip_that_cannot_be_deleted_is_counted_still(tmp_path: Path) -> None:
+    with collection(tmp_path, limit=2 * SECOND.nbytes) as stored:
+        row = stored.add(SECOND, {"label": "angry"})
+        file = tmp_path / row["path"]
+        file.unlink()
+        file.mkdir()  # which unlink refuses
+        with pytest.raises(EdgeError, match="cannot write"):
+            stored.drop(row)
+        assert rows_of(tmp_path) == []
+        with pytest.raises(EdgeError, match="--megabytes"):
+            stored.add(SECOND, {"label": "angry"})
+
+
+def test_who_is_stopped_is_not_told_that_the_sound_ended(tmp_path: Path, start: Start) -> None:
+    arguments = ("record", tmp_path / "mine", "--label", "angry,calm", "--count", "2", "--consent")
+    process = start(*arguments, "--mic-command", "cat /dev/zero")
+    read_until(process, b"say something")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert told.decode() == "edge-emotion: it was stopped before each class had 2\n"
 
 
 def test_a_manifest_that_finds_no_room_stays_and_its_clip_goes(tmp_path: Path) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import DEVNULL, CompletedProcess, run
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as bounded
 from hypothesis import strategies as st
 
-from edge_runtime.commands.settings import RunSettings
+from edge_runtime.commands.settings import RunSettings, lasting
 from edge_runtime.config import (
     described,
     effective,
@@ -161,6 +163,19 @@ def test_the_environment_is_read_as_a_file_would_be() -> None:
         read_environment({"EDGE_EMOTION_THREADS": "two"}, KNOWN)
 
 
+def test_an_empty_text_is_none_where_none_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path, '[sent]\nbroker = ""\npassword = ""\n')
+    assert effective(Told, parse(), file).settings.sent == Sent(None, Secret(""))
+    file.write_text('[sent]\nbroker = "file"\n')
+    monkeypatch.setenv("EDGE_EMOTION_SENT_BROKER", "")
+    found = effective(Told, parse(), file)
+    assert found.settings.sent.broker is None
+    assert "# broker = is not set" in "\n".join(described(found))
+    assert effective(Told, parse("--sent", ""), file).settings.sent.broker is None
+
+
 def test_a_secret_is_not_shown(tmp_path: Path) -> None:
     file = written(tmp_path, '[sent]\npassword = "hidden"')
     found = effective(Told, parse(), file)
@@ -202,7 +217,7 @@ def test_a_file_that_was_named_has_to_be_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert settings_file() is None  # $EDGE_EMOTION_CONFIG is empty
-    with pytest.raises(SettingError, match=r"no settings file .*; write one: edge-emotion config"):
+    with pytest.raises(SettingError, match=r"write one: edge-emotion config init --config .*/none"):
         settings_file(tmp_path / "none.toml")
     monkeypatch.delenv("EDGE_EMOTION_CONFIG")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -227,3 +242,80 @@ def test_config_writes_a_file_and_says_what_counts(edge_emotion: Command, tmp_pa
     wrong = edge_emotion("run", "--config", file)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "there is no setting 'thrads'; 'threads'?" in wrong.stderr
+
+
+@pytest.mark.parametrize("command", [("config", "init"), ("setup", "--yes", "--listen", "tcp:1")])
+def test_a_settings_file_means_the_same_from_any_folder(
+    edge_emotion: Command, tmp_path: Path, command: tuple[str, ...], bundle_path: Path
+) -> None:
+    here = Path(os.path.relpath(tmp_path))
+    for name in ("mine", "model", "default"):
+        (tmp_path / name).symlink_to(bundle_path)
+    file = tmp_path / "config.toml"
+    paths = {"--file": "f.jsonl", "--keep-audio": "kept", "--mqtt-ca-file": "ca.pem"}
+    given = [word for flag, name in paths.items() for word in (flag, here / name)]
+    given += ["--bundle", here / "mine", "--text", f"vosk:{here / 'model'}"]
+    done = edge_emotion(*command, "--config", file, *given)
+    assert done.returncode == 0, done.stderr
+    found = effective(RunSettings, argparse.Namespace(), file).settings
+    assert found.text.startswith("vosk:/")
+    model = found.text.removeprefix("vosk:")
+    whole = [found.file.path, found.keep.audio, found.mqtt.ca_file, found.bundle, model]
+    assert [os.path.normpath(str(path)) for path in whole] == [
+        str(tmp_path / name) for name in (*paths.values(), "mine", "model")
+    ]
+
+
+def test_what_is_no_path_stays_as_it_is_in_a_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("default", "off", "HOST", "asr"):
+        Path(name).mkdir()
+    for key, value in {
+        "bundle": "default",
+        "text": "asr",
+        "name": "HOST",
+        "listen": "tcp:4000",
+        "mic_command": "cat HOST",
+    }.items():
+        assert lasting(key, value) == value
+    assert lasting("text", "vosk:none") == "vosk:none"
+    assert lasting("listen", "unix:~nobody-at-all/a") == f"unix:{tmp_path}/~nobody-at-all/a"
+
+
+@pytest.mark.parametrize("by_variable", [True, False])
+@pytest.mark.parametrize("command", [("config", "init"), ("setup", "--yes", "--listen", "tcp:1")])
+def test_what_is_said_of_a_missing_settings_file_helps(
+    command: tuple[str, ...],
+    by_variable: bool,
+    tmp_path: Path,
+    environment: dict[str, str],
+    bundle_path: Path,
+) -> None:
+    file = tmp_path / "own device.toml"
+    given = [] if by_variable else ["--config", str(file)]
+    where = {"EDGE_EMOTION_CONFIG": str(file)} if by_variable else {}
+
+    def call(*arguments: str) -> CompletedProcess[str]:
+        return run(
+            [sys.executable, "-m", "edge_runtime.cli", *arguments],
+            env={**environment, "XDG_CONFIG_HOME": str(tmp_path / "none"), **where},
+            stdin=DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    missing = call("config", *given)
+    assert missing.returncode == 2
+    assert missing.stderr == (
+        f"edge-emotion: no settings file {file}; write one: edge-emotion config init --config "
+        f"'{file}'\n"
+    )
+    written = call(*command, *given)
+    assert written.returncode == 0, written.stderr
+    assert call("config", *given).stdout.startswith(f"# {file}")
+    assert not (tmp_path / "none").exists()
+    if command[0] == "config" and not by_variable:
+        assert f"see what counts: edge-emotion config --config '{file}'" in written.stdout

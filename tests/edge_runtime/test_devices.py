@@ -1,4 +1,4 @@
-"""Two seconds of a source, and what is said of them."""
+"""Which microphone is meant; two seconds of a source, and what is said of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from edge_runtime.audio.capture import Device
 from edge_runtime.audio.command import CommandSource
+from edge_runtime.audio.microphone import find
 from edge_runtime.audio.raw import RawFormat
 from edge_runtime.devices import Heard, hear
+from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 
 
@@ -67,3 +70,30 @@ def test_a_source_that_ends_or_gives_nothing_is_said() -> None:
     assert "unplugged" in str(ended)
     silent = hear(CommandSource("sleep 60"), 1.0)
     assert "no sound came in 7 s" in str(silent)
+
+
+def microphones(*names: str) -> list[Device]:
+    return [Device(index, name, 48_000.0, index == 1) for index, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "meant"),
+    [
+        # What setup has written, and what was once open by --device usb: another card by now.
+        ("USB Audio: - (hw:1,0)", ("USB Audio Pro: - (hw:0,0)", "USB Audio: - (hw:2,0)"), 1),
+        ("USB Audio: - (hw:1,0)", ("USB Audio: - (hw:2,0)", "USB Audio: - (hw:1,0)"), 1),
+        ("usb audio: -", ("A USB Audio: -: - (hw:0,0)", "USB Audio: - (hw:2,0)"), 1),
+        ("hw:1,0", ("Other: - (hw:2,0)", "USB Audio: - (hw:1,0)"), 1),
+        ("", ("Other: - (hw:0,0)", "the default"), 1),
+    ],
+)
+def test_a_microphone_is_found_whatever_card_it_is_now(
+    wanted: str, there: tuple[str, ...], meant: int
+) -> None:
+    assert find(microphones(*there), wanted).index == meant
+
+
+def test_another_microphone_is_not_taken_for_one_that_is_away() -> None:
+    for there in ("A USB Audio: - (hw:2,0)", "Other: - (hw:1,0)"):
+        with pytest.raises(AudioError, match="no microphone"):
+            find(microphones(there), "USB Audio: - (hw:1,0)")

@@ -7,13 +7,18 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_runtime import listening
 from edge_runtime.audio import Block
 from edge_runtime.audio.file import FileSource
 from edge_runtime.bundle import Bundle
@@ -156,6 +161,9 @@ class Called:
                 time.sleep(0.01)
                 yield Block(np.zeros(160, np.int16))
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 def test_a_stream_that_cannot_be_had_is_closed_and_nothing_changes(
     bundle: Bundle, capsys: pytest.CaptureFixture[str]
@@ -171,6 +179,79 @@ def test_a_stream_that_cannot_be_had_is_closed_and_nothing_changes(
         listen(Called(opened), stream, Outputs({"kept": Part(1, lambda: kept)}), again=again)
     assert (len(opened), Refused.closed, kept.closed) == (2, 2, 0)
     assert capsys.readouterr().err.count("the settings stay as they are: no words today") == 2
+
+
+class Late(EmotionStream):
+    """Its words are there when somebody has let them."""
+
+    let, closed = threading.Event(), threading.Event()
+
+    def wait_ready(self) -> None:
+        assert Late.let.wait(PATIENCE)
+
+    def close(self) -> None:
+        Late.closed.set()
+        super().close()
+
+
+def test_who_stops_while_settings_are_read_again_need_not_wait_for_them(bundle: Bundle) -> None:
+    class Once(Called):
+        def blocks(self) -> Iterator[Block]:
+            os.kill(os.getpid(), signal.SIGHUP)
+            while not self._opened:
+                yield Block(np.zeros(160, np.int16))
+
+    opened: list[EmotionStream] = []
+
+    def again() -> tuple[EmotionStream, dict[str, Part]]:
+        opened.append(Late(bundle))
+        return opened[-1], {}
+
+    begin = time.monotonic()
+    with EmotionStream(bundle) as stream:
+        listen(Once(opened), stream, Outputs({}), again=again)
+    assert time.monotonic() - begin < 10
+    assert not Late.closed.is_set()
+    Late.let.set()
+    assert Late.closed.wait(PATIENCE)  # nobody else would
+
+
+def test_a_hangup_never_waits_for_the_loop_that_it_interrupts(bundle: Bundle) -> None:
+    """One comes at every line of it, also while it holds a lock."""
+    ours = {str(Path(module.__file__)) for module in (listening, threading)}
+
+    def call(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_filename not in ours:
+            return None
+        if event == "line":
+            signal.raise_signal(signal.SIGHUP)
+        return call
+
+    def hang(*_: object) -> None:
+        raise TimeoutError
+
+    class Traced(Called):
+        def blocks(self) -> Iterator[Block]:
+            outer = sys._getframe(2)  # the loop that was begun before it is traced
+            assert outer.f_code.co_name == "_run"
+            outer.f_trace = call
+            sys.settrace(call)
+            for _ in range(20):
+                yield Block(np.empty(0, np.int16))
+            sys.settrace(None)
+
+    def again() -> tuple[EmotionStream, dict[str, Part]]:
+        raise EdgeError("not now")
+
+    before, traced = signal.signal(signal.SIGALRM, hang), sys.gettrace()
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+    try:
+        with EmotionStream(bundle) as stream:
+            assert listen(Traced([]), stream, Outputs({}), again=again)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        sys.settrace(traced)
 
 
 def test_a_threshold_of_ones_own_decides_what_is_unsure(bundle: Bundle) -> None:

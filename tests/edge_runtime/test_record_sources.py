@@ -70,6 +70,15 @@ def test_the_settings_file_of_run_says_where_from(
     assert (
         json.loads((other / "about.json").read_text())["sessions"][0]["source"] == "standard input"
     )
+    # What it says of the samples of its program is not said of another source.
+    other = tmp_path / "third"
+    given = ("--config", settings, "--stdin")
+    done = edge_emotion("record", other, *ASKED, *given, stdin=raw.read_bytes())
+    assert done.returncode == 0, done.stderr
+    assert labels_of(other) == ["angry", "neutral"] * 2
+    given = ("--config", settings, "--mic", "--device", "none-such")
+    done = edge_emotion("record", tmp_path / "none", *ASKED, *given)
+    assert "no microphone 'none-such'" in done.stderr or "sounddevice" in done.stderr
 
 
 def wait_for(process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:

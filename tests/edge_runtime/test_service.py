@@ -8,10 +8,13 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from edge_runtime.commands.service import ServiceSettings, install
 from edge_runtime.errors import EdgeError
 from edge_runtime.service import manager
 from edge_runtime.service.manager import Systemd, describe, unit_of_this_installation
@@ -176,16 +179,51 @@ def test_a_user_by_sudo_or_su_is_told_why_it_does_not_work(
         Systemd(system=False).state()
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that everybody may look into, as all above it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 def test_settings_that_the_service_could_not_read_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manager, "_HOMES", ())
-    file = tmp_path / "config.toml"
+    file = open_folder / "config.toml"
     file.touch(0o600)
     with pytest.raises(EdgeError, match="chmod 644"):
         unit_of_this_installation(Systemd(system=True), file)
     file.chmod(0o644)
     assert unit_of_this_installation(Systemd(system=True), file).system
+    open_folder.chmod(0o700)
+    with pytest.raises(EdgeError, match=f"{open_folder} is closed to others; put it elsewhere"):
+        unit_of_this_installation(Systemd(system=True), file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_who_runs_the_service_has_to_be_able_to_read_what_it_reads(
+    open_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, secret = open_folder / "config.toml", open_folder / "mqtt"
+    file.write_text(f'[mqtt]\npassword_file = "{secret}"\n')
+    file.chmod(0o600)
+    secret.touch(0o600)
+    named = pwd.getpwnam("nobody")
+    wanted = ServiceSettings(file, system=True, user="nobody", print=True)
+    for one in (file, secret):
+        with pytest.raises(EdgeError) as refused:
+            install(Systemd(system=True), wanted)
+        assert str(refused.value) == (f"{one} cannot be read by nobody: sudo chown nobody {one}")
+        os.chown(one, named.pw_uid, -1)
+    assert install(Systemd(system=True), wanted) == 0
+    os.chown(secret, 0, named.pw_gid)
+    with pytest.raises(EdgeError, match="cannot be read by nobody"):
+        install(Systemd(system=True), wanted)
+    secret.chmod(0o640)
+    assert install(Systemd(system=True), wanted) == 0
+    assert "User=nobody" in capsys.readouterr().out
 
 
 def test_what_the_service_would_not_find_is_told(

@@ -117,14 +117,14 @@ def test_wrong_answers_are_asked_again_and_the_broker_is_tried(
     assert f"mqtts://{place}" in setup.answer("Answer these again [Y/n]:")
     setup.answer(f"[{place}]:")
     setup.answer("With TLS [Y/n]:", "n")
-    setup.answer("User (Enter: none) [device]:")
+    setup.answer("User (-: none) [device]:")
     setup.answer("Password (not shown; Enter: as before):")
     setup.answer("[Küche 1]:")
     setup.answer("Send the words, too [y/N]:")
     assert "refuses user 'device' and the password" in setup.answer("Answer these again [Y/n]:")
     setup.answer(f"[{place}]:")
     setup.answer("With TLS [y/N]:")
-    setup.answer("User (Enter: none) [device]:")
+    setup.answer("User (-: none) [device]:")
     setup.answer("Password (not shown; Enter: as before):", "right word")
     setup.answer("[Küche 1]:")
     setup.answer("Send the words, too [y/N]:")
@@ -196,6 +196,25 @@ def test_settings_that_are_there_are_defaults_and_never_lost_unasked(
     found = settings(file)
     assert (found.source.gain_db, found.text, found.mqtt.password) == (3.0, "jsonl:words", None)
     assert (file.parent / "mqtt.password").read_text() == "old\n"
+
+
+def test_a_hyphen_takes_back_what_enter_would_keep(
+    asked: Asked, file: Path, mosquitto: Mosquitto
+) -> None:
+    pytest.importorskip("paho")
+    mosquitto.start("allow_anonymous true")
+    place = f"127.0.0.1:{mosquitto.port}"
+    file.parent.mkdir(parents=True)
+    file.write_text(f'[mqtt]\nbroker = "mqtt://{place}"\nuser = "device"\n')
+    setup = asked("--force", "--listen", "tcp:4000", "--text", "off", "--no-service")
+    setup.answer("broker [Y/n]:")
+    setup.answer(f"[{place}]:")
+    setup.answer("With TLS [y/N]:")
+    setup.answer("User (-: none) [device]:", "-")
+    setup.answer(f"[{os.uname().nodename}]:")
+    setup.answer("Show a page")
+    assert setup.end() == 0, setup.shown
+    assert settings(file).mqtt.user is None
 
 
 def test_a_port_that_is_taken_is_asked_for_again(asked: Asked, file: Path) -> None:

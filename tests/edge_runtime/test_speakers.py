@@ -25,7 +25,7 @@ from edge_runtime.errors import BundleError, EdgeError, ProfileError
 from edge_runtime.events import EmotionEvent
 from edge_runtime.model.recognizer import Recognizer
 from edge_runtime.model.reference import Reference, least_alike
-from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.pcm import SAMPLE_RATE, amplified
 from edge_runtime.profile import Profile, load_profile
 from edge_runtime.reference_arrays import read_reference
 from training.run import Run
@@ -348,6 +348,27 @@ def test_from_enrolling_to_forgetting(
     assert gone.returncode == 2
     (line,) = gone.stderr.splitlines()
     assert "nobody is enrolled as 'anna'" in line
+
+
+def test_a_profile_is_of_the_signal_that_run_hears(
+    enroll: Command, path: Path, scene: Int16, tmp_path: Path
+) -> None:
+    """The second of two channels, softer by 6 dB, of a program that the settings file names."""
+    left, samples, config = (tmp_path / name for name in ("left.wav", "samples", "config.toml"))
+    other = np.roll(scene[::-1], 1000)
+    np.stack([other, scene], axis=1).astype("<i2").tofile(samples)
+    config.write_text(f'mic_command = "cat {samples}"\nchannels = 2\nchannel = 2\ngain_db = -6.0\n')
+    soundfile.write(left, amplified(scene, -6.0), SAMPLE_RATE)
+    bundle = ("--bundle", path, "--config", config)
+    for arguments in (("live",), ("file", left), ("louder", "--gain-db", "0")):
+        done = enroll("enroll", *arguments, *bundle)
+        assert done.returncode == 0, done.stderr
+    folder = tmp_path / "data" / "edge-emotion" / "speakers"
+    live, file, louder = (
+        load_profile(folder / f"{name}.json").mean for name in ("live", "file", "louder")
+    )
+    # Blocks are cut otherwise, and with them the last utterance.
+    assert np.abs(live - file).mean() < 0.5 * np.abs(live - louder).mean()
 
 
 def scores_of(output: str) -> list[Any]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +22,18 @@ import pytest
 from command_output import Start, finals, read_until
 from mosquitto import wait_until
 
-from edge_runtime.audio import Block
+from edge_runtime import EmotionStream
+from edge_runtime.audio import Block, endless, pulse
+from edge_runtime.audio.capture import CaptureProcess
 from edge_runtime.audio.command import CommandSource
 from edge_runtime.audio.raw import RawFormat
 from edge_runtime.audio.sockets import SocketSource
+from edge_runtime.bundle import Bundle
+from edge_runtime.collect.collection import Collection, Session
 from edge_runtime.errors import AudioError
+from edge_runtime.listening import listen
 from edge_runtime.pcm import SAMPLE_RATE
+from edge_runtime.sinks import Outputs, Part, Sink
 
 Int16 = npt.NDArray[np.int16]
 RUN = ("run", "--out", "jsonl")
@@ -130,6 +141,116 @@ def test_it_is_waited_for_where_that_is_asked(tmp_path: Path, raw: Path, start: 
     assert len(finals((told + rest).decode())) == 1
 
 
+def test_a_program_that_says_another_thing_each_time_is_told_a_few_times(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endless, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(endless, "FIRST_PAUSE", 0.01)
+    heard, tries = tmp_path / "heard", tmp_path / "tries"
+    command = (
+        f"test -e {heard} || {{ touch {heard}; cat {raw}; exit; }}; echo >> {tries}; "
+        f"wc -l {tries} >&2; exit 1"
+    )
+    with closing(CommandSource(command)) as source:
+        taken = until(source.blocks(), lambda _: tries.exists() and len(tries.read_text()) > 20)
+    told = [status.message for block in taken for status in block.status]
+    assert 2 < len([message for message in told if "trying again" in message]) <= 8
+
+
+@contextmanager
+def no_descriptor() -> Iterator[None]:
+    """None can be had in here, but those that are given back."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_program_that_cannot_be_started_now_is_tried_again(tmp_path: Path) -> None:
+    blocks = CommandSource("head -c 3200 /dev/zero").blocks()
+    with closing(blocks):  # type: ignore[type-var]  # a generator
+        until(blocks, lambda taken: ("lost", True) in changes(taken))
+        with no_descriptor():
+            told = until(blocks, lambda taken: ("lost", True) in changes(taken))
+            assert "cannot be started: Too many open files" in told[-1].status[-1].message
+        until(blocks, lambda taken: ("lost", False) in changes(taken))
+
+
+def test_the_microphone_that_cannot_be_looked_for_now_is_an_audio_error() -> None:
+    pytest.importorskip("sounddevice")
+    with no_descriptor():
+        assert isinstance(pulse.surroundings(), tuple)
+        with pytest.raises(AudioError, match="Too many open files"):
+            CaptureProcess()
+
+
+def test_a_sender_that_cannot_be_let_in_now_is_let_in_later(tmp_path: Path) -> None:
+    address = tmp_path / "a.sock"
+    blocks = SocketSource(f"unix:{address}").blocks()
+    with closing(blocks), socket.socket(socket.AF_UNIX) as first:  # type: ignore[type-var]
+        next(blocks)
+        first.connect(str(address))
+        with no_descriptor():
+            told = until(blocks, lambda taken: ("lost", True) in changes(taken))
+            assert "let anybody in: Too many open files" in told[-1].status[-1].message
+        next(blocks)  # it listens again
+        with connected(address) as second:
+            second.sendall(bytes(3200))
+            until(blocks, lambda taken: sum(block.samples.size for block in taken) == 1600)
+
+
+def started(place: Path) -> int:
+    """The number of a program that writes it there, once it has."""
+    wait_until(lambda: place.exists() and place.read_text().endswith("\n"), 30)
+    return int(place.read_text())
+
+
+def is_gone(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_says_nothing_yet_ends_with_us(
+    tmp_path: Path, start: Start, number: signal.Signals
+) -> None:
+    place = tmp_path / "number"
+    with start(*RUN, "--mic-command", f"echo $$ > {place}; exec sleep 600") as process:
+        program = started(place)
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    wait_until(lambda: is_gone(program), 10)
+
+
+def test_a_program_ends_with_us_where_nobody_came_to_hear_it(
+    tmp_path: Path, bundle: Bundle, edge_emotion: Callable
+) -> None:
+    place = tmp_path / "number"
+    command = f"echo $$ > {place}; exec cat /dev/zero"
+
+    def full(event: object) -> None:
+        raise OSError("no room")
+
+    sink = SimpleNamespace(write=full, close=lambda: None)
+    outputs = Outputs({"full": Part(1, lambda: cast(Sink, sink))})
+    with EmotionStream(bundle) as stream, pytest.raises(OSError, match="no room"):
+        listen(CommandSource(command), stream, outputs)
+    wait_until(lambda: is_gone(started(place)), 10)
+    place.unlink()
+    asked = ("--label", "a,b", "--count", "1", "--consent")
+    with Collection(tmp_path / "mine" / "manifest.csv", (), Session.now("", "", "", ""), 1000):
+        done = edge_emotion("record", tmp_path / "mine", *asked, "--mic-command", command)
+    assert (done.returncode, "another record" in done.stderr) == (2, True)
+    wait_until(lambda: is_gone(started(place)), 10)
+
+
 def test_stereo_at_another_rate_can_be_said(tmp_path: Path, sentence: Int16) -> None:
     path = tmp_path / "stereo.raw"
     path.write_bytes(np.repeat(sentence, 2).tobytes())
@@ -139,6 +260,27 @@ def test_stereo_at_another_rate_can_be_said(tmp_path: Path, sentence: Int16) -> 
     taken = until(blocks, lambda t: sum(block.samples.size for block in t) >= half)
     blocks.close()
     assert not changes(taken)
+
+
+@pytest.mark.parametrize("rate", [SAMPLE_RATE, 48_000])
+def test_samples_that_are_no_numbers_are_silence_and_counted(
+    tmp_path: Path, bundle: Bundle, rate: int
+) -> None:
+    """At another rate a resampler would make a second of each."""
+    samples = np.random.default_rng(1).normal(0, 0.1, (rate, 2)).astype("<f4")
+    samples[1000:1007, 0], samples[2000:2003] = np.nan, np.inf
+    path = tmp_path / "samples"
+    samples.tofile(path)
+    source = CommandSource(f"cat {path}; exec sleep 600", RawFormat("f32le", rate, 2))
+    with closing(source), EmotionStream(bundle) as stream:
+        taken = until(
+            source.blocks(), lambda taken: sum(block.samples.size for block in taken) > 15_000
+        )
+        for block in taken:
+            stream.count_invalid(block.invalid)
+    assert stream.health().invalid_samples == 10
+    heard = np.concatenate([block.samples for block in taken])
+    assert np.count_nonzero(heard == 0) < 200
 
 
 def test_a_channel_that_is_not_there_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -9,19 +10,24 @@ import struct
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import soundfile
 import soxr
+from command_output import finals
 
 from edge_runtime.audio.file import FileSource, read_file
 from edge_runtime.audio.raw import ENCODINGS, RawFormat
+from edge_runtime.commands.common import asked_source
+from edge_runtime.commands.settings import RunSettings
+from edge_runtime.config import effective
 from edge_runtime.errors import AudioError
 from edge_runtime.events import EmotionEvent
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 
-Command = Callable[..., "object"]
+Command = Callable[..., "CompletedProcess[str]"]
 
 
 def wav(samples: Int16, data_size: int, riff_size: int, rate: int = SAMPLE_RATE) -> bytes:
@@ -228,6 +234,29 @@ def test_raw_samples_of_another_form_are_heard_where_it_is_said(
     done = edge_emotion("run", "--stdin", *options, stdin=raw)
     assert done.returncode == 0
     assert done.stdout.count('"final": true') == 1
+
+
+def test_a_form_counts_for_the_source_of_its_place_or_of_a_farther_one(
+    edge_emotion: Command, tmp_path: Path, sentence: Int16
+) -> None:
+    settings = tmp_path / "config.toml"
+    settings.write_text('mic_command = "cat nothing"\nrate = 48000\nformat = "s16be"\n')
+    file = tmp_path / "sentence.wav"
+    soundfile.write(file, sentence, SAMPLE_RATE)
+    given = ("--config", settings, "--out", "jsonl")
+    pcm = sentence.astype("<i2").tobytes()
+    heard = [edge_emotion("run", file, *given), edge_emotion("run", "-", *given, stdin=pcm)]
+    other = ("--format", "s16be")
+    heard.append(edge_emotion("run", "-", *given, *other, stdin=sentence.astype(">i2").tobytes()))
+    assert [done.returncode for done in heard] == [0, 0, 0], heard
+    ends = [[final["end"] for final in finals(done.stdout)] for done in heard]
+    assert ends[0] == ends[1] == ends[2]
+    assert len(ends[0]) == 1
+    done = edge_emotion("run", "--mic", "--device", "none-such", *given)
+    assert "raw samples" not in done.stderr
+    # A nearer place says it of the source of a farther one.
+    nearer = effective(RunSettings, argparse.Namespace(rate=8000), settings)
+    assert asked_source(nearer)[1].raw == RawFormat("s16be", 8000)
 
 
 def test_a_named_pipe_is_heard(tmp_path: Path, edge_emotion: Command, sentence: Int16) -> None:

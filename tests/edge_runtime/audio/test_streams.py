@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 import soundfile
 
 from edge_runtime.audio.file import FileSource, read_file
+from edge_runtime.audio.mpeg import frame_bytes
 from edge_runtime.audio.raw import RawFormat
 from edge_runtime.audio.stdin import PipeSource
 from edge_runtime.errors import AudioError
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 
-Command = Callable[..., "object"]
+Command = Callable[..., "CompletedProcess[str]"]
 
 
 def heard(source: PipeSource | FileSource) -> Int16:
@@ -193,6 +197,43 @@ def test_a_pipe_that_ends_before_its_header_says_is_told(sentence: Int16) -> Non
     assert "ended 1.00 s before its header says" in warning
 
 
+class Pulled(io.BytesIO):
+    """A file on a stick that is pulled out when so many bytes of it are read."""
+
+    def __init__(self, content: bytes, most: int) -> None:
+        super().__init__(content)
+        self.most = most
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() >= self.most:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(size)
+
+
+@pytest.mark.parametrize("kind", ["MP3", "WAV"])
+def test_a_file_that_is_gone_while_it_is_read_is_its_own_fault(kind: str, sentence: Int16) -> None:
+    content = mp3(sentence) if kind == "MP3" else wav(sentence, data=0xFFFFFFFF)
+    source = FileSource("stick.audio", stream=Pulled(content, len(content) // 2))
+    heard: list[Int16] = []
+    with pytest.raises(AudioError, match=r"^stick.audio cannot be read: Input/output error$"):
+        heard.extend(block.samples for block in source.blocks())
+    assert sum(map(len, heard)) > SAMPLE_RATE
+    tag = b"ID3\4\0\0\0\0\x27\x08" + bytes(5000)
+    for at in (0, 4096):  # its head, and what a decoder looks at
+        with pytest.raises(AudioError, match=r"^stick.audio cannot be read: Input/output error$"):
+            FileSource("stick.audio", stream=Pulled(tag + mp3(sentence), at))
+
+
+def test_an_mp3_without_a_length_that_is_gone_while_it_is_counted(sentence: Int16) -> None:
+    frames = mp3(sentence)
+    frames = frames[frame_bytes(frames[:4]) :]  # but for the one that says how many there are
+    stick = Pulled(frames, len(frames))
+    source = FileSource("stick.mp3", stream=stick)
+    stick.most = len(frames) // 2
+    with pytest.raises(AudioError, match=r"^stick.mp3 cannot be read: Input/output error$"):
+        assert source.seconds
+
+
 NOT_READ = {
     "AAC": b"\xff\xf1\x50\x80\x01\x7f\xfc" + bytes(4) + b"\xff\xf1\x50\x80\x01\x7f\xfc" + bytes(4),
     "AC-3": b"\x0b\x77\0\0\x14\x40" + bytes(100),
@@ -271,3 +312,15 @@ def test_numbers_beyond_single_precision_are_counted_and_not_printed(
     assert not heard(source).any()
     assert f"{SAMPLE_RATE} samples were NaN or infinite" in source.warnings[0]
     assert not recwarn.list
+
+
+def test_samples_that_are_no_numbers_are_counted_by_health(
+    tmp_path: Path, edge_emotion: Command, sentence: Int16
+) -> None:
+    samples = np.stack([sentence, sentence], axis=1).astype(np.float32) / 32768
+    samples[1000:1007, 0], samples[2000:2003] = np.nan, np.inf
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, SAMPLE_RATE, subtype="FLOAT")
+    done = edge_emotion("run", "--out", "jsonl", path)
+    assert done.returncode == 0
+    assert json.loads(done.stdout.splitlines()[-1])["invalid_samples"] == 10

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,9 @@ class Blocks:
 
     def blocks(self) -> Any:
         yield from self._blocks
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def hear(
@@ -211,6 +214,18 @@ def test_where_nothing_can_be_kept_that_is_an_error(
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_readme_of_somebody_else_stays_and_an_old_one_of_ours_is_renewed(
+    tmp_path: Path, context: Context
+) -> None:
+    for first, stays in (("# My project", True), ("# Sound of utterances", False)):
+        readme = tmp_path / "README.md"
+        readme.write_text(f"{first}\n\nof an earlier day\n")
+        sink = open_keep(KeepSettings(tmp_path), context)
+        assert sink is not None
+        sink.close()
+        assert ("of an earlier day" in readme.read_text()) == stays
+
+
 def test_numbers_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="below"):
         KeepSettings(tmp_path, below=60.0)
@@ -218,37 +233,60 @@ def test_numbers_that_cannot_be_meant_are_refused(tmp_path: Path) -> None:
         KeepSettings(tmp_path, megabytes=0.1)
 
 
-@pytest.mark.skipif(os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="needs root")
-def test_a_disk_that_is_nearly_full_is_left_to_others(
-    tmp_path: Path, context: Context, verdict: Make, eventually: Make, capsys: Make
-) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    # Room for two of three seconds each beyond what is left free, and the README.
-    size = LEAST_FREE + 250_000
-    mounting = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
-    if subprocess.run(mounting, capture_output=True, check=False).returncode:
-        pytest.skip("this container may not mount")
-    try:
-        sink = open_keep(KeepSettings(disk), context)
-        assert isinstance(sink, KeepSink)
-        sink.take(0, np.zeros(10 * SAMPLE_RATE, np.int16))
-        for start in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0):
-            sink.keep(verdict(start=start))
-        eventually(lambda: not sink.queued)
-        assert 1 <= len(wavs(disk)) < 6
-        assert sink.dropped == 6 - len(wavs(disk))
-        for file in wavs(disk):
-            file.unlink()
-        before = sink.dropped
-        assert sink.keep(verdict(start=7.0))
-        eventually(lambda: not sink.queued)
-        sink.close()
-        assert sink.dropped == before
-        assert len(wavs(disk)) == 1
-        said = capsys.readouterr().err.splitlines()[1:]
-        assert len(said) == 2
-        assert "less than 100 MB are free on this disk: sound is lost" in said[0]
-        assert f"kept again; {before} utterances are lost" in said[1]
-    finally:
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """A disk of so many bytes."""
+    if os.geteuid() != 0 or not sys.platform.startswith("linux"):
+        pytest.skip("needs root")
+    mounted: list[Path] = []
+
+    def mount(size: int) -> Path:
+        disk = tmp_path / f"disk{size}"
+        disk.mkdir()
+        mounting = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+        if subprocess.run(mounting, capture_output=True, check=False).returncode:
+            pytest.skip("this container may not mount")
+        mounted.append(disk)
+        return disk
+
+    yield mount
+    for disk in mounted:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("beyond", "works"), [(-1_000_000, False), (1_000_000, None), (3_000_000, True)]
+)
+def test_whether_there_is_room_is_what_is_left_to_others(
+    small_disk: Callable[[int], Path], beyond: int, works: bool | None
+) -> None:
+    found, line = check(KeepSettings(small_disk(LEAST_FREE + beyond), megabytes=2.0))
+    assert found is works
+    assert "MB free (100 stay so), and 2 MB may come" in line
+
+
+def test_a_disk_that_is_nearly_full_is_left_to_others(
+    small_disk: Make, context: Context, verdict: Make, eventually: Make, capsys: Make
+) -> None:
+    # Room for two of three seconds each beyond what is left free, and the README.
+    disk = small_disk(LEAST_FREE + 250_000)
+    sink = open_keep(KeepSettings(disk), context)
+    assert isinstance(sink, KeepSink)
+    sink.take(0, np.zeros(10 * SAMPLE_RATE, np.int16))
+    for start in (1.0, 2.0, 3.0, 4.0, 5.0, 6.0):
+        sink.keep(verdict(start=start))
+    eventually(lambda: not sink.queued)
+    assert 1 <= len(wavs(disk)) < 6
+    assert sink.dropped == 6 - len(wavs(disk))
+    for file in wavs(disk):
+        file.unlink()
+    before = sink.dropped
+    assert sink.keep(verdict(start=7.0))
+    eventually(lambda: not sink.queued)
+    sink.close()
+    assert sink.dropped == before
+    assert len(wavs(disk)) == 1
+    said = capsys.readouterr().err.splitlines()[1:]
+    assert len(said) == 2
+    assert "less than 100 MB are free on this disk: sound is lost" in said[0]
+    assert f"kept again; {before} utterances are lost" in said[1]
