@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -298,6 +299,8 @@ def _place(source: str) -> Path:
             )
         return place
     if source != LARGE:
+        with suppress(RuntimeError):  # ~ of somebody who is not here
+            return Path(source).expanduser()
         return Path(source)
     own = data_folder("models") / LARGE
     for folder in (MODELS / LARGE, own):

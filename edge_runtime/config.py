@@ -138,6 +138,8 @@ def effective(
 
 def _at_home(path: Path) -> Path:
     """With ~ as what it stands for: no shell has seen a path in a file, or behind a `=`."""
+    if "\0" in str(path):
+        raise SettingError(f"{str(path)!r} is no path: it has a NUL in it")
     try:
         return path.expanduser()
     except RuntimeError:

@@ -77,7 +77,7 @@ def open_keep(settings: KeepSettings, context: Context) -> KeepSink | None:
 def check(settings: KeepSettings) -> tuple[bool | None, str]:
     """Whether the folder can be written, and has room to grow; see `disk.check`."""
     assert settings.audio is not None  # or nothing is kept
-    folder = settings.audio.expanduser().resolve()
+    folder = settings.audio.resolve()
     options = "--keep-audio", "--keep-megabytes, --keep-below"
     return disk.check(folder, settings.megabytes, "*.wav", *options, least=LEAST_FREE / 1e6)
 
@@ -166,7 +166,7 @@ class _Folder:
         self.lost = 0
         """Utterances that were not written."""
         try:
-            self.path = path.expanduser().resolve()
+            self.path = path.resolve()
             private_folder(self.path)
             write_readme(self.path, _TOLD)
             self._tend(0)

@@ -297,6 +297,13 @@ def scores(source: Path, samples: Int16) -> list[dict[str, float]]:
     return [event.scores for event in events if event.type == "emotion"]  # type: ignore[union-attr]
 
 
+def test_a_bundle_in_the_users_folder(bundle_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(bundle_copy.parent))
+    assert load_bundle(f"~/{bundle_copy.name}").manifest.name == "default"
+    with pytest.raises(EdgeError, match="~nobody-at-all/x"):
+        load_bundle("~nobody-at-all/x")
+
+
 @pytest.mark.parametrize("top", ["", "my-bundle/", "a/b/"])
 def test_a_zip_of_the_folder_is_the_same_bundle(
     bundle_path: Path, tmp_path: Path, sentence: Int16, top: str

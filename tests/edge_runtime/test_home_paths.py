@@ -52,6 +52,13 @@ def test_the_settings_file_itself_may_be_there(
     assert settings_file() == file
 
 
+def test_what_no_path_can_hold_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[file]\npath = "a\\u0000b"\n')
+    with pytest.raises(SettingError, match="is no path: it has a NUL in it"):
+        effective(DeviceSettings, parse(), file)
+
+
 def test_the_folder_of_nobody_is_one_line() -> None:
     with pytest.raises(SettingError, match="~nobody-at-all/x: there is no such user") as caught:
         effective(DeviceSettings, parse("--file=~nobody-at-all/x"), None)

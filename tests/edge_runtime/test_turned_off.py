@@ -65,6 +65,9 @@ class HungUp:
             yield Block(np.zeros(160, np.int16))
         yield Block(np.zeros(160, np.int16))
 
+    def close(self) -> None:
+        """Nothing is open."""
+
 
 def test_what_is_kept_no_more_is_told(
     bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
