@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -117,16 +117,19 @@ def crossval(
     if training.config.parts.text and words.test:
         usable = draw_words(usable, words.test, words.seed)
     _refuse_other_plan(out, plan, usable, training)
+    folders = [out / f"fold{number}" for number in range(1, len(plan) + 1)]
+    results = [_known(folder / PREDICTIONS, training.int8) for folder in folders]
     with FoldProgress(len(plan), settings.all_epochs) as progress, _fold_pool(jobs) as pool:
-        futures = [
-            pool.submit(
-                _run_fold,
-                _FoldTask(number, usable, fold, training, out / f"fold{number}", progress.queue),
-            )
-            for number, fold in enumerate(plan, 1)
-        ]
-        progress.follow(futures)
-        results = [future.result() for future in futures]
+        futures: dict[int, Future[Verdicts]] = {}
+        for place, fold in enumerate(plan):
+            if results[place]:  # no process need begin, which takes seconds
+                progress.queue.put((place + 1, "done", 0))
+                continue
+            task = _FoldTask(place + 1, usable, fold, training, folders[place], progress.queue)
+            futures[place] = pool.submit(_run_fold, task)
+        progress.follow(list(futures.values()))
+        for place, future in futures.items():
+            results[place] = future.result()
     return _joined(usable, list(training.config.labels), plan, results)
 
 

@@ -24,6 +24,7 @@ from training.__main__ import main
 from training.corpora import Utterance, load_corpora
 from training.corpora.manifest import write as write_manifest
 from training.data.folds import Fold
+from training.evaluate import crossval
 from training.evaluate.crossval import _fold_pool, _FoldTask, _run_fold
 from training.evaluate.judge import calibrations, summarize
 from training.evaluate.verdicts import read
@@ -76,8 +77,12 @@ def test_crossval_judges_every_clip_in_every_form_and_draws(crossval_out: Path) 
 
 
 def test_finished_folds_are_kept_and_other_settings_refused(
-    crossval_out: Path, few_clips: Path, capsys: pytest.CaptureFixture[str]
+    crossval_out: Path,
+    few_clips: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(crossval, "_run_fold", None)  # no process begins
     weights = crossval_out / "fold1" / "weights.pt"
     before = weights.stat().st_mtime_ns
     arguments = ["crossval", f"manifest={few_clips}", "--folds", "2", "--jobs", "1"]
