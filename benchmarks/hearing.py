@@ -163,7 +163,7 @@ def costs(bundle: Bundle, clips: Sequence[Utterance], modes: Sequence[str] = MOD
 
 
 def to_dict(
-    errors: Mapping[str, Confusions], sentences: Spotting, speech: Spotting, found: Sequence[Cost]
+    errors: Mapping[str, Confusions], spotted: Mapping[str, Spotting], found: Sequence[Cost]
 ) -> dict[str, Any]:
     """All of it for JSON."""
     return {
@@ -178,8 +178,7 @@ def to_dict(
             for engine, found in errors.items()
         },
         "keywords": {
-            name: {**asdict(s), "alarms_per_hour": s.hourly}
-            for name, s in (("sentences", sentences), ("speech", speech))
+            name: {**asdict(s), "alarms_per_hour": s.hourly} for name, s in spotted.items()
         },
         "cost": [asdict(cost) for cost in found],
     }
