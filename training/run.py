@@ -7,7 +7,7 @@ RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/reference.npz  what adapts it to a speaker, if it was fitted (python -m training reference)
 RUN/pretrained.npz what follows a pre-trained encoder, if it is joined with one (python -m training
                    pretrained)
-RUN/plan.json      what it was begun with, which --resume has to be given again (python -m training fit)
+RUN/plan.json      what fit began it with, and goes on with alone
 RUN/doubtful.csv   clips to listen to again, if it was adapted (python -m training adapt)
 RUN/log/, RUN/checkpoints/, RUN/*.png
 """
