@@ -24,7 +24,7 @@ from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import AudioError
 from edge_runtime.events import UNSURE
-from edge_runtime.stream import classify
+from edge_runtime.stream import judge_clip
 from training.corpora import NEUTRAL, Utterance, class_indices
 from training.data.cache import parallel
 from training.data.surroundings import Surroundings, sources
@@ -162,13 +162,10 @@ def _judge(task: _Task) -> list[_Verdict]:
             changed = heard(samples, condition, utterance.audio.name, recordings)
             if task.live:
                 verdicts.append(final_labels(stream, changed))
-            elif changed.size:
-                verdict = classify(stream, changed)
-                verdicts.append(
-                    [[verdict.scores[k] for k in bundle.manifest.labels], verdict.label]
-                )
             else:
-                verdicts.append(None)
+                verdict = judge_clip(stream, changed)
+                scores = verdict and [verdict.scores[k] for k in bundle.manifest.labels]
+                verdicts.append(None if verdict is None else [scores, verdict.label])
     return verdicts
 
 

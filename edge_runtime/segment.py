@@ -91,7 +91,10 @@ class SegmentParams:
         )
 
     def whole(self) -> SegmentParams:
-        """The same, but with the stream taken for one utterance: only its edges are trimmed."""
+        """The same, but with the stream taken for one utterance, of which longer pauses are cut.
+
+        That is, its edges are trimmed, and a pause is `max_pause_ms` at most.
+        """
         return replace(self, end_ms=0, max_seconds=float("inf"))
 
 
@@ -283,10 +286,10 @@ class Segmenter:
                 self._close(boundaries)
         else:
             self._pending.append(Speech(frame, self._position - FRAME))
-            silent = len(self._pending)
+            silent = (self._position - self._voiced) // FRAME  # of which not all is kept
             if self.params.end_ms and silent >= _frames(self.params.end_ms):
                 self._close(boundaries)
-            elif silent > _frames(self.params.max_pause_ms):
+            elif len(self._pending) > _frames(self.params.max_pause_ms):
                 # Drop from the middle: what follows the last word and precedes the next stays.
                 del self._pending[_frames(self.params.max_pause_ms) // 2]
 

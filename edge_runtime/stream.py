@@ -27,7 +27,7 @@ from edge_runtime.events import (
 )
 from edge_runtime.model.recognizer import Heard, Recognizer, Verdict
 from edge_runtime.model.reference import Reference
-from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16, to_pcm
+from edge_runtime.pcm import SAMPLE_RATE, Float32, to_pcm
 from edge_runtime.profile import Profile
 from edge_runtime.segment import Boundary, Segmenter, SegmentParams, Speech, SpeechStart
 from edge_runtime.settings import Limits, check_number
@@ -217,8 +217,8 @@ class EmotionStream:
             names the remedy.
         """
         with self._call():
+            pcm, invalid = to_pcm(samples)  # before words are taken: it may refuse
             events = self._poll()
-            pcm, invalid = to_pcm(samples)
             self._invalid += invalid
             start = perf_counter()
             boundaries = self._segmenter.feed(pcm)
@@ -384,7 +384,7 @@ class EmotionStream:
             if isinstance(item, Speech):
                 if self._words:
                     self._words.feed(item.samples)
-                self._hear(utterance, item.samples, events)
+                self._hear(utterance, item, events)
             else:
                 if self._words:
                     events += self._end_words(item.t)
@@ -407,14 +407,15 @@ class EmotionStream:
         decided = t + self._segmenter.params.end_ms / 1000
         return self._poll(min(self.time, decided))
 
-    def _hear(self, utterance: _Utterance, samples: Int16, events: list[Event]) -> None:
+    def _hear(self, utterance: _Utterance, speech: Speech, events: list[Event]) -> None:
         """Verdicts fall on multiples of the interval, however the samples were cut."""
+        samples, at = speech.samples, speech.start
         interval = self._partial_samples or samples.size
         while samples.size:
             due = utterance.judged + interval - utterance.heard
             piece, samples = samples[:due], samples[due:]
             self.recognizer.feed(piece)
-            utterance.heard += piece.size
+            utterance.heard, at = utterance.heard + piece.size, at + piece.size
             if utterance.heard - utterance.judged < interval:
                 continue
             utterance.judged = utterance.heard
@@ -422,8 +423,7 @@ class EmotionStream:
                 continue
             verdict = self.recognizer.verdict(utterance.text)
             if verdict is not None:
-                end = utterance.start + utterance.heard / SAMPLE_RATE
-                events.append(self._event(verdict, utterance, False, end))
+                events.append(self._event(verdict, utterance, False, at / SAMPLE_RATE))
 
     def _event(
         self,

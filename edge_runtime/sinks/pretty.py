@@ -73,6 +73,7 @@ class PrettySink:
         """Draw one event."""
         if isinstance(event, SourceEvent):
             self._begin(None)
+            self._late = None
             self._labels.clear()
             self._first = FirstMinute()
             # Of a long path the end, which tells it from others.
@@ -84,6 +85,8 @@ class PrettySink:
         elif isinstance(event, HealthEvent):
             self._health(event)
         elif isinstance(event, TextStatusEvent):
+            if event.source == OFF:
+                self._late = None  # and go no further
             self._status(event)
         elif isinstance(event, StorageEvent):
             pass  # it was said before the view began
@@ -92,6 +95,8 @@ class PrettySink:
         elif isinstance(event, TextEvent):
             self._hear(event)
         elif isinstance(event, RevisedEvent):
+            if self._late is not None and self._late.start == event.start:
+                self._late = None  # they have been read
             self._print(event)
         elif event.final:
             self._begin(None)

@@ -41,6 +41,7 @@ _KEPT = 200  # words whose utterance has not come yet, and lines that nobody has
 STANDARD_INPUT = "-"
 _LOOK = 0.1  # seconds between two looks whether anybody still listens
 _HOLD = 2.0  # seconds that a word waits for its utterance: it is found a little after its beginning
+_AHEAD = 60.0  # seconds by which words may be ahead of the audio, of a feed that does not wait
 _LATE = 16  # utterances that words are still given to after their end
 _SLACK = 0.25  # seconds by which the clock of the words may differ at the edges of an utterance
 
@@ -199,7 +200,8 @@ class GivenStream:
         early, self._early = list(self._early), deque()
         for given in early:
             events += self._give(given)
-        while len(self._early) < _KEPT:
+        # What waits is told to wait; of the others the oldest go.
+        while len(self._early) < _KEPT or not self._feed.waits:
             try:
                 line = self._lines.get_nowait()
             except queue.Empty:
@@ -219,9 +221,10 @@ class GivenStream:
         self._t = 0.0
         self.dropped_samples = 0
         self._utterances.clear()
+        if self._feed.repeats or not self._feed.waits:
+            self._early.clear()  # a file says them again, and others speak of the stream before
         if self._feed.repeats:
             self._stopped.set()
-            self._early.clear()
             self._closed, self.source = False, self.wanted
             self._listen()
 
@@ -248,7 +251,10 @@ class GivenStream:
 
     def _take(self, line: bytes) -> list[GivenEvent]:
         try:
-            return self._give(parse(line))
+            given = parse(line)
+            if given.timed and not self._feed.waits:
+                self._check_times(given)
+            return self._give(given)
         except (
             LookupError,
             ArithmeticError,
@@ -262,6 +268,11 @@ class GivenStream:
                 return []
             shown = line[:60].decode(errors="replace").strip()
             return [self._status(f"a line that cannot be read: {shown!r} ({error})")]
+
+    def _check_times(self, given: GivenWords) -> None:
+        """ValueError for words of another clock: they would wait for a time that does not come."""
+        if any(word.start > self._t + _AHEAD for word in given.words):
+            raise ValueError("its times are not those of this stream")
 
     def _give(self, given: GivenWords) -> list[GivenEvent]:
         """Words to their utterances; those of a time that has not come yet wait for it."""
@@ -281,6 +292,9 @@ class GivenStream:
                 touched.append(utterance)
         if early:
             self._early.append(replace(given, words=tuple(early)))
+            if len(self._early) > _KEPT and not self._feed.waits:
+                self._early.popleft()
+                self.lost_lines += 1
         if given.final and not given.words and self._utterances:
             touched = [self._utterances[-1]]
         for utterance in touched:
@@ -320,13 +334,18 @@ class GivenStream:
 
 
 class LinesFeed:
-    """Lines of a file or pipe; "-" is standard input. TextError where it cannot be opened."""
+    """Lines of a file or pipe; "-" is standard input. TextError where it cannot be opened.
+
+    Of feeds that are open on one pipe at a time, as while settings are read again, the first gets
+    its lines until it is stopped, then the next: none is lost between them.
+    """
 
     waits = True
 
     def __init__(self, path: str) -> None:
         self._path = path
         self.repeats = path != STANDARD_INPUT and Path(path).is_file()
+        self._reader: _Reader | None = None
 
     def start(
         self,
@@ -335,37 +354,95 @@ class LinesFeed:
         tell: Callable[[bool, str], None],
     ) -> None:
         """See Feed."""
-        file = self._open()
-        # A line that does not end comes in pieces, each of them refused.
-        lines = iter(partial(file.readline, MOST_BYTES + 1), b"")
-        if Path(self._path).is_file():
+        if self.repeats:
+            file = _opened(self._path)
+            lines = _lines(file)
             # Its first words are there when the audio begins, however fast that is read.
             for content in islice(lines, _KEPT // 2):
                 line(content)
-
-        def read() -> None:
-            why = "the source of the words has ended"
-            try:
-                with file:
-                    for content in lines:
-                        line(content)
-            except (OSError, ValueError) as error:
-                why = f"the source of the words cannot be read: {error}"
-            end(why)
-
-        # A daemon: nothing can wake a thread that waits for a pipe.
-        threading.Thread(target=read, daemon=True).start()
+            _Reader(file, lines).add(self, line, end)
+            return
+        with _READERS_LOCK:
+            reader = _READERS.get(self._path)
+            if reader is None or not reader.add(self, line, end):
+                file = _opened(self._path)
+                reader = _READERS[self._path] = _Reader(file, _lines(file))
+                reader.add(self, line, end)
+        self._reader = reader
 
     def stop(self) -> None:
-        """See Feed; the thread ends with its file or with the program."""
+        """See Feed; what reads a pipe goes on for who comes next, or until the program ends."""
+        if self._reader is not None:
+            self._reader.remove(self)
 
-    def _open(self) -> BinaryIO:
-        if self._path == STANDARD_INPUT:
-            return sys.stdin.buffer
+
+class _Reader:
+    """A thread that hands the lines of a file to the first of those who want them.
+
+    Nothing can wake a thread that waits for a pipe: another beside it would have half the lines.
+    """
+
+    def __init__(self, file: BinaryIO, lines: Iterator[bytes]) -> None:
+        self._file, self._lines = file, lines
+        self._takers: dict[object, tuple[Callable[[bytes], None], Callable[[str], None]]] = {}
+        self._lock = threading.Lock()
+        self._over = self._begun = False
+
+    def add(self, who: object, line: Callable[[bytes], None], end: Callable[[str], None]) -> bool:
+        """Whether it can be had: a file that has ended cannot."""
+        with self._lock:
+            if self._over:
+                return False
+            self._takers[who] = line, end
+            if not self._begun:
+                self._begun = True
+                # A daemon: it may wait for ever.
+                threading.Thread(target=self._read, daemon=True).start()
+        return True
+
+    def remove(self, who: object) -> None:
+        """No more lines for it."""
+        with self._lock:
+            self._takers.pop(who, None)
+
+    def _read(self) -> None:
+        why = "the source of the words has ended"
         try:
-            return Path(self._path).open("rb")
-        except OSError as error:
-            raise TextError(f"words {self._path}: {error.strerror}") from None
+            with self._file:
+                for content in self._lines:
+                    self._hand_on(content)
+        except (OSError, ValueError) as error:
+            why = f"the source of the words cannot be read: {error}"
+        with self._lock:
+            self._over = True
+            takers = list(self._takers.values())
+        for _, end in takers:
+            end(why)
+
+    def _hand_on(self, content: bytes) -> None:
+        with self._lock:
+            taker = next(iter(self._takers.values()), None)
+        if taker is not None:  # else nobody listens, and who writes is not to be held up
+            taker[0](content)
+
+
+_READERS: dict[str, _Reader] = {}
+"""Of pipes, by their path."""
+_READERS_LOCK = threading.Lock()
+
+
+def _opened(path: str) -> BinaryIO:
+    if path == STANDARD_INPUT:
+        return sys.stdin.buffer
+    try:
+        return Path(path).open("rb")
+    except OSError as error:
+        raise TextError(f"words {path}: {error.strerror}") from None
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    # A line that does not end comes in pieces, each of them refused.
+    return iter(partial(file.readline, MOST_BYTES + 1), b"")
 
 
 def _spread(

@@ -271,13 +271,19 @@ class TextStream:
         failed = self._levels[self._level]
         self._fail(self._engine, failed)
         self._drop_candidate()
-        self._level += 1
-        if self._level < len(self._levels):
-            self._engine = self._started(self._level)
+        self._engine = None
+        while self._engine is None and self._level + 1 < len(self._levels):
+            self._level += 1
+            try:
+                self._engine = self._started(self._level)
+            except TextError as error:
+                self._put_off(self._levels[self._level])
+                reason = f"{reason}; {error}"
+        if self._engine is not None:
             self._announced = True
             self._replay()
         else:
-            self._engine = None
+            self._level = len(self._levels)
             self.dropped_samples += sum(utterance.samples for utterance in self._pending)
             self._pending.clear()
         self._tell(f"{failed.name} failed: {reason}")
@@ -285,8 +291,13 @@ class TextStream:
     def _retry(self) -> None:
         """Load the engine above beside the one that runs, when its pause is over."""
         if self._candidate is None:
-            if self._level and monotonic() > self._levels[self._level - 1].retry_at:
-                self._candidate = EngineProcess(self._levels[self._level - 1].name, self._keywords)
+            above = self._levels[self._level - 1]
+            if self._level and monotonic() > above.retry_at:
+                try:
+                    self._candidate = self._process(above)
+                except TextError as error:
+                    self._put_off(above)
+                    self._tell(f"{above.name} does not come back: {error}")
             return
         self._candidate.pump()
         trouble = self._trouble(self._candidate)
@@ -320,11 +331,22 @@ class TextStream:
 
     def _started(self, level: int) -> EngineProcess:
         self._levels[level].since = monotonic()
-        return EngineProcess(self._levels[level].name, self._keywords)
+        return self._process(self._levels[level])
+
+    def _process(self, level: _Level) -> EngineProcess:
+        """Its process. TextError where the system has none left, for memory or another limit."""
+        try:
+            return EngineProcess(level.name, self._keywords)
+        except OSError as error:
+            raise TextError(f"{level.name} cannot be started: {error.strerror or error}") from None
 
     def _fail(self, engine: EngineProcess, level: _Level) -> None:
         engine.kill()
         self._killed.append(engine)
+        self._put_off(level)
+
+    def _put_off(self, level: _Level) -> None:
+        """It failed: it is tried again after a pause that grows."""
         pause = self.patience.retry_seconds * 2.0 ** min(level.failures, 30)
         level.retry_at = monotonic() + min(pause, self.patience.retry_limit_seconds)
         level.failures += 1

@@ -16,7 +16,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.nonspeech import sounds
 from benchmarks.peers import opensmile_sets
 from benchmarks.robust_peers import judge_peer
-from benchmarks.robustness import Robustness, evenly, robustness
+from benchmarks.robustness import Robustness, _judge, _Task, evenly, robustness
 from edge_runtime.audio.file import read_file
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from training.corpora import Utterance
@@ -74,6 +74,16 @@ def test_what_needs_recordings_is_left_out_without_them() -> None:
     assert "room" not in alone
     assert {"clean", "telephone"} <= alone
     assert len(possible(SOURCES)) == len(CONDITIONS)
+
+
+def test_a_clip_in_which_nothing_is_heard_is_left_out(clips: list[Path], tmp_path: Path) -> None:
+    silent = tmp_path / "silent.wav"
+    soundfile.write(silent, np.zeros(SAMPLE_RATE, np.int16), SAMPLE_RATE)
+    spoken = [Utterance(path, "sad", "s", "x") for path in (clips[0], silent)]
+    task = _Task("default", surroundings("", "", ""), "clean", spoken, live=False)
+    heard_, nothing = _judge(task)
+    assert heard_ is not None
+    assert nothing is None
 
 
 def test_sounds_that_are_no_speech_are_sounds() -> None:

@@ -46,7 +46,9 @@ class Pulse:
         """Start it, once more if need be, and wait until it answers."""
         socket = os.environ["PULSE_SERVER"].removeprefix("unix:")
         command = ["pulseaudio", "-n", "--daemonize=no", "--use-pid-file=no"]
-        command += ["--exit-idle-time=-1"]
+        # Without shared memory: of that, version 16.1 aborts at times where a client goes away
+        # (memblock.c: Assertion 'n_imported > 0' failed).
+        command += ["--exit-idle-time=-1", "--disable-shm=yes"]
         command += [f"--load=module-native-protocol-unix socket={socket} auth-anonymous=1"]
         for name, (rate, channels) in self._sinks.items():
             form = f"rate={rate} channels={channels} format=s16le"

@@ -98,7 +98,9 @@ def test_an_axis_without_a_length_is_named(
     pytest.importorskip("onnxruntime")
     path = tmp_path / "dynamic.onnx"
     onnx.save(linear(onnx, shape), str(path))
-    for line in opened(environment, path):
+    lines = opened(environment, path)
+    assert len(lines) == 2  # by its path, and by its bytes
+    for line in lines:
         assert line == (
             f"EngineError: 'x' has an axis without a length: {told}; export the graph with fixed "
             "shapes"
@@ -114,7 +116,9 @@ def test_a_run_that_fails_inside_the_interpreter_is_one_line(
     model.graph.input[0].type.tensor_type.ClearField("shape")
     path = tmp_path / "shapeless.onnx"
     onnx.save(model, str(path))
-    for line in opened(environment, path):
+    lines = opened(environment, path)
+    assert len(lines) == 2
+    for line in lines:
         assert line.startswith("EngineError: onnxruntime cannot run the graph: "), line
 
 

@@ -358,9 +358,10 @@ def test_settings_are_read_again_while_audio_comes_and_none_of_it_is_lost(
     events = [json.loads(line) for line in out.decode().splitlines()]
     final = [event for event in events if event["type"] == "emotion" and event["final"]]
     stored = [json.loads(line) for line in kept.read_text().splitlines()]
-    assert {event["label"] for event in final[-len(stored) :] if event["t"] > 0}
     later = [event for event in stored if event["type"] == "emotion" and event["final"]]
     assert {event["label"] for event in later} == {"unsure"}
+    assert [event["start"] for event in final[-len(later) :]] == [e["start"] for e in later]
+    assert {event["label"] for event in final[-len(later) :]} == {"unsure"}
     assert {event["label"] for event in final[: len(final) - len(later)]} != {"unsure"}
     health = [event for event in events if event["type"] == "health"][-1]
     assert health["dropped_ms"] == 0

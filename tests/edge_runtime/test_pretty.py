@@ -93,6 +93,25 @@ def test_running_and_late_words_stream_and_nothing_is_wider_than_the_terminal() 
     assert "words from asr, 130 MB, 4.2 s behind, 1.5 s unheard" in re.sub(r"\n +", " ", text)
 
 
+def late_line(*after: Event) -> list[str]:
+    """What stands beneath everything, with late words and what came after them."""
+    sink = PrettySink(Console(file=io.StringIO(), width=80, force_terminal=True))
+    for event in (verdict(EmotionEvent, "sad", ""), TextEvent(6.0, "gone", False, "asr", 1.0)):
+        sink.write(event)
+    for event in after:
+        sink.write(event)
+    late = [] if sink._late is None else [sink._late.text]
+    sink.close()
+    return late
+
+
+def test_late_words_stand_until_they_were_read_or_cannot_be() -> None:
+    assert late_line() == ["gone"]
+    assert late_line(verdict(RevisedEvent, "angry", "gone")) == []
+    assert late_line(TextStatusEvent(7.0, "off", "asr", "asr failed")) == []
+    assert late_line(SourceEvent(0.0, "another.wav")) == []
+
+
 def test_words_of_another_utterance_do_not_stand_with_the_running_one() -> None:
     lines = shown(
         SpeechStartEvent(5.0), TextEvent(6.0, "not these", False, "asr", 4.0), terminal=True

@@ -78,6 +78,8 @@ def test_the_settings_file_of_run_says_where_from(
     assert labels_of(other) == ["angry", "neutral"] * 2
     given = ("--config", settings, "--mic", "--device", "none-such")
     done = edge_emotion("record", tmp_path / "none", *ASKED, *given)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
     assert "no microphone 'none-such'" in done.stderr or "sounddevice" in done.stderr
 
 

@@ -227,7 +227,9 @@ def test_lost_audio_is_counted_and_closes_the_utterance(bundle: Bundle, sentence
 
 
 def test_latency_is_told_by_stage(bundle: Bundle, sentence: Int16) -> None:
-    for event in partials(hear(EmotionStream(bundle), sentence, 1600)):
+    found = partials(hear(EmotionStream(bundle), sentence, 1600))
+    assert found
+    for event in found:
         latency = event.latency_ms
         assert set(latency) == {"features", "text", "graph", "total"}
         assert latency["text"] == 0

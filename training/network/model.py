@@ -229,7 +229,9 @@ class Standardize(nn.BatchNorm1d):
 
     def standardize(self, x: Tensor, present: Tensor) -> Tensor:
         """(B, width) with `present` (B, width) -> the same, zero where missing."""
-        if bool(present.all()):
+        # Where some were missing before, what BatchNorm1d counts is not how often each was seen.
+        counts = self.training and self.momentum is None
+        if bool(present.all()) and not (counts and bool((self.seen != self._updates()).any())):
             self.seen += self.training
             every: Tensor = self(x)
             return every
@@ -239,6 +241,11 @@ class Standardize(nn.BatchNorm1d):
             mean, variance = self.running()
         standard: Tensor = (x - mean) / torch.sqrt(variance + self.eps) * present
         return standard
+
+    def _updates(self) -> Tensor:
+        """How often all columns were updated together, ()."""
+        assert self.num_batches_tracked is not None
+        return self.num_batches_tracked
 
     def running(self) -> tuple[Tensor, Tensor]:
         """Mean and variance that evaluation applies, each (width,)."""

@@ -112,6 +112,63 @@ def test_late_and_untimed_words_of_a_pipe_find_their_utterance(tmp_path: Path) -
     assert stream.poll() == []
 
 
+def test_no_word_of_a_pipe_is_lost_where_another_stream_takes_over(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    first, second = (open_given(f"jsonl:{pipe}") for _ in range(2))
+    for stream in (first, second):
+        stream.begin(0.0)
+
+    def heard(stream: GivenStream, *words: str) -> None:
+        for word in words:
+            os.write(writer, json.dumps({"text": word}).encode() + b"\n")
+        said = [text for _, text, _ in texts(poll_until(stream, lambda e: says(e, words[-1])))]
+        assert said[-1] == " ".join(words)
+
+    heard(first, *"abcdefgh")
+    first.close()
+    heard(second, *"ijklmnop")
+    second.close()
+    third = open_given(f"jsonl:{pipe}")
+    third.begin(0.0)
+    heard(third, *"qrstuv")
+    os.close(writer)
+    poll_until(third, ended)
+
+
+def says(events: list[GivenEvent], word: str) -> bool:
+    return any(text.split()[-1:] == [word] for _, text, _ in texts(events))
+
+
+def test_words_of_another_clock_do_not_hold_up_those_of_this_one() -> None:
+    lines: list[Callable[[bytes], None]] = []
+
+    class Broker:
+        """A feed that does not wait, as MQTT."""
+
+        repeats = waits = False
+
+        def start(self, line: Callable[[bytes], None], *_: object) -> None:
+            lines.append(line)
+
+        def stop(self) -> None:
+            """Nothing runs."""
+
+    stream = GivenStream("mqtt", Broker())
+    stream.begin(1.0)
+    for number in range(300):
+        lines[0](json.dumps({"text": "far", "start": 1.7e9 + number}).encode())
+        told(stream.poll())
+    assert stream.invalid_lines == 300
+    for number in range(300):  # ahead, as a recognizer may be
+        lines[0](json.dumps({"text": "ahead", "start": 30.0 + number / 100}).encode())
+        stream.poll()
+    assert stream.lost_lines == 100
+    lines[0](b'{"text": "now"}')
+    assert texts(stream.poll()) == [(1.0, "now", False)]
+
+
 def test_a_file_of_words_may_be_in_the_users_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -16,6 +17,8 @@ import pytest
 from edge_runtime.errors import MissingPackageError, TextError
 from edge_runtime.events import TextEvent, TextStatusEvent, to_dict
 from edge_runtime.pcm import Int16
+from edge_runtime.text import supervisor
+from edge_runtime.text.engine_process import EngineProcess
 from edge_runtime.text.supervisor import Patience, TextStream, TextStreamEvent
 
 pytest.importorskip("pocketsphinx")
@@ -46,18 +49,28 @@ def better(request: pytest.FixtureRequest) -> str:
     return f"{request.param}:{request.getfixturevalue('tiny_en')}"
 
 
-def say(stream: TextStream, samples: Int16, t: float, realtime: bool = False) -> list[float]:
-    """One utterance; what each call took, seconds."""
-    took = []
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """For how long the stream waited for an engine, each time, s: a live one never does."""
+    told: list[float] = []
+    real = EngineProcess._await
+
+    def awaited(self: EngineProcess, seconds: float) -> None:
+        told.append(seconds)
+        real(self, seconds)
+
+    monkeypatch.setattr(EngineProcess, "_await", awaited)
+    return told
+
+
+def say(stream: TextStream, samples: Int16, t: float, realtime: bool = False) -> None:
+    """One utterance."""
     stream.begin(t)
     for start in range(0, len(samples), BLOCK):
-        begin = time.perf_counter()
         stream.feed(samples[start : start + BLOCK])
-        took.append(time.perf_counter() - begin)
         if realtime:
             time.sleep(BLOCK / 16_000)
     stream.end(t + len(samples) / 16_000)
-    return took
 
 
 def poll_until(
@@ -104,6 +117,30 @@ def test_words_arrive_with_their_utterance_even_while_the_engine_loads(
     assert 0 < stream.real_time_factor < 10
 
 
+def test_where_no_process_can_begin_words_are_missing_and_the_audio_goes_on(
+    open_stream: Callable[..., TextStream], kids: Int16, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = open_stream(patience=SHORT)
+    stream.wait_ready(120)
+    assert stream.pid is not None
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor, "EngineProcess", none_left)
+        os.kill(stream.pid, signal.SIGKILL)
+        events = poll_until(stream, lambda e: len(statuses(e)) >= 3)
+        say(stream, kids, 0.0)
+        with pytest.raises(TextError, match="cannot be started: Resource temporarily"):
+            open_stream()
+    (_, *later) = [s.reason for s in statuses(events) if s.source == "off"]
+    assert all("does not come back" in why and "cannot be started" in why for why in later)
+    poll_until(stream, came_back)
+    say(stream, kids, 10.0)
+    poll_until(stream, lambda e: len(finals(e)) == 1)
+
+
 def test_files_wait_for_their_words(open_stream: Callable[..., TextStream], kids: Int16) -> None:
     stream = open_stream(live=False, patience=Patience(keep_seconds=1.0))
     say(stream, kids, 0.0)
@@ -114,21 +151,22 @@ def test_files_wait_for_their_words(open_stream: Callable[..., TextStream], kids
 
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_engine_killed_or_stopped_in_mid_utterance_comes_back(
-    harm: signal.Signals, open_stream: Callable[..., TextStream], kids: Int16
+    harm: signal.Signals,
+    open_stream: Callable[..., TextStream],
+    kids: Int16,
+    waits: list[float],
 ) -> None:
     stream = open_stream(patience=SHORT)
     stream.wait_ready(120)
+    waits.clear()
     stream.begin(0.0)
     stream.feed(kids[:8000])
     assert stream.pid is not None
     os.kill(stream.pid, harm)
-    took = []
     events: list[TextStreamEvent] = []
     for start in range(8000, len(kids), BLOCK):
-        begin = time.perf_counter()
         stream.feed(kids[start : start + BLOCK])
         events += stream.poll()
-        took.append(time.perf_counter() - begin)
         time.sleep(0.05)
     stream.end(4.0)
     events += poll_until(stream, lambda later: came_back(events + later))
@@ -137,7 +175,7 @@ def test_an_engine_killed_or_stopped_in_mid_utterance_comes_back(
     assert stream.dropped_samples > 0
     say(stream, kids, 10.0)
     assert finals(poll_until(stream, lambda e: len(finals(e)) == 1))[0].start == 10.0
-    assert np.median(took) < 0.01
+    assert waits == []
 
 
 @pytest.mark.parametrize(
@@ -205,7 +243,7 @@ def slowed(pid: int | None) -> Iterator[None]:
 
 
 def test_ten_times_slower_than_needed_is_behind(
-    open_stream: Callable[..., TextStream], kids: Int16, door_list: Path
+    open_stream: Callable[..., TextStream], kids: Int16, door_list: Path, waits: list[float]
 ) -> None:
     stream = open_stream("asr", keywords=door_list, patience=SHORT)
     stream.wait_ready(120)
@@ -213,33 +251,37 @@ def test_ten_times_slower_than_needed_is_behind(
     say(stream, kids, 0.0)
     poll_until(stream, lambda events: bool(finals(events)))
     events: list[TextStreamEvent] = []
-    took: list[float] = []
+    waits.clear()
     with slowed(stream.pid):
         for n in range(20):
-            took += say(stream, np.tile(kids, 2), 10.0 + 10.0 * n, realtime=True)
+            say(stream, np.tile(kids, 2), 10.0 + 10.0 * n, realtime=True)
             events += stream.poll()
             if any(s.source == "keywords" for s in statuses(events)):
                 break
     down = next(s for s in statuses(events) if s.source == "keywords")
     assert "behind and hears 0." in down.reason
-    assert np.percentile(took, 95) < 0.01
+    assert waits == []
 
 
 def test_whisper_ten_times_slower_is_heard_late_or_replaced_and_loses_nothing(
-    tiny_en: Path, open_stream: Callable[..., TextStream], kids: Int16, door_list: Path
+    tiny_en: Path,
+    open_stream: Callable[..., TextStream],
+    kids: Int16,
+    door_list: Path,
+    waits: list[float],
 ) -> None:
     """An idle machine hears it fast enough even so; a busy one falls back."""
     stream = open_stream(f"faster-whisper:{tiny_en}", keywords=door_list, patience=SHORT)
     stream.wait_ready(120)
-    took: list[float] = []
+    waits.clear()
     with slowed(stream.pid):
         for n in range(3):
-            took += say(stream, kids, 5.0 * n, realtime=True)
+            say(stream, kids, 5.0 * n, realtime=True)
         events = poll_until(stream, lambda e: len(finals(e)) == 3)
     assert [e.start for e in finals(events)] == [0.0, 5.0, 10.0]
     assert all("talking by the door" in e.text for e in finals(events))
     assert stream.dropped_samples == 0
-    assert np.percentile(took, 95) < 0.01
+    assert waits == []
 
 
 def test_nothing_left_to_fall_back_to_is_off_and_audio_goes_on(

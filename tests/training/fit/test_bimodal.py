@@ -251,6 +251,19 @@ def test_what_is_missing_counts_in_no_statistic() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
+def test_a_plain_mean_counts_batches_where_all_is_present_as_often_as_others() -> None:
+    norm = MscnnSpu(replace(SMALL, variant="text")).standardize
+    norm.reset_running_stats()
+    norm.momentum = None
+    batches = [torch.randn(8, norm.num_features) + mean for mean in (3, 3, 3, 13, 3)]
+    for number, batch in enumerate(batches):
+        present = torch.ones(8, norm.num_features, dtype=torch.bool)
+        present[0] = number > 2  # one that lacks it, in the first three
+        norm.standardize(batch, present)
+    means = [b[1:].mean(dim=0) for b in batches[:3]] + [b.mean(dim=0) for b in batches[3:]]
+    torch.testing.assert_close(norm.running()[0], torch.stack(means).mean(dim=0))
+
+
 def test_a_plain_mean_over_batches_skips_batches_without_the_modality() -> None:
     norm = MscnnSpu(replace(SMALL, variant="text")).standardize
     norm.reset_running_stats()
