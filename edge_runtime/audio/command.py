@@ -104,7 +104,7 @@ class _Ahead:
             data = bytes(self._held[:most])
             del self._held[: len(data)]
             self._taken += len(data)
-            self._changed.notify()
+            self._changed.notify_all()
             now = time.monotonic()
             ahead = self._taken / self._pace > now - self._since
             return data, now if ahead else self._at - len(self._held) / self._pace
@@ -119,7 +119,9 @@ class _Ahead:
         """Read no more."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            # All, here and elsewhere: a wait that a signal broke off may have left its place in the
+            # queue, and would be the one that is woken.
+            self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
@@ -142,7 +144,7 @@ class _Ahead:
                 self._since, self._taken = self._at, 0
             self._held += data
             self._over = not data
-            self._changed.notify()
+            self._changed.notify_all()
 
 
 class _Command:

@@ -84,7 +84,7 @@ class Ring:
             self._data[: count - first] = frames[first:]
             self._written += count
             self._at = now
-            self._changed.notify()
+            self._changed.notify_all()
 
     def read(self, seconds: float, most: int) -> Taken | None:
         """At most `most` frames, none across a loss; None where nothing came in `seconds`."""

@@ -222,19 +222,19 @@ class MqttSink:
                 self._events.popleft()
                 self._overflow += 1
             self._events.append((event, at))
-            self._turn.notify()
+            self._turn.notify_all()
 
     def close(self) -> None:
         """Send what waits, for up to three seconds where the broker takes it; the rest is kept."""
         with self._turn:
             self._closing = time.monotonic() + _CLOSING_SECONDS
-            self._turn.notify()
+            self._turn.notify_all()
         self._thread.join(2 * _CLOSING_SECONDS)
 
     def _later(self, call: Callable[[], None]) -> None:
         with self._turn:
             self._calls.append(call)
-            self._turn.notify()
+            self._turn.notify_all()
 
     def _run(self) -> None:
         synced = time.monotonic()

@@ -56,13 +56,13 @@ class Outbox(Generic[Item]):
             if len(self._items) > self._most:
                 self._items.popleft()
                 self.dropped += 1
-            self._changed.notify()
+            self._changed.notify_all()
 
     def close(self, seconds: float) -> bool:
         """Work on what waits for up to `seconds`, drop the rest; whether the thread has ended."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join(seconds)
         with self._changed:
             self.dropped += len(self._items)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +26,7 @@ from mosquitto import wait_until
 from edge_runtime import EmotionStream
 from edge_runtime.audio import Block, endless, pulse
 from edge_runtime.audio.capture import CaptureProcess
-from edge_runtime.audio.command import CommandSource
+from edge_runtime.audio.command import CommandSource, _Ahead
 from edge_runtime.audio.raw import RawFormat
 from edge_runtime.audio.sockets import SocketSource
 from edge_runtime.bundle import Bundle
@@ -358,3 +359,24 @@ def test_a_socket_that_is_in_use_is_refused_and_a_stale_one_replaced(tmp_path: P
     with pytest.raises(AudioError, match="cannot listen at"):
         SocketSource(f"unix:{path}")
     assert path.read_text() == "a file of somebody's"
+
+
+def test_a_wait_that_a_signal_broke_off_holds_up_no_close() -> None:
+    """It may leave its place in the queue of those who wait, and would be woken for another."""
+    with subprocess.Popen(
+        ["cat", "/dev/zero"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        ahead = _Ahead(program.stdout.fileno(), program.stderr.fileno(), 32_000)
+        while len(ahead._held) < ahead._most:
+            time.sleep(0.01)
+        left = threading.Lock()
+        left.acquire()
+        with ahead._changed:
+            ahead._changed._waiters.appendleft(left)  # type: ignore[attr-defined]
+        ending = threading.Thread(target=ahead.close, daemon=True)
+        ending.start()
+        ending.join(30)
+        program.kill()
+    assert not ending.is_alive()
