@@ -25,7 +25,6 @@ from benchmarks.peers.svm import classifier
 from benchmarks.trial import ADAPT, COMPARE, FIT, WAYS, WITH_ENCODER, Trial
 from edge_runtime.bundle import DEFAULT
 from edge_runtime.manifest import AUDIO
-from edge_runtime.model.fusion import joined, log_softmax, softmax
 from edge_runtime.pcm import Float32
 from training.adapt.adapt import HeadData, fit_run
 from training.adapt.base import Base, encoder_view, open_base
@@ -38,7 +37,7 @@ from training.data.features import FeatureSettings, extract
 from training.data.folds import Fold, check_classes
 from training.evaluate.metrics import measure
 from training.evaluate.predict import predict
-from training.evaluate.pretrained import STRENGTH
+from training.evaluate.pretrained import opinions, together
 from training.fit.fit import fit, run_of
 from training.fit.prepare import WordPlan, prepare
 from training.fit.remedy import remedied
@@ -304,11 +303,8 @@ class _Adapted:
         run, _ = fit_run(self._base, data)
         logits = quantized_logits(run.model(Phase.INT8).head, self._heard.standard[test])
         if run.pretrained and self._encoded is not None:
-            layer = run.pretrained.arrays
-            said = self._encoded[test] @ layer.weights + layer.bias
-            scores = softmax(logits, run.calibration[AUDIO].temperature)
-            pairs = zip(scores, said.tolist(), strict=True)
-            logits = np.array([joined(a, log_softmax(b), STRENGTH, 1.0) for a, b in pairs])
+            said = opinions(run.pretrained.arrays, self._encoded[test])
+            logits = together(logits, run.calibration[AUDIO].temperature, said)
         return dict(zip(tested, logits.argmax(axis=1).tolist(), strict=True))
 
 

@@ -17,7 +17,7 @@ from edge_runtime.console import note
 from edge_runtime.errors import ProfileError
 from edge_runtime.model.audio_branch import AudioBranch, StageTimes
 from edge_runtime.model.reference import FULL_SECONDS, Reference, least_alike
-from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
+from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16, amplified
 from edge_runtime.profile import Profile
 from edge_runtime.segment import Boundary, Segmenter, Speech, SpeechEnd
 from edge_runtime.settings import Limits
@@ -150,16 +150,17 @@ class Enrolment:
         return self._reference.profile(self.speech, made, self._bundle.identity)
 
 
-def listen(source: AudioSource, enrolment: Enrolment) -> None:
+def listen(source: AudioSource, enrolment: Enrolment, gain_db: float = 0.0) -> None:
     """Feed `enrolment` from a source until it is complete, hopeless, or the source ends.
 
+    What comes is made so much louder first, dB: `run` hears it like that.
     On a terminal a meter shows level and progress.
     """
     show = _meter(enrolment) if sys.stderr is not None and sys.stderr.isatty() else None
     try:
         with closing(source.blocks()) as blocks:  # type: ignore[type-var]  # a generator
             for block in blocks:
-                enrolment.feed(block.samples, block.lost)
+                enrolment.feed(amplified(block.samples, gain_db), block.lost)
                 for status in block.status:
                     note(f"{status.source}: {status.message}")
                 if show:

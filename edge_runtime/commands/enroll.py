@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_runtime.audio import AudioSource
 from edge_runtime.audio.sources import LIVE, file_source
-from edge_runtime.bundle import DEFAULT, Bundle, load_bundle
+from edge_runtime.bundle import DEFAULT, load_bundle
 from edge_runtime.commands.common import (
     add_command,
     asked_source,
@@ -21,7 +21,6 @@ from edge_runtime.config import GIVEN, Effective
 from edge_runtime.console import OK, PROGRAM, note
 from edge_runtime.enroll import SECONDS, SECONDS_LIMITS, Enrolment, listen
 from edge_runtime.errors import EdgeError, ProfileError
-from edge_runtime.pcm import Int16, amplified
 from edge_runtime.profile import delete_profile, profile_named, profile_names, profile_path
 from edge_runtime.settings import Settings, group, setting
 from edge_runtime.update.settings import TrustSettings
@@ -80,14 +79,14 @@ def enroll(arguments: argparse.Namespace) -> int:
         raise EdgeError("name a FILE, or --mic, or --stdin (see --help)")
     gain_db = 0.0 if arguments.file else settings.source.gain_db
     bundle = load_bundle(settings.bundle, settings.trust.trust)
-    enrolment = _Amplified(bundle, settings.seconds, gain_db)
+    enrolment = Enrolment(bundle, settings.seconds)
     with closing(_opened(found, arguments.file)) as source:
         if not arguments.file:
             note(
                 f"{PROGRAM}: {source.name}: speak as you always do, in whole sentences, until "
                 f"{settings.seconds:g} s of speech are heard; Ctrl-C stops"
             )
-        listen(source, enrolment)
+        listen(source, enrolment, gain_db)
     profile = enrolment.profile(settings.anyway)
     profile.save(path)
     print(
@@ -96,18 +95,6 @@ def enroll(arguments: argparse.Namespace) -> int:
     )
     print(f"use it: {PROGRAM} run --mic --speaker {arguments.name}")
     return OK
-
-
-class _Amplified(Enrolment):
-    """Of what comes, made so much louder, dB: `run` hears it like that."""
-
-    def __init__(self, bundle: Bundle, seconds: float, gain_db: float) -> None:
-        super().__init__(bundle, seconds)
-        self._gain_db = gain_db
-
-    def feed(self, samples: Int16, lost: int = 0) -> None:
-        """See `Enrolment`."""
-        super().feed(amplified(samples, self._gain_db), lost)
 
 
 def _opened(found: Effective[EnrollSettings], file: str | None) -> AudioSource:

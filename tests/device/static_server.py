@@ -6,10 +6,27 @@ A file `FOLDER/.half` makes it promise a bundle whole, send half of it, and clos
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The address at which a process of its own serves a folder."""
+    command = [sys.executable, __file__, str(folder)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+        finally:
+            server.kill()
 
 
 class Handler(SimpleHTTPRequestHandler):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from static_server import serving
 
 pytest.importorskip("tuf", reason="pip install -e '.[deliver]'")
 
@@ -25,7 +26,6 @@ from edge_runtime.bundle import load_bundle
 from edge_runtime.update.releases import Releases
 
 PATIENCE = 60  # seconds until something that should have happened counts as a hang
-SERVER = Path(__file__).with_name("static_server.py")
 ROOM = 12  # MB of a small disk: a bundle and a half
 
 
@@ -113,20 +113,9 @@ def fleet(begun: Path, environment: dict[str, str], tmp_path: Path) -> Iterator[
 def served(folder: Path, environment: dict[str, str]) -> Iterator[Fleet]:
     """The repository in a folder, served; and the device."""
     repository, keys, home = (folder / name for name in ("repository", "keys", "home"))
-    server = subprocess.Popen(
-        [sys.executable, str(SERVER), str(repository)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdout is not None
-    url = f"http://127.0.0.1:{int(server.stdout.readline())}"
     variables = {"HOME": str(home), "XDG_DATA_HOME": str(home / "data"), "XDG_RUNTIME_DIR": ""}
-    try:
+    with serving(repository) as url:
         yield Fleet(repository, keys, url, home, {**environment, **variables})
-    finally:
-        server.kill()
-        server.wait(PATIENCE)
 
 
 def refused(fleet: Fleet, *arguments: str | Path) -> str:

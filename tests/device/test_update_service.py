@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from own_systemd import HOME, PYTHON, OwnSystemd
+from static_server import serving
 
 from edge_runtime.errors import EdgeError
 from edge_runtime.service import manager
@@ -19,7 +20,6 @@ from edge_runtime.service.manager import Systemd, unit_of_this_installation
 from edge_runtime.service.unit import TIMER, UNIT, UPDATE
 from edge_runtime.update.running import what_listens
 
-SERVER = Path(__file__).with_name("static_server.py")
 _QUIET = "sh -c 'while sleep 0.1; do head -c 3200 /dev/zero; done'"
 _SETTINGS = f"""
 bundle = "current"
@@ -88,16 +88,13 @@ def test_a_real_timer_takes_what_is_published_and_goes_with_the_service(
     repository, keys = tmp_path / "repository", tmp_path / "keys"
     make_repository(repository, keys, passphrase=False)
     publish(repository, keys, bundle_copy, "stable", DAYS)
-    server = subprocess.Popen(
-        [sys.executable, str(SERVER), str(repository)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert server.stdout is not None
-    url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-    systemd = OwnSystemd(tmp_path / "systemd.log")
+    with serving(repository) as url:
+        timer_comes_and_goes(OwnSystemd(tmp_path / "systemd.log"), repository, url, bundle_path)
 
+
+def timer_comes_and_goes(
+    systemd: OwnSystemd, repository: Path, url: str, bundle_path: Path
+) -> None:
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return systemd.run(PYTHON, "-P", "-m", "edge_runtime.cli", *map(str, arguments))
 
@@ -137,8 +134,6 @@ def test_a_real_timer_takes_what_is_published_and_goes_with_the_service(
         assert control("is-active", TIMER).stdout == "inactive\n"
     finally:
         systemd.close()
-        server.kill()
-        server.wait()
 
 
 def test_a_service_of_the_machine_is_roots_to_tell(

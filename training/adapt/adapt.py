@@ -13,7 +13,7 @@ import numpy as np
 
 from edge_runtime.console import counted
 from edge_runtime.manifest import AUDIO, Calibration
-from edge_runtime.model.fusion import joined, log_softmax, softmax
+from edge_runtime.model.fusion import softmax
 from edge_runtime.pcm import Float32
 from edge_runtime.pretrained_arrays import PretrainedArrays
 from training.adapt.base import Base, encoder_view, open_base
@@ -48,7 +48,7 @@ from training.errors import TrainingError
 from training.evaluate import verdicts
 from training.evaluate.judge import Verdicts, calibrate
 from training.evaluate.metrics import Metrics, measure, unsure_threshold
-from training.evaluate.pretrained import STRENGTH, opinions, part_settings
+from training.evaluate.pretrained import log_probabilities, opinions, part_settings, together
 from training.evaluate.reference import Heard
 from training.network.fakequant import Phase, set_phase
 from training.network.model import Head
@@ -236,13 +236,8 @@ def _joined(
 
     With the logits of both together, (n, classes), and their temperature.
     """
-    said = data.out_of_fold(data.views[1:])
-    own = softmax(rounded, temperature)
-    rows = [
-        joined(scores, log_softmax(row), STRENGTH, 1.0)
-        for scores, row in zip(own, said.tolist(), strict=True)
-    ]
-    logits = np.log(np.maximum(rows, 1e-9)).astype(np.float32)
+    said = log_probabilities(data.out_of_fold(data.views[1:]))
+    logits = np.log(np.maximum(together(rounded, temperature, said), 1e-9)).astype(np.float32)
     calibration, metrics = _measured(data, {FAKE_QUANT: logits})
     layer = data.layer(data.views[1])
     part = Pretrained(
@@ -299,11 +294,9 @@ def _of_base(
     set_phase(head, Phase.INT8)
     logits = quantized_logits(head, heard.standard)
     if base.pretrained:
-        scores = softmax(logits, base.run.calibration[AUDIO].temperature)
-        said = opinions(base.pretrained.arrays, views[1].values).tolist()
+        said = opinions(base.pretrained.arrays, views[1].values)
         strength = base.pretrained.settings["strength"][AUDIO]
-        pairs = zip(scores, said, strict=True)
-        logits = np.array([joined(one, other, strength, 1.0) for one, other in pairs])
+        logits = together(logits, base.run.calibration[AUDIO].temperature, said, strength)
     guess = logits[:, [own.index(label) for label in labels]].argmax(axis=1)
     return measure(truth, guess, labels, [u.speaker for u in heard.utterances])
 

@@ -169,7 +169,28 @@ def rows_of_classes(model: Any, classes: int) -> tuple[Floats, Floats]:
 
 def opinions(arrays: PretrainedArrays, values: Float32) -> Float32:
     """Log probabilities of clips by the encoder, (clips, classes), of statistics (clips, width)."""
-    return np.array([log_softmax(row) for row in (values @ arrays.weights + arrays.bias).tolist()])
+    return log_probabilities(values @ arrays.weights + arrays.bias)
+
+
+def log_probabilities(logits: Float32) -> Float32:
+    """Of logits (clips, classes), the same shape."""
+    return np.array([log_softmax(row) for row in logits.tolist()])
+
+
+def together(
+    logits: Float32, temperature: float, said: Float32, strength: float = STRENGTH
+) -> Float32:
+    """Probabilities by a model and the encoder as one, (clips, classes), not yet tempered.
+
+    Parameters
+    ----------
+    logits, temperature : of the model alone.
+    said : log probabilities by the encoder, (clips, classes).
+    strength : of the encoder's part, see `edge_runtime.model.fusion.joined`.
+    """
+    own = softmax(logits, temperature)
+    pairs = zip(own, said.tolist(), strict=True)
+    return np.array([joined(scores, opinion, strength, 1.0) for scores, opinion in pairs])
 
 
 def join_verdicts(
@@ -195,10 +216,9 @@ def join_verdicts(
             continue
         if variant >= states.values.shape[1]:
             continue
-        own = softmax(logits, temperatures[modality])
         said = opinions(arrays, states.values[:, variant])
-        rows = [joined(a, tuple(b), STRENGTH, 1.0) for a, b in zip(own, said, strict=True)]
-        result[key] = np.log(np.maximum(rows, 1e-9)).astype(np.float32)
+        both = together(logits, temperatures[modality], said)
+        result[key] = np.log(np.maximum(both, 1e-9)).astype(np.float32)
     return result
 
 
