@@ -88,7 +88,9 @@ def built(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_tensor_of_every_graph_is_an_integer(built: Path) -> None:
-    for graph in built.glob("*.tflite"):
+    graphs = list(built.glob("*.tflite"))
+    assert graphs
+    for graph in graphs:
         details = tensor_details(graph)
         assert len(details) >= 5
         assert {np.dtype(d["dtype"]).kind for d in details} == {"i"}

@@ -56,7 +56,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_int8_graphs_follow_what_tensorrt_asks_of_qdq(bundles: dict[str, Path]) -> None:
     """NVIDIA's rules, read off the files themselves: the target's own check is not asked."""
-    for path in sorted(bundles["int8"].glob("*.onnx")):
+    graphs = sorted(bundles["int8"].glob("*.onnx"))
+    assert graphs
+    for path in graphs:
         model = onnx.load(str(path))
         assert model.opset_import[0].version in range(13, 24)
         constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}

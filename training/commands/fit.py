@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_runtime.console import OK, counted
 from edge_runtime.settings import add_arguments, from_arguments, setting
+from training.begun import begin
 from training.commands.common import (
     VariantRecipe,
     add_corpora,
@@ -153,7 +154,10 @@ def _fit_tracked(corpora: Sequence[str], recipe: FitRecipe, tracking: Tracking) 
     if known:
         record["speaker_embedding"] = known.source
     _name_origins(record, data)
-    _refuse_other_plan(out, recipe.resume, settings, config, record["data"])
+    made_from = {"settings": settings.record(), "model": asdict(config), "data": record["data"]}
+    runs = {"audio-run": recipe.audio_run, "text-run": recipe.text_run}
+    made_from["from"] = {name: run and run.name for name, run in runs.items()}
+    begin(out, made_from, go_on=recipe.resume)
     tracking.begin(record, asdict(config))
     module = fit(data, config, settings, out, recipe.resume, logger=tracking.logger)
     module, tried = remedied(module, data, settings, out, recipe.resume)
@@ -288,34 +292,6 @@ def calibration_of(summary: dict[str, Any]) -> dict[str, Any]:
     from edge_runtime.manifest import Calibration
 
     return {name: Calibration(**chosen) for name, chosen in summary["calibration"].items()}
-
-
-def _refuse_other_plan(
-    out: Path, resume: bool, settings: Any, config: Any, data: dict[str, Any]
-) -> None:
-    """What was interrupted goes on with what it began with, or is another model; keep that."""
-    from training.errors import TrainingError
-    from training.evaluate.crossval_files import PLAN
-    from training.output import at_once
-
-    made_from = {"settings": settings.record(), "model": asdict(config), "data": data}
-    plan = json.loads(json.dumps(made_from))
-    path = out / PLAN
-    if resume and path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        other = [
-            name if part == "data" else f"{name.replace('_', '-')} {kept.get(name)}, not {value}"
-            for part, kept in begun.items()
-            for name, value in plan.get(part, {}).items()
-            if kept.get(name) != value
-        ]
-        if other:
-            raise TrainingError(
-                f"{out} was begun with other data or settings ({other[0]}); choose another --out, "
-                "or give what it was begun with"
-            )
-    with at_once(path) as new:
-        new.write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
 
 
 def _measure(

@@ -21,9 +21,10 @@ from edge_runtime.manifest import AUDIO, REFERENCE, FileSpec, ReferencePart
 from edge_runtime.model.reference import Reference, least_alike
 from edge_runtime.pcm import Float32
 from edge_runtime.reference_arrays import ReferenceArrays
+from training.begun import PLAN
 from training.corpora import NEUTRAL, Utterance, class_indices
 from training.errors import TrainingError
-from training.evaluate.crossval_files import PLAN, PREDICTIONS, clip_name
+from training.evaluate.crossval_files import PREDICTIONS, clip_name
 from training.evaluate.histories import CHANGES, TRAINED, Draw, Speakers
 from training.evaluate.reference import LIMIT, Heard
 from training.run import REFERENCE_FILE

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from edge_runtime.console import OURS
+from training.begun import begin
 from training.corpora import Utterance, class_indices
 from training.corpora.class_map import DEFAULT
 from training.data.features import FeatureSettings, extract
@@ -31,10 +32,8 @@ from training.data.folds import Cut, Fold, cut_folds, fold_protocol, unjudged
 from training.data.pairs import PAIRING, draw_words
 from training.data.speaker import SpeakerVectors
 from training.data.teacher import teach
-from training.errors import TrainingError
 from training.evaluate import verdicts as by_clip
 from training.evaluate.crossval_files import (
-    PLAN,
     PREDICTIONS,
     SUMMARY,
     VERDICTS,
@@ -116,7 +115,7 @@ def crossval(
         log.warning("%s", line)
     if training.config.parts.text and words.test:
         usable = draw_words(usable, words.test, words.seed)
-    _refuse_other_plan(out, plan, usable, training)
+    begin(out, _made_from(plan, usable, training), go_on=True)
     folders = [out / f"fold{number}" for number in range(1, len(plan) + 1)]
     results = [_known(folder / PREDICTIONS, training.int8) for folder in folders]
     with FoldProgress(len(plan), settings.all_epochs) as progress, _fold_pool(jobs) as pool:
@@ -316,23 +315,25 @@ def _train(task: _FoldTask, train: list[Utterance], test: list[Utterance]) -> Ru
     return run
 
 
-def _refuse_other_plan(
-    out: Path,
-    plan: list[Fold],
-    utterances: Sequence[Utterance],
-    training: Training,
-) -> None:
-    """Finished folds are only good for the same data, folds and settings."""
-    config, words = training.config, training.words
+def _made_from(
+    plan: Sequence[Fold], utterances: Sequence[Utterance], training: Training
+) -> dict[str, Any]:
+    """All that a fold's model and figures depend on."""
+    words = training.words
     parts: dict[str, Any] = {
-        "settings": repr(training.settings),
-        "config": repr(config),
+        "settings": training.settings.record(),
+        "model": asdict(training.config),
+        "features": asdict(training.features),
+        "from": {
+            "audio-runs": training.audio_runs and training.audio_runs.name,
+            "text-run": training.text_run and training.text_run.name,
+        },
         "test": [
             [f"{clip_name(u)}/{u.label}/{u.text}" for u in _take(utterances, fold.test)]
             for fold in plan
         ],
     }
-    if config.parts.text:
+    if training.config.parts.text:
         texts = "\n".join(u.text for u in words.train)
         digest = hashlib.sha256(texts.encode()).hexdigest()
         parts["words"] = {"settings": repr(words.settings), "paired": digest}
@@ -340,14 +341,7 @@ def _refuse_other_plan(
         parts["classes"] = training.classes
     if training.speakers:
         parts["speakers"] = training.speakers.digest(utterances)
-    identity = json.dumps(parts)
-    path = out / PLAN
-    if path.exists() and path.read_text(encoding="utf-8") != identity:
-        raise TrainingError(
-            f"{out} holds folds of other data or settings; choose another --out or remove it"
-        )
-    with at_once(path) as new:
-        new.write_text(identity, encoding="utf-8")
+    return parts
 
 
 def _take(utterances: Sequence[Utterance], indices: Sequence[int]) -> list[Utterance]:

@@ -16,7 +16,6 @@ from training.evaluate.judge import Verdicts, calibrations
 from training.output import at_once
 
 SUMMARY = "crossval.json"  # figures and calibration; the last to be written
-PLAN = "plan.json"  # what each fold tested, and what it was begun with; the latter of a run, too
 PREDICTIONS = "predictions.npz"  # in the folder of a fold: logits of what it tested
 VERDICTS = "verdicts.npz"  # logits of every clip, of the fold that did not train on it
 

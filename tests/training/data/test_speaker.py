@@ -373,7 +373,7 @@ def test_crossval_and_fit_take_vectors_by_their_options(
     other.mkdir()
     _, twice = write_kaldi(other, {k: 2 * v for k, v in kaldiio.load_scp(str(scp)).items()})
     assert main([*crossval, "--out", str(out), *taking, "--speaker", str(twice)]) == 2
-    assert "other data or settings" in capsys.readouterr().err
+    assert "other data or settings (speakers)" in capsys.readouterr().err
 
     run = tmp_path / "run"
     assert main(["fit", f"manifest={manifest}", "--out", str(run), "--watch", "0.25", *taking]) == 0

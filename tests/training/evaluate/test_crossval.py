@@ -90,7 +90,10 @@ def test_finished_folds_are_kept_and_other_settings_refused(
     assert main(arguments) == 0
     assert weights.stat().st_mtime_ns == before
     assert main([*arguments, "--lr", "0.1"]) == 2
-    assert "other data or settings" in capsys.readouterr().err
+    assert "other data or settings (lr 0.002, not 0.1)" in capsys.readouterr().err
+    (crossval_out / "plan.json").write_text("[]")
+    assert main(arguments) == 2
+    assert "other data or settings (of an earlier version)" in capsys.readouterr().err
 
 
 def test_an_interrupted_crossval_begins_no_fold() -> None:

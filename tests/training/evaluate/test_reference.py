@@ -103,6 +103,7 @@ def test_histories_are_of_earlier_utterances_of_the_speaker() -> None:
         balanced = speakers.balanced(place)
         assert all([labels[i] for i in balanced].count(label) == 5 for label in LABELS)
         turns = speakers.turns(place)
+        assert turns
         assert [who[i] == who[place] for i in turns] == [True, False] * (len(turns) // 2)
         after = speakers.after(place, 2)
         assert [who[i] == who[place] for i in after] == [False] * 15 + [True] * 2

@@ -130,7 +130,7 @@ def test_killed_and_resumed_it_is_the_same_run(
     fewer.write_text("".join(tones_csv.read_text().splitlines(keepends=True)[:-1]))
     other = [argument.replace(str(tones_csv), str(fewer)) for argument in command("run")]
     faster = [*command("run"), "--lr", "0.01"]
-    for given, what in ((faster, "lr 0.002, not 0.01"), (other, "clips")):
+    for given, what in ((faster, "lr 0.002, not 0.01"), (other, "clips 16, not 15")):
         assert main([*given, "--resume"]) == 2
         assert f"begun with other data or settings ({what})" in capsys.readouterr().err
     assert ended(9, 0, 1, command("run", "--resume")) == -9
