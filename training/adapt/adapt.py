@@ -130,7 +130,13 @@ def adapt(
     run.training = {**_record(found, base, heard, data, curve), **run.training}
     lost = [u for u in utterances if id(u) not in known]
     notes = warnings_of(heard.utterances)
-    doubts = doubtful_labels(heard.utterances, views, truth, labels, chosen)
+    doubters = views
+    if not more:
+        try:
+            doubters = _with_encoder(base, heard, views, jobs, progress)
+        except TrainingError as error:  # the encoder is not installed
+            notes.append(f"labels are doubted by what {base.name} hears alone: {error}")
+    doubts = doubtful_labels(heard.utterances, doubters, truth, labels, chosen)
     try:
         voices = two_voices(heard.utterances, jobs, progress)
         doubts = with_two_voices(doubts, [heard.utterances[place] for place in voices])
@@ -154,6 +160,17 @@ def adapt(
         origins,
         verdicts.rows_of(heard.utterances, said, labels, run.calibration),
     )
+
+
+def _with_encoder(
+    base: Base, heard: Heard, views: list[View], jobs: int | None, progress: bool
+) -> list[View]:
+    """What doubts labels: the pre-trained encoder as well, where it hears every clip.
+
+    It finds more of them (docs/your-own-data.md); the model that is made does without it.
+    """
+    both, view = encoder_view(base, heard, jobs, progress)
+    return [*views, view] if len(both.utterances) == len(heard.utterances) else views
 
 
 @dataclass(frozen=True, eq=False)

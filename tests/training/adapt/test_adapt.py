@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -361,6 +362,29 @@ def test_wrong_labels_are_at_the_head_of_the_list() -> None:
     assert len(found) >= 20
     first = {doubt.utterance.path for doubt in found[:20]}
     assert sum(clips[place].path in first for place in wrong) >= 9
+
+
+def test_labels_are_doubted_by_the_pretrained_encoder_as_well(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    views: list[int] = []
+
+    def counting(said: list[Utterance], by: list[View], *rest: Any) -> list[Doubt]:
+        views.append(len(by))
+        return doubtful_labels(said, by, *rest)
+
+    monkeypatch.setattr("training.adapt.adapt.doubtful_labels", counting)
+    rows = [(f"{n}.wav", LABELS[n % 3], f"s{n // 6}") for n in range(24)]
+    adapt = ["adapt", f"manifest={listed(own.parent / 'both.csv', rows)}", "--jobs", "1", "--out"]
+    assert main([*adapt, str(tmp_path / "with")]) == 0
+    assert "labels are doubted by" not in caplog.text
+    monkeypatch.setattr("training.data.teachers.whisper._PACKAGE", "no-such-package")
+    assert main([*adapt, str(tmp_path / "without")]) == 0
+    assert views == [2, 1]
+    told = "labels are doubted by what default hears alone: the encoder whisper needs"
+    assert told in caplog.text
+    made = [load(tmp_path / name).weights for name in ("with", "without")]
+    assert all((made[0][name] == made[1][name]).all() for name in made[0])
 
 
 def test_a_second_encoder_is_joined_and_read_back(tmp_path: Path) -> None:
