@@ -51,7 +51,7 @@ format: setup
 
 test: lint
 	scripts/debian-packages libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins mosquitto openssl flite systemd tmux \
-		chromium-headless-shell gcc libc6-dev openssh-server openssh-client
+		chromium-headless-shell gcc libc6-dev openssh-server openssh-client nginx-light
 	.venv/bin/python -m pytest $(PYTEST_ARGS) -m "not alone and not realtime"
 	.venv/bin/python -m pytest -n 4 --dist loadgroup -m realtime $(TIMED)
 	.venv/bin/python -m pytest -m alone $(TIMED)

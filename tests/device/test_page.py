@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import shutil
 import socket
-import ssl
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -45,7 +42,9 @@ from edge_runtime.web.sink import WebSink
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason=f"no Chromium: {INSTALL}")
 
-INDEX = Path(__file__).parents[2] / "edge_runtime" / "web" / "assets" / "index.html"
+ROOT = Path(__file__).parents[2]
+INDEX = ROOT / "edge_runtime" / "web" / "assets" / "index.html"
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"  # which is on the path of root alone
 MANY = (
     *LABELS,
     *("fear", "disgust", "surprise", "calm", "bored", "proud", "ashamed", "curious", "confused"),
@@ -411,43 +410,51 @@ def test_the_token_comes_from_the_address_or_is_asked_for(serve: Served, page: P
     page.evaluate("localStorage.clear()")
 
 
-def serve_by_tls(folder: Path, listening: socket.socket, page: int) -> None:
-    """Bring the page at a port of loopback to whoever comes by TLS, as a proxy does."""
+@contextlib.contextmanager
+def nginx(folder: Path, port: int, page: int) -> Iterator[None]:
+    """Debian's nginx with the block of docs/page.md, at a port of loopback."""
     kind = ["-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-    files = ["-keyout", str(folder / "key"), "-out", str(folder / "certificate")]
+    files = ["-keyout", str(folder / "ear.key"), "-out", str(folder / "ear.pem")]
     command = ["openssl", "req", *kind, "-subj", "/CN=ear.example", *files]
     subprocess.run(command, check=True, capture_output=True)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(folder / "certificate", folder / "key")
+    text = (ROOT / "docs" / "page.md").read_text(encoding="utf-8")
+    block = text.partition("```nginx\n")[2].partition("```")[0]
+    for ours, here in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("/etc/ssl/", f"{folder}/"),
+        ("127.0.0.1:8765", f"127.0.0.1:{page}"),
+    ):
+        assert ours in block
+        block = block.replace(ours, here)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+    main = f"daemon off; pid {folder}/pid; error_log {folder}/errors; events {{}}"
+    configuration = folder / "nginx.conf"
+    configuration.write_text(f"{main}\nhttp {{ access_log off; {paths}\n{block}}}\n")
+    run = [NGINX, "-e", str(folder / "errors"), "-c", str(configuration)]
+    with subprocess.Popen(run) as process:
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                assert process.poll() is None, (folder / "errors").read_text()
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
 
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(OSError):
-            while data := await reader.read(1 << 16):
-                writer.write(data)
-                await writer.drain()
 
-    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_page = await asyncio.open_connection("127.0.0.1", page)
-        await asyncio.gather(pump(reader, to_page[1]), pump(to_page[0], writer))
-
-    async def run() -> None:
-        async with await asyncio.start_server(relay, sock=listening, ssl=context) as server:
-            await server.serve_forever()
-
-    threading.Thread(target=lambda: asyncio.run(run()), daemon=True).start()
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl: apt-get install openssl")
-def test_a_proxy_with_tls_brings_it_elsewhere(serve: Served, tmp_path: Path) -> None:
-    listening = socket.create_server(("127.0.0.1", 0))
-    public = f"ear.example:{listening.getsockname()[1]}"
+@pytest.mark.skipif(not Path(NGINX).exists(), reason="no nginx: apt-get install nginx-light")
+def test_nginx_with_tls_brings_it_elsewhere(serve: Served, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    public = f"ear.example:{port}"
     token = "correct-horse-battery"
     sink = serve(public=public, token=Secret(token))
-    serve_by_tls(tmp_path, listening, int(sink.url.split(":")[2][:-1]))
     found = Browser(
         tmp_path, "--host-resolver-rules=MAP ear.example 127.0.0.1", "--ignore-certificate-errors"
     )
-    try:
+    with nginx(tmp_path, port, int(sink.url.split(":")[2][:-1])), contextlib.closing(found):
         page = found.page()
         page.go(f"https://{public}/#token={token}")
         page.until(CONNECTED)
@@ -455,8 +462,6 @@ def test_a_proxy_with_tls_brings_it_elsewhere(serve: Served, tmp_path: Path) -> 
         page.until("document.querySelector('#list')?.innerText.includes('from afar')")
         assert page.evaluate("location.origin") == f"https://{public}"
         assert page.complaints() == []
-    finally:
-        found.close()
 
 
 RECORDING = """{"type": "source", "t": 0.0, "name": "interview.wav"}
