@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ MLFLOW = (
 """The help of the option."""
 EXPERIMENT = "edge-emotion"
 _RUN = Path("log") / "mlflow.json"  # in a run's folder: where it is kept, for --resume
+_BATCH = 1000  # values that a server takes at once
 _INSTALL = "--mlflow needs {}, which is not installed: pip install -e '.[mlflow]' in the checkout"
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,27 @@ class Tracking:
         for name, value in tags.items():
             if value is not None:
                 self._tell(self.logger.experiment.set_tag, self.logger.run_id, name, str(value))
+
+    def curves(self, curves: Mapping[str, Mapping[int, float]]) -> None:
+        """Tell learning curves that were not followed, by name and epoch; those known stay."""
+        if self.logger is None:
+            return
+        for name, values in curves.items():
+            self._tell(self._curve, _name(name), values)
+
+    def _curve(self, name: str, values: Mapping[int, float]) -> None:
+        from mlflow.entities import Metric
+
+        client, run = self.logger.experiment, self.logger.run_id
+        known = {metric.step for metric in client.get_metric_history(run, name)}
+        now = int(1000 * time.time())
+        new = [
+            Metric(name, value, now, epoch)
+            for epoch, value in sorted(values.items())
+            if epoch not in known
+        ]
+        for place in range(0, len(new), _BATCH):
+            client.log_batch(run, new[place : place + _BATCH])
 
     def end(self, metrics: Mapping[str, Any], errors: Mapping[str, float], file: Path) -> None:
         """Tell the figures, `errors` being calibration errors by corpus/modality, and `file`."""

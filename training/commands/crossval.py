@@ -81,7 +81,7 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
     )
     from training.evaluate.crossval_files import SUMMARY
     from training.evaluate.metrics import Metrics
-    from training.evaluate.report import plot_confusion, plot_curves, print_metrics
+    from training.evaluate.report import curves_of, plot_confusion, plot_curves, print_metrics
 
     out, settings = recipe.out, recipe.schedule
     folds = recipe.folds.cut(FOLDS)
@@ -104,6 +104,9 @@ def cross_validate(corpora: Sequence[str], recipe: CrossvalRecipe) -> dict[str, 
         result = crossval(usable, training, folds, out, recipe.folds.jobs or default_jobs())
         summary = write_summary(result, training, out, folds, bool(words.train))
         tracking.begin(summary, summary["model"])
+        for number in range(1, len(set(result.folds)) + 1):
+            curves = curves_of(out / f"fold{number}")
+            tracking.curves({f"fold{number}/{name}": curve for name, curve in curves.items()})
         errors = verdicts.errors_by_corpus(verdicts.read(out))
         tracking.end(summary["metrics"], errors, out / SUMMARY)
     metrics = summary["metrics"]["corpora"]

@@ -6,6 +6,7 @@ Pictures are drawn on a `Figure` alone: no window system is asked for, and no st
 from __future__ import annotations
 
 import csv
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,19 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     console.print(INTERVAL)
 
 
-def _curve(run: Path, name: str) -> np.ndarray[Any, Any]:
-    """One value an epoch from the CSV logs of a run, which has one for each time it was started."""
-    values: dict[int, float] = {}
+def curves_of(run: Path) -> dict[str, dict[int, float]]:
+    """Learning curves of a run by name and epoch, of its CSV logs: one each time it was started."""
+    curves: defaultdict[str, dict[int, float]] = defaultdict(dict)
     for log in sorted(run.glob(f"{LOG_FOLDER}/*/metrics.csv"), key=lambda p: p.stat().st_mtime):
         with log.open(newline="", encoding="utf-8") as file:
-            # Each quantity has a row of its own.
-            values |= {int(r["epoch"]): float(r[name]) for r in csv.DictReader(file) if r.get(name)}
+            for row in csv.DictReader(file):  # each quantity has a row of its own
+                for name in row.keys() - {"epoch", "step"}:
+                    if row[name]:
+                        curves[name][int(row["epoch"])] = float(row[name])
+    return dict(curves)
+
+
+def _curve(run: Path, name: str) -> np.ndarray[Any, Any]:
+    """One value an epoch."""
+    values = curves_of(run).get(name, {})
     return np.array([values[epoch] for epoch in sorted(values)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -91,9 +92,34 @@ def test_finished_folds_are_kept_and_other_settings_refused(
     assert weights.stat().st_mtime_ns == before
     assert main([*arguments, "--lr", "0.1"]) == 2
     assert "other data or settings (lr 0.002, not 0.1)" in capsys.readouterr().err
+    begun = (crossval_out / "plan.json").read_text()
     (crossval_out / "plan.json").write_text("[]")
     assert main(arguments) == 2
     assert "other data or settings (of an earlier version)" in capsys.readouterr().err
+    (crossval_out / "plan.json").write_text(begun)
+
+
+def test_mlflow_has_the_curves_of_the_folds_once(
+    crossval_out: Path, few_clips: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    from mlflow.tracking import MlflowClient
+
+    arguments = ["crossval", f"manifest={few_clips}", "--folds", "2", "--jobs", "1", *SMALL]
+    for _ in range(2):
+        assert main([*arguments, "--out", str(crossval_out), "--mlflow", str(tmp_path)]) == 0
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "edge-emotion"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    for fold in ("fold1", "fold2"):
+        losses = client.get_metric_history(run.info.run_id, f"{fold}/train_loss")
+        assert [metric.step for metric in losses] == [0, 1, 2]
+        assert [metric.value for metric in losses] == [
+            float(row["train_loss"])
+            for row in csv.DictReader((crossval_out / fold / "log/version_0/metrics.csv").open())
+            if row["train_loss"]
+        ]
 
 
 def test_an_interrupted_crossval_begins_no_fold() -> None:
