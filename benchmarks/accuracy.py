@@ -19,15 +19,15 @@ from edge_runtime.errors import AudioError
 from edge_runtime.events import EmotionEvent
 from edge_runtime.pcm import Int16
 from edge_runtime.stream import classify
+from edge_runtime.text.engines import engine_named, forms
 from training.corpora import Utterance, class_indices
 from training.evaluate.metrics import Metrics, measure
 from training.output import at_once
 
 log = logging.getLogger(__name__)
 
-TRANSCRIPT, ASR, KEYWORDS, OFF = "transcript", "asr", "keywords", "off"
-TEXTS = (TRANSCRIPT, ASR, KEYWORDS, OFF)
-"""Whose words a bundle reads: those of the manifest, those it hears itself, none."""
+TRANSCRIPT, OFF = "transcript", "off"
+"""Words that a bundle reads which no engine hears: those of the manifest, and none."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class AccuracyResult:
     """Utterances whose label the bundle does not know, or of which it can take nothing."""
     labels: list[str]
     text: str
-    """Whose words were read: one of `TEXTS`."""
+    """Whose words were read: transcript, off, or the engine's that heard them."""
 
     def metrics(self) -> Metrics:
         """UA, WA and the rest; the label of a verdict is its most probable class."""
@@ -79,20 +79,21 @@ def accuracy(
 
     Utterances with a label that the bundle does not know, clips that cannot be read, and utterances
     of which the bundle can take nothing are logged and counted. Raises BenchmarkError when none is
-    left, and when words are asked for that the bundle does not read.
+    left, and when words are asked for that the bundle does not read; TextError for an engine that
+    cannot be.
 
     Parameters
     ----------
     bundle : what is judged.
     utterances : clips, texts, or both in one.
-    text : one of `TEXTS`; by default transcript where the bundle reads words and `utterances` have
-        some, else off.
+    text : transcript, off, or an engine as for `edge-emotion run --text`; by default transcript
+        where the bundle reads words and `utterances` have some, else off.
     """
     labels = list(bundle.manifest.labels)
     text = choose_text(bundle, utterances, text)
     result = AccuracyResult([], [], 0, labels, text)
     why = ""
-    engine = text if text in (ASR, KEYWORDS) else OFF
+    engine = OFF if text == TRANSCRIPT else text
     segment = bundle.manifest.segment.whole()
     with EmotionStream(bundle, engine, segment=segment, partial_seconds=0, live=False) as stream:
         stream.wait_ready()
@@ -138,6 +139,9 @@ def choose_text(bundle: Bundle, utterances: Sequence[Utterance], asked: str | No
             f"--text {asked}: bundle {bundle.manifest.name} ({bundle.manifest.variant}) reads no "
             "words; use --text off"
         )
+    if asked not in (TRANSCRIPT, OFF) and engine_named(asked.partition(":")[0]) is None:
+        there_is = ", ".join((TRANSCRIPT, OFF, *forms()))
+        raise BenchmarkError(f"--text {asked}: expected one of {there_is}")
     return asked
 
 

@@ -26,9 +26,10 @@ def add(commands: Any) -> None:
     )
     command.add_argument(
         "--text",
-        choices=("transcript", "asr", "keywords", "off"),
-        help="whose words the bundle reads (default: transcript where it reads and the manifest "
-        "has words, else off)",
+        metavar="SOURCE",
+        help="whose words the bundle reads: transcript, the manifest's; off, none; asr, keywords, "
+        "faster-whisper:DIR and so on, as edge-emotion run --text, what that engine hears "
+        "(default: transcript where it reads and the manifest has words, else off)",
     )
     command.add_argument("--predictions", type=Path, metavar="CSV", help="write every verdict")
     command.add_argument("--plot", type=Path, metavar="PNG", help="draw the confusion matrix")

@@ -87,6 +87,26 @@ def test_texts_need_a_bundle_that_reads(
         assert f"--text {asked}: bundle deaf (audio) reads no words" in error
 
 
+def test_words_are_heard_by_any_engine(
+    tmp_path: Path, tiny_en: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "clips.csv", tmp_path / "a.json"
+    path.write_text(f"path,label,start,end\n{SCENE},happy,5.0,8.8\n")
+    accuracy = ["accuracy", "--manifest", str(path), "--json", str(out), "--text"]
+    assert main([*accuracy, f"faster-whisper:{tiny_en}"]) == 0
+    result = json.loads(out.read_text())
+    assert result["text"] == f"faster-whisper:{tiny_en}"
+    assert {name: part["n"] for name, part in result["by_modality"].items()} == {"audio+text": 1}
+    capsys.readouterr()
+    for asked, told in (
+        ("transcripts", "--text transcripts: expected one of transcript, off, keywords"),
+        ("faster-whisper:/nowhere", "there is no /nowhere; it needs a model folder"),
+    ):
+        assert main([*accuracy, asked]) == 2
+        (line,) = [said for said in capsys.readouterr().err.splitlines() if said.strip()]
+        assert told in line
+
+
 def test_texts_and_clips_with_words_are_judged_by_all_they_have(tmp_path: Path) -> None:
     path, out = tmp_path / "both.csv", tmp_path / "a.json"
     rows = [
