@@ -24,12 +24,14 @@ from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import Bundle
 from edge_runtime.events import UNSURE
 from edge_runtime.manifest import AUDIO
-from edge_runtime.model.fusion import softmax
+from edge_runtime.model.fusion import joined, softmax
 from edge_runtime.model.reference import Reference
 from training.corpora import NEUTRAL, Utterance, class_indices
 from training.evaluate.adapted import adapt, crossval_parts, enrolment_ratios
+from training.evaluate.crossval_files import LARGE
 from training.evaluate.histories import CHANGES, ENROLLED, TRAINED, Speakers
 from training.evaluate.metrics import Metrics, calibration_error, measure
+from training.evaluate.pretrained import hear_states, opinions
 from training.evaluate.reference import Heard, hear
 
 COLD = "cold"
@@ -81,6 +83,7 @@ def worth(
     utterances: Sequence[Utterance],
     ordinary: Sequence[Utterance],
     jobs: int | None = None,
+    large: bool = False,
 ) -> Worth:
     """Measure every kind of history over the folds of a finished crossval.
 
@@ -91,10 +94,18 @@ def worth(
     ordinary : speech without emotion, streamed through the first fold's bundle as a device hears
         it; it may have trained that.
     jobs : processes that listen; by default one a core.
+    large : whether the pre-trained encoder hears along.
+
+    Raises BenchmarkError where the bundles are not as they have to be.
     """
     folds: list[_Fold] = []
     for fold, tested, logits in crossval_parts(crossval, utterances):
-        bundle = load_bundle(fold / "bundle")
+        if large and not (fold / LARGE).is_dir():
+            raise BenchmarkError(
+                f"{fold} is not joined with the encoder: python -m training pretrained {crossval} "
+                "NAME=PATH... comes first"
+            )
+        bundle = load_bundle(fold / (LARGE if large else "bundle"))
         if bundle.manifest.reference is None:
             raise BenchmarkError(
                 f"{fold / 'bundle'} adapts to nobody: python -m training reference {crossval} "
@@ -104,7 +115,9 @@ def worth(
             continue
         heard, places = hear(str(fold / "bundle"), tested, jobs)
         temperature = bundle.manifest.calibration[AUDIO].temperature
-        folds.append(_Fold(bundle, heard, softmax(logits[AUDIO][places], temperature)))
+        cold = softmax(logits[AUDIO][places], temperature)
+        alone = _Fold(bundle, heard, cold)
+        folds.append(_hearing_along(alone, jobs) if large else alone)
     result = Worth()
     _judge(result, folds)
     labels = folds[0].bundle.manifest.labels
@@ -132,6 +145,22 @@ class _Fold:
     def one_voice(self) -> float:
         part = self.bundle.manifest.reference
         return part.one_voice if part else 0.0
+
+
+def _hearing_along(fold: _Fold, jobs: int | None) -> _Fold:
+    """The fold with what the pre-trained encoder says of each clip joined, as on the device."""
+    part, arrays = fold.bundle.manifest.pretrained, fold.bundle.pretrained()
+    assert part is not None
+    assert arrays is not None
+    segment = fold.bundle.manifest.segment
+    states, places = hear_states(fold.heard.utterances, segment, jobs=jobs)
+    said = opinions(arrays, states.values[:, 0]).tolist()
+    strength, temperature = part.strength[AUDIO], part.temperature[AUDIO]
+    scores = [
+        joined(own, opinion, strength, temperature)
+        for own, opinion in zip(fold.cold[places], said, strict=True)
+    ]
+    return _Fold(fold.bundle, fold.heard.take(places), np.stack(scores))
 
 
 def _judge(result: Worth, folds: Sequence[_Fold]) -> None:

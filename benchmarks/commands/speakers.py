@@ -32,6 +32,11 @@ def add(commands: Any) -> None:
         help="its labelled corpora; and ordinary speech such as librispeech=DIR, to see whether "
         "that stays calm",
     )
+    command.add_argument(
+        "--large",
+        action="store_true",
+        help="with the pre-trained encoder hearing along, after python -m training pretrained",
+    )
     add_classes(command, "as CROSSVAL was trained")
     add_json(command)
     add_jobs(command)
@@ -50,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not labelled:
         raise BenchmarkError("name a corpus with audio, labels and speakers, such as ravdess=DIR")
     ordinary = [u for part in found.values() for u in part.ordinary]
-    result = worth(arguments.crossval, labelled, ordinary, arguments.jobs)
+    result = worth(arguments.crossval, labelled, ordinary, arguments.jobs, arguments.large)
     _print(result)
     write_json(arguments.json, result.to_dict())
     return OK

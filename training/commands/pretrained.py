@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from training.run import Pretrained, Run
 
 SUMMARY, VERDICTS = "pretrained.json", "pretrained_verdicts.npz"
-BUNDLE = "large"  # of a fold, beside that of the model alone
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def join_folds(
 ) -> dict[str, Any]:
     """Join every fold of a crossval, judge it on what it did not train on; what is found of all.
 
-    That is written into the crossval as well, and each fold gets a bundle, `BUNDLE`. Raises
+    That is written into the crossval as well, and each fold gets a bundle, `LARGE`. Raises
     TrainingError.
     """
     import numpy as np
@@ -103,8 +102,8 @@ def join_folds(
     from training.commands.fit import calibration_of
     from training.corpora import class_indices
     from training.evaluate.adapted import crossval_verdicts
+    from training.evaluate.crossval_files import LARGE, write_verdicts
     from training.evaluate.crossval_files import SUMMARY as CROSSVAL_SUMMARY
-    from training.evaluate.crossval_files import write_verdicts
     from training.evaluate.judge import DEGRADED, calibrations, convert, summarize
     from training.evaluate.pretrained import fit_layer, join_verdicts
     from training.output import at_once
@@ -141,7 +140,7 @@ def join_folds(
         run.calibration = calibration
         run.pretrained = _joined(layer, chosen, metrics)
         run.save(fold)
-        convert(fold, fold / BUNDLE, "--large")
+        convert(fold, fold / LARGE, "--large")
     result = {
         "labels": labels,
         "calibration": {name: asdict(one) for name, one in chosen.items()},

@@ -17,6 +17,7 @@ from training.output import at_once
 
 SUMMARY = "crossval.json"  # figures and calibration; the last to be written
 PREDICTIONS = "predictions.npz"  # in the folder of a fold: logits of what it tested
+LARGE = "large"  # of a fold, the bundle with the pre-trained encoder, beside the model alone
 VERDICTS = "verdicts.npz"  # logits of every clip, of the fold that did not train on it
 
 _TRUTH = "truth"

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from voices import adapting_run
 
+from benchmarks.errors import BenchmarkError
+from benchmarks.speakers import COLD, worth
 from edge_runtime import load_bundle
 from edge_runtime.bundle import Bundle
+from training.commands.pretrained import PretrainedRecipe, join_folds
 from training.commands.reference import fit_folds, fit_run
 from training.corpora import Utterance
+from training.data.teachers import whisper
 from training.errors import TrainingError
 from training.evaluate.adapted import (
     adapt,
@@ -178,7 +182,7 @@ def test_folds_and_then_a_run_learn_to_adapt(
         np.savez(fold / "predictions.npz", **{"audio/int8": logits})  # type: ignore[arg-type]
     (folder / "plan.json").write_text(json.dumps({"test": plan}))
     calibration = {"audio": {"temperature": 1.25, "threshold": 0.4}}
-    summary = {"labels": LABELS, "calibration": calibration}
+    summary = {"labels": LABELS, "calibration": calibration, "metrics": {}}
     (folder / "crossval.json").write_text(json.dumps(summary))
 
     settings = fit_folds(folder, spoken, jobs=1)
@@ -197,3 +201,18 @@ def test_folds_and_then_a_run_learn_to_adapt(
         fit_run(tmp_path / "run", spoken, None, jobs=1)
     assert fit_run(tmp_path / "run", spoken, folder, jobs=1) == settings
     assert load(tmp_path / "run").reference is not None
+
+    # The encoder hears along, and what is adapted rests on what both say.
+    try:
+        whisper.weights()
+    except TrainingError as error:
+        pytest.skip(str(error))
+    with pytest.raises(BenchmarkError, match="fold1 is not joined with the encoder: python"):
+        worth(folder, spoken, [], jobs=1, large=True)
+    joined = join_folds(folder, spoken, PretrainedRecipe(jobs=1))["metrics"]["corpora"]
+    large, alone = (worth(folder, spoken, [], jobs=1, large=large) for large in (True, False))
+    for corpus, metrics in large.cells[COLD].items():
+        figures = joined[corpus]["audio"]["int8"]
+        assert (metrics.n, round(metrics.ua, 4)) == (figures["n"], figures["ua"])
+    assert large.cells.keys() == alone.cells.keys()
+    assert large.calibration_error != alone.calibration_error
