@@ -65,7 +65,7 @@ FLOORS = {
     ),
     "training": (
         "errors output provenance limits rounding workers",
-        "network corpora tracking",
+        "network corpora tracking begun",
         "data speech",
         "run words",
         "fit",
