@@ -140,27 +140,33 @@ class _Fold:
     bundle: Bundle
     heard: Heard
     cold: npt.NDArray[np.float32]
+    """By the model alone."""
+    said: list[list[float]] | None = None
+    """Log probabilities by the pre-trained encoder, where it hears along."""
 
     @property
     def one_voice(self) -> float:
         part = self.bundle.manifest.reference
         return part.one_voice if part else 0.0
 
+    def along(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The model's verdicts, adapted or not, joined with the encoder's as the device does."""
+        part = self.bundle.manifest.pretrained
+        if self.said is None or part is None:
+            return scores
+        strength, temperature = part.strength[AUDIO], part.temperature[AUDIO]
+        pairs = zip(scores, self.said, strict=True)
+        return np.stack([joined(own, said, strength, temperature) for own, said in pairs])
+
 
 def _hearing_along(fold: _Fold, jobs: int | None) -> _Fold:
-    """The fold with what the pre-trained encoder says of each clip joined, as on the device."""
-    part, arrays = fold.bundle.manifest.pretrained, fold.bundle.pretrained()
-    assert part is not None
+    """The fold with what the pre-trained encoder says of each clip."""
+    arrays = fold.bundle.pretrained()
     assert arrays is not None
     segment = fold.bundle.manifest.segment
     states, places = hear_states(fold.heard.utterances, segment, jobs=jobs)
     said = opinions(arrays, states.values[:, 0]).tolist()
-    strength, temperature = part.strength[AUDIO], part.temperature[AUDIO]
-    scores = [
-        joined(own, opinion, strength, temperature)
-        for own, opinion in zip(fold.cold[places], said, strict=True)
-    ]
-    return _Fold(fold.bundle, fold.heard.take(places), np.stack(scores))
+    return _Fold(fold.bundle, fold.heard.take(places), fold.cold[places], said)
 
 
 def _judge(result: Worth, folds: Sequence[_Fold]) -> None:
@@ -172,12 +178,12 @@ def _judge(result: Worth, folds: Sequence[_Fold]) -> None:
         for number in range(draws):
             for fold in folds:
                 if draw is None:
-                    scores.append(fold.cold)
+                    scores.append(fold.along(fold.cold))
                     continue
                 speakers = Speakers(fold.heard.utterances, labels, seed=number)
                 enrolled = kind == ENROLLED
                 found = adapt(fold.bundle, fold.heard, fold.cold, draw, speakers, enrolled)
-                scores.append(found.scores)
+                scores.append(fold.along(found.scores))
                 doubts.append(found.changed[~np.isnan(found.changed)] > 0.5)
         joined, people = np.concatenate(scores), people * draws
         truth = np.array(class_indices(people, labels))

@@ -140,10 +140,12 @@ class Recognizer:
         audio = heard.audio if heard else None
         scores = self._fusion.scores(audio, reading, self.speaker)
         basis = modality(audio, reading)
-        if self._pretrained and heard and heard.pretrained is not None:
-            scores = self._pretrained.join(scores, heard.pretrained, basis)
+        # The reference is of the model's own statistics, and calibrated with its verdicts alone;
+        # joined behind the encoder it would drown that (docs/speakers.md).
         if self.reference is not None and heard and heard.opinion is not None:
             scores = self.reference.join(scores, heard.opinion, basis)
+        if self._pretrained and heard and heard.pretrained is not None:
+            scores = self._pretrained.join(scores, heard.pretrained, basis)
         told = self._spotted.evidence(text) if self._spotted else None
         if told is not None:
             scores, basis = joined(scores, told, 1.0, 1.0), modality(audio, text)

@@ -20,8 +20,10 @@ from edge_runtime.bundle import LARGE, Bundle, load_bundle
 from edge_runtime.errors import BundleError
 from edge_runtime.graph import Graph
 from edge_runtime.manifest import AUDIO, BOTH, HEAD, PRETRAINED
+from edge_runtime.model.fusion import joined
 from edge_runtime.model.pretrained import PretrainedStatistics
 from edge_runtime.model.recognizer import Recognizer
+from edge_runtime.model.reference import Reference
 from edge_runtime.pretrained_arrays import PretrainedArrays
 from edge_runtime.stream import EmotionStream
 from training.data.teachers import whisper
@@ -136,6 +138,27 @@ def test_a_bundle_joins_both_and_every_cut_gives_the_same(bundle: Bundle, scene:
     product = (own * (said / said.sum()) ** STRENGTH) ** (1 / TEMPERATURE)
     np.testing.assert_allclose(found, product / product.sum(), atol=1e-5)
     assert max(abs(np.array(found) - own)) > 0.01
+
+
+def test_what_is_adapted_to_a_speaker_is_the_model_and_not_the_encoder(
+    bundle: Bundle, scene: Int16
+) -> None:
+    alone = dataclasses.replace(
+        bundle, manifest=dataclasses.replace(bundle.manifest, pretrained=None)
+    )
+    recognizers = Recognizer(bundle), Recognizer(alone)
+    for recognizer in recognizers:
+        recognizer.reference = Reference(bundle, running=True)
+        scores(recognizer, scene[:64_000], 4800)
+    found, own = (scores(recognizer, scene[64_000:128_000], 4800) for recognizer in recognizers)
+    heard = recognizers[0].last
+    assert heard is not None
+    assert heard.opinion is not None
+    assert heard.pretrained is not None
+    expected = joined(np.array(own, np.float32), heard.pretrained, STRENGTH, TEMPERATURE)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    cold = scores(Recognizer(alone), scene[64_000:128_000], 4800)
+    assert max(abs(np.array(own) - cold)) > 0.01
 
 
 def test_late_words_join_what_was_heard(bundle: Bundle, scene: Int16) -> None:
