@@ -51,6 +51,7 @@ from training.network.config import ModelConfig
 from training.output import at_once
 from training.provenance import provenance
 from training.run import RUN_FILE, Run, forms_of, load
+from training.tracking import flat
 
 FORMS = ("float", "fake-quant", "int8")
 
@@ -336,7 +337,8 @@ def _made_from(
     if training.config.parts.text:
         texts = "\n".join(u.text for u in words.train)
         digest = hashlib.sha256(texts.encode()).hexdigest()
-        parts["words"] = {"settings": repr(words.settings), "paired": digest}
+        settings = {name: str(value) for name, value in flat(asdict(words.settings)).items()}
+        parts["words"] = {**settings, "paired": digest}
     if training.classes.get("map", DEFAULT) != DEFAULT:
         parts["classes"] = training.classes
     if training.speakers:

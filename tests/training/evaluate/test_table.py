@@ -227,7 +227,7 @@ def test_five_sessions_in_float_and_int8(
     # Other words make other models.
     capsys.readouterr()
     assert main([*arguments, "--vocabulary", "30"]) == 2
-    assert "other data or settings (vocabulary 40, not 30)" in capsys.readouterr().err
+    assert "other data or settings (vocabulary 20, not 30)" in capsys.readouterr().err
 
 
 def test_a_fold_judged_in_float_is_converted_later_and_not_trained_again(
