@@ -108,7 +108,7 @@ def worth(
         bundle = load_bundle(fold / (LARGE if large else "bundle"))
         if bundle.manifest.reference is None:
             raise BenchmarkError(
-                f"{fold / 'bundle'} adapts to nobody: python -m training reference {crossval} "
+                f"{bundle.source} adapts to nobody: python -m training reference {crossval} "
                 "NAME=PATH... comes first"
             )
         if not tested:
@@ -185,17 +185,17 @@ def _judge(result: Worth, folds: Sequence[_Fold]) -> None:
                 found = adapt(fold.bundle, fold.heard, fold.cold, draw, speakers, enrolled)
                 scores.append(fold.along(found.scores))
                 doubts.append(found.changed[~np.isnan(found.changed)] > 0.5)
-        joined, people = np.concatenate(scores), people * draws
+        every, people = np.concatenate(scores), people * draws
         truth = np.array(class_indices(people, labels))
         corpora = np.array([u.corpus for u in people])
-        result.calibration_error[kind] = calibration_error(joined, truth)
+        result.calibration_error[kind] = calibration_error(every, truth)
         if doubts:
             result.doubted[kind] = float(np.mean(np.concatenate(doubts)))
         row = result.cells.setdefault(kind, {})
         for corpus in dict.fromkeys(corpora.tolist()):
             of_it = corpora == corpus
             who = [u.speaker for u, chosen in zip(people, of_it, strict=True) if chosen]
-            row[corpus] = measure(truth[of_it], joined[of_it].argmax(axis=1), labels, who)
+            row[corpus] = measure(truth[of_it], every[of_it].argmax(axis=1), labels, who)
 
 
 def _calm(bundle: Bundle, ordinary: Sequence[Utterance], adapting: bool) -> float:

@@ -54,6 +54,7 @@ def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
     """Learning curves of one or more runs as PNG; a line marks where quantization begins."""
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     axes = figure.subplots(1, 2)
+    known = [curves_of(run) for run in runs]
     for axis, name, title in (
         (axes[0], "loss", "cross-entropy"),
         (axes[1], "ua", "unweighted accuracy"),
@@ -61,7 +62,8 @@ def plot_curves(runs: Sequence[Path], path: Path, float_epochs: int) -> None:
         for (side, color), style in zip(
             (("train", COLORS[0]), ("watch", COLORS[1])), ("-", "-"), strict=True
         ):
-            curves = [c for c in (_curve(run, f"{side}_{name}") for run in runs) if len(c)]
+            found = [curves[f"{side}_{name}"] for curves in known if f"{side}_{name}" in curves]
+            curves = [[curve[epoch] for epoch in sorted(curve)] for curve in found]
             if not curves:
                 continue
             label = {"train": "training clips (augmented)", "watch": "clips kept out"}[side]
@@ -127,9 +129,3 @@ def curves_of(run: Path) -> dict[str, dict[int, float]]:
                     if row[name]:
                         curves[name][int(row["epoch"])] = float(row[name])
     return dict(curves)
-
-
-def _curve(run: Path, name: str) -> np.ndarray[Any, Any]:
-    """One value an epoch."""
-    values = curves_of(run).get(name, {})
-    return np.array([values[epoch] for epoch in sorted(values)])
