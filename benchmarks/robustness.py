@@ -84,49 +84,64 @@ class Robustness:
         }
 
 
-def robustness(
-    bundle: str,
-    labelled: dict[str, list[Utterance]],
-    ordinary: Sequence[Utterance],
-    around: Surroundings,
-    jobs: int | None = None,
-) -> Robustness:
+@dataclass(frozen=True)
+class Part:
+    """A bundle, and what it is to judge."""
+
+    bundle: str
+    """Folder, .zip, or default."""
+    labelled: dict[str, list[Utterance]]
+    """Utterances by corpus."""
+    ordinary: Sequence[Utterance] = ()
+    """Speech without emotion, cut as a live stream."""
+
+
+def robustness(parts: Sequence[Part], around: Surroundings, jobs: int | None = None) -> Robustness:
     """Judge corpora under every condition that `around` allows.
 
     Parameters
     ----------
-    bundle : folder, .zip, or default.
-    labelled : utterances by corpus.
-    ordinary : speech without emotion, cut as a live stream.
+    parts : one bundle, or those of folds: what they say of a corpus counts together.
     around : noises, rooms and voices, best such as did not train.
     jobs : processes at a time, by default one a core.
 
     Raises BenchmarkError for a bundle that hears nothing, and where no clip could be judged.
     """
-    labels = list(load_bundle(bundle).manifest.labels)
-    if "audio" not in load_bundle(bundle).manifest.modalities:
-        raise BenchmarkError(f"bundle {bundle} hears nothing: there is no robustness to measure")
+    for part in parts:
+        if "audio" not in load_bundle(part.bundle).manifest.modalities:
+            raise BenchmarkError(
+                f"bundle {part.bundle} hears nothing: there is no robustness to measure"
+            )
+    labels = list(load_bundle(parts[0].bundle).manifest.labels)
     names = [condition.name for condition in possible(sources(around))]
-    tasks = [
-        _Task(bundle, around, name, [u for u in part if u.label in labels], False)
-        for part in labelled.values()
-        for name in names
-    ]
-    tasks += [_Task(bundle, around, name, list(ordinary), True) for name in names if ordinary]
-    verdicts = list(parallel(_judge, tasks, jobs, "judging conditions", chunk=1))
     result = Robustness()
-    for number, (corpus, part) in enumerate(labelled.items()):
-        mine = [u for u in part if u.label in labels]
-        result.skipped += len(part) - len(mine)
-        row = verdicts[number * len(names) : (number + 1) * len(names)]
-        result.skipped += sum(verdict is None for verdict in row[0])
-        result.cells[corpus] = {
-            name: _cell(corpus, mine, verdict, labels)
-            for name, verdict in zip(names, row, strict=True)
-        }
-    for name, verdict in zip(names, verdicts[len(labelled) * len(names) :], strict=False):
-        result.ordinary[name] = Counter(label for clip in verdict for label in clip or [])
-    result.nonspeech = _nonspeech(load_bundle(bundle), around)
+    wanted: list[tuple[str, _Task]] = []  # corpus, and what is judged of it; none: ordinary speech
+    for part in parts:
+        for corpus, clips in part.labelled.items():
+            mine = [u for u in clips if u.label in labels]
+            result.skipped += len(clips) - len(mine)
+            wanted += [(corpus, _Task(part.bundle, around, name, mine, False)) for name in names]
+        if part.ordinary:
+            plain = list(part.ordinary)
+            wanted += [("", _Task(part.bundle, around, name, plain, True)) for name in names]
+    tasks = [task for _, task in wanted]
+    judged: dict[tuple[str, str], tuple[list[Utterance], list[_Verdict]]] = {}
+    heard_all = parallel(_judge, tasks, jobs, "judging conditions", chunk=1)
+    for (corpus, task), verdicts in zip(wanted, heard_all, strict=True):
+        utterances, every = judged.setdefault((corpus, task.condition), ([], []))
+        utterances += task.utterances
+        every += verdicts
+    for (corpus, name), (utterances, every) in judged.items():
+        if not corpus:
+            result.ordinary[name] = Counter(label for clip in every for label in clip or [])
+            continue
+        if name == names[0]:
+            result.skipped += sum(verdict is None for verdict in every)
+        result.cells.setdefault(corpus, {})[name] = _cell(corpus, utterances, every, labels)
+    for number, part in enumerate(parts, 1):
+        which = f", fold {number}" if len(parts) > 1 else ""
+        sounds = _nonspeech(load_bundle(part.bundle), around)
+        result.nonspeech |= {name + which: labels for name, labels in sounds.items()}
     return result
 
 

@@ -24,10 +24,11 @@ from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import Bundle
 from edge_runtime.events import UNSURE
 from edge_runtime.manifest import AUDIO
-from edge_runtime.model.fusion import joined, softmax
+from edge_runtime.model.fusion import softmax
+from edge_runtime.model.pretrained import Pretrained, with_encoder
 from edge_runtime.model.reference import Reference
 from training.corpora import NEUTRAL, Utterance, class_indices
-from training.evaluate.adapted import adapt, crossval_parts, enrolment_ratios
+from training.evaluate.adapted import Along, adapt, crossval_parts, enrolment_ratios
 from training.evaluate.crossval_files import LARGE
 from training.evaluate.histories import CHANGES, ENROLLED, TRAINED, Speakers
 from training.evaluate.metrics import Metrics, calibration_error, measure
@@ -116,8 +117,8 @@ def worth(
         heard, places = hear(str(fold / "bundle"), tested, jobs)
         temperature = bundle.manifest.calibration[AUDIO].temperature
         cold = softmax(logits[AUDIO][places], temperature)
-        alone = _Fold(bundle, heard, cold)
-        folds.append(_hearing_along(alone, jobs) if large else alone)
+        small = _Fold(bundle, heard, cold)
+        folds.append(_hearing_along(small, jobs) if large else small)
     result = Worth()
     _judge(result, folds)
     labels = folds[0].bundle.manifest.labels
@@ -141,22 +142,21 @@ class _Fold:
     heard: Heard
     cold: npt.NDArray[np.float32]
     """By the model alone."""
-    said: list[list[float]] | None = None
-    """Log probabilities by the pre-trained encoder, where it hears along."""
+    along: Along | None = None
+    """What the pre-trained encoder hears, in the large tier."""
 
     @property
     def one_voice(self) -> float:
         part = self.bundle.manifest.reference
         return part.one_voice if part else 0.0
 
-    def along(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """The model's verdicts, adapted or not, joined with the encoder's as the device does."""
+    def alone(self) -> npt.NDArray[np.float32]:
+        """The verdicts without a reference, joined with the encoder's as the device does."""
         part = self.bundle.manifest.pretrained
-        if self.said is None or part is None:
-            return scores
-        strength, temperature = part.strength[AUDIO], part.temperature[AUDIO]
-        pairs = zip(scores, self.said, strict=True)
-        return np.stack([joined(own, said, strength, temperature) for own, said in pairs])
+        if self.along is None or part is None:
+            return self.cold
+        pairs = zip(self.cold, self.along.said.tolist(), strict=True)
+        return np.stack([with_encoder(own, said, AUDIO, part) for own, said in pairs])
 
 
 def _hearing_along(fold: _Fold, jobs: int | None) -> _Fold:
@@ -165,8 +165,8 @@ def _hearing_along(fold: _Fold, jobs: int | None) -> _Fold:
     assert arrays is not None
     segment = fold.bundle.manifest.segment
     states, places = hear_states(fold.heard.utterances, segment, jobs=jobs)
-    said = opinions(arrays, states.values[:, 0]).tolist()
-    return _Fold(fold.bundle, fold.heard.take(places), fold.cold[places], said)
+    along = Along(states.values[:, 0], opinions(arrays, states.values[:, 0]))
+    return _Fold(fold.bundle, fold.heard.take(places), fold.cold[places], along)
 
 
 def _judge(result: Worth, folds: Sequence[_Fold]) -> None:
@@ -178,12 +178,14 @@ def _judge(result: Worth, folds: Sequence[_Fold]) -> None:
         for number in range(draws):
             for fold in folds:
                 if draw is None:
-                    scores.append(fold.along(fold.cold))
+                    scores.append(fold.alone())
                     continue
                 speakers = Speakers(fold.heard.utterances, labels, seed=number)
                 enrolled = kind == ENROLLED
-                found = adapt(fold.bundle, fold.heard, fold.cold, draw, speakers, enrolled)
-                scores.append(fold.along(found.scores))
+                found = adapt(
+                    fold.bundle, fold.heard, fold.cold, draw, speakers, enrolled, along=fold.along
+                )
+                scores.append(found.scores)
                 doubts.append(found.changed[~np.isnan(found.changed)] > 0.5)
         every, people = np.concatenate(scores), people * draws
         truth = np.array(class_indices(people, labels))
@@ -225,15 +227,21 @@ def cost(bundle: Bundle, utterances: int = 40, seconds: float = 2.5) -> float:
     heard = stream.recognizer.last
     if heard is None:
         return 0.0
-    audio = heard.audio
+    audio, states = heard.audio, None
+    if bundle.manifest.pretrained:
+        encoder = Pretrained(bundle)
+        encoder.feed(signal)
+        states = encoder.finish()
     reference = Reference(bundle, running=True)
-    asked = round(4 * seconds)
     spent = []
     for _ in range(utterances):
         begin = perf_counter()
-        for _ in range(asked):
-            reference.opinion(reference.standardize(audio))
-        standard = reference.standardize(audio)
-        reference.learn(standard, reference.opinion(standard), seconds)
+        for number in range(round(4 * seconds) + 1):
+            # The encoder has nothing to say before the end, or a window of 8 s.
+            last = number == round(4 * seconds)
+            encoded = reference.standardize_encoded(states if last else None)
+            standard = reference.standardize(audio)
+            opinion = reference.opinion(standard, encoded)
+        reference.learn(standard, opinion, seconds, encoded)
         spent.append(perf_counter() - begin)
     return float(np.median(spent)) / graphs

@@ -31,6 +31,7 @@ from edge_runtime.manifest import (
     KEYWORDS,
     MANIFEST,
     PRETRAINED,
+    PRETRAINED_REFERENCE,
     READS_TARGETS,
     REFERENCE,
     TEXT_ENCODER,
@@ -45,6 +46,7 @@ from edge_runtime.manifest import (
     Manifest,
     PhrasesPart,
     PretrainedPart,
+    PretrainedReferencePart,
     ReferencePart,
     TextPart,
     manifest_to_json,
@@ -56,7 +58,7 @@ from edge_runtime.stream import classify
 from edge_runtime.tokenizer import FIRST_WORD
 from training.network.model import MscnnSpu
 from training.output import at_once
-from training.run import PRETRAINED_FILE, REFERENCE_FILE, Run
+from training.run import PRETRAINED_FILE, PRETRAINED_REFERENCE_FILE, REFERENCE_FILE, Run
 from training.words.embeddings import table_in_range
 
 log = logging.getLogger(__name__)
@@ -307,7 +309,7 @@ def needs(target: BundleTarget) -> dict[str, str]:
 def _with_encoder(
     manifest: Manifest, run: Run, graph: Path, work: Path
 ) -> tuple[Manifest, dict[str, Path]]:
-    """The pre-trained part, and its files: the encoder's graph and the layer behind it."""
+    """The pre-trained parts, and their files: the encoder's graph and what follows it."""
     joined = run.pretrained
     assert joined is not None
     layer = work / PRETRAINED_FILE
@@ -317,14 +319,21 @@ def _with_encoder(
         modality: replace(chosen, threshold=joined.thresholds.get(modality, chosen.threshold))
         for modality, chosen in manifest.calibration.items()
     }
+    files, reference = {PRETRAINED: graph, PRETRAINED_ARRAYS: layer}, None
+    if joined.reference and manifest.reference:
+        beside = work / PRETRAINED_REFERENCE_FILE
+        beside.write_bytes(joined.reference.arrays.content())
+        reference = PretrainedReferencePart(_file_spec(beside), **joined.reference.settings)
+        files[PRETRAINED_REFERENCE] = beside
     changed = replace(
         manifest,
         pretrained=part,
+        pretrained_reference=reference,
         graphs={**manifest.graphs, PRETRAINED: _describe(graph)},
         calibration=calibration,
         metrics=joined.metrics,
     )
-    return changed, {PRETRAINED: graph, PRETRAINED_ARRAYS: layer}
+    return changed, files
 
 
 def _with_dimensions(manifest: Manifest, run: Run) -> Manifest:
@@ -434,7 +443,8 @@ def _names(out: Path) -> set[str]:
         return set()
     if not isinstance(raw, dict) or not {"schema", "graphs"} <= set(raw):
         return set()
-    parts = [raw.get(name) for name in ("graphs", "text", "reference", "pretrained", "phrases")]
+    named = ("graphs", "text", REFERENCE, PRETRAINED, PRETRAINED_REFERENCE, "phrases")
+    parts = [raw.get(name) for name in named]
     specs = [spec for part in parts if isinstance(part, dict) for spec in part.values()]
     specs += raw["files"] if isinstance(raw.get("files"), list) else []
     files = {str(spec["file"]) for spec in specs if isinstance(spec, dict) and "file" in spec}

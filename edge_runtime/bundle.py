@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from edge_runtime.manifest import (
     KEYWORDS,
     MANIFEST,
     PRETRAINED,
+    PRETRAINED_REFERENCE,
     REFERENCE,
     VOCABULARY,
     FileSpec,
@@ -34,7 +35,12 @@ from edge_runtime.manifest import (
     _parse,
 )
 from edge_runtime.manifest_check import _check_shapes, _form
-from edge_runtime.pretrained_arrays import PretrainedArrays, read_pretrained
+from edge_runtime.pretrained_arrays import (
+    PretrainedArrays,
+    PretrainedReferenceArrays,
+    read_pretrained,
+    read_pretrained_reference,
+)
 from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.signature import SIGNATURE, STATEMENT, Statement, Trust, verified_statement
 from edge_runtime.system import data_folder, releases_folder
@@ -46,6 +52,8 @@ DEFAULT, LARGE = "default", "large"  # bundles that go by their names
 CURRENT = "current"  # what was delivered last (`edge_runtime.update`)
 PRETRAINED_ARRAYS = "pretrained_arrays"  # beside the role of its graph
 MODELS = Path(__file__).parent / "models"
+
+Arrays = TypeVar("Arrays")
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +146,11 @@ class Bundle:
     def identity(self) -> str:
         """What an enrolled voice is tied to: all that its statistics, and their use, depend on."""
         manifest = self.manifest
-        encoder, part = manifest.graphs.get(AUDIO_ENCODER), manifest.reference
-        parts = [encoder.sha256 if encoder else "", part.arrays.sha256 if part else ""]
-        digest = hashlib.sha256("".join(parts).encode())
+        heard: list[GraphSpec | FileSpec | None] = [manifest.graphs.get(AUDIO_ENCODER)]
+        heard.append(manifest.reference.arrays if manifest.reference else None)
+        if manifest.pretrained_reference:
+            heard += [manifest.graphs[PRETRAINED], manifest.pretrained_reference.arrays]
+        digest = hashlib.sha256("".join(spec.sha256 if spec else "" for spec in heard).encode())
         for values in (manifest.pooled_mean, manifest.pooled_std):
             digest.update(values.astype("<f4").tobytes())
         return digest.hexdigest()
@@ -158,16 +168,27 @@ class Bundle:
 
     def pretrained(self) -> PretrainedArrays | None:
         """What follows its pre-trained encoder; None without. BundleError where it does not fit."""
-        if self.manifest.pretrained is None:
+        part = self.manifest.pretrained
+        spec = part.arrays if part else None
+        return self._of_states(spec, PRETRAINED_ARRAYS, read_pretrained)
+
+    def pretrained_reference(self) -> PretrainedReferenceArrays | None:
+        """What adapts that to a speaker; None without. BundleError where it does not fit."""
+        part = self.manifest.pretrained_reference
+        spec = part.arrays if part else None
+        return self._of_states(spec, PRETRAINED_REFERENCE, read_pretrained_reference)
+
+    def _of_states(
+        self, spec: FileSpec | None, role: str, read: Callable[[bytes, int, int], Arrays]
+    ) -> Arrays | None:
+        """Arrays for the encoder's states, of the file with that role; None where it has none."""
+        if spec is None:
             return None
         width = self.manifest.graphs[PRETRAINED].outputs[0].shape[-1]
         try:
-            return read_pretrained(
-                self.contents[PRETRAINED_ARRAYS], width, len(self.manifest.labels)
-            )
+            return read(self.contents[role], width, len(self.manifest.labels))
         except ValueError as error:
-            name = self.manifest.pretrained.arrays.file
-            raise BundleError(f"bundle {self.source}: {name}: {error}") from None
+            raise BundleError(f"bundle {self.source}: {spec.file}: {error}") from None
 
     def file_names(self) -> list[str]:
         """Names of all its files but manifest and card."""
@@ -233,6 +254,7 @@ def load_bundle(source: str | Path = DEFAULT, trust: Trust | None = None) -> Bun
         bundle.embeddings()  # refuses a table that does not fit
     bundle.reference()
     bundle.pretrained()
+    bundle.pretrained_reference()
     return bundle
 
 
@@ -270,6 +292,8 @@ def _files_of(manifest: Manifest) -> dict[str, GraphSpec | FileSpec]:
         files[REFERENCE] = manifest.reference.arrays
     if manifest.pretrained:
         files[PRETRAINED_ARRAYS] = manifest.pretrained.arrays
+    if manifest.pretrained_reference:
+        files[PRETRAINED_REFERENCE] = manifest.pretrained_reference.arrays
     return files
 
 

@@ -16,6 +16,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.console import note
 from edge_runtime.errors import ProfileError
 from edge_runtime.model.audio_branch import AudioBranch, StageTimes
+from edge_runtime.model.pretrained import Pretrained
 from edge_runtime.model.reference import FULL_SECONDS, Reference, least_alike
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16, amplified
 from edge_runtime.profile import Profile
@@ -45,6 +46,8 @@ class Enrolment:
         self._bundle, self._wanted = bundle, seconds
         self._reference = Reference(bundle, running=True)
         self._branch = AudioBranch(bundle, StageTimes())
+        # In the large tier a voice is known by what the pre-trained encoder makes of it, too.
+        self._encoder = Pretrained(bundle) if bundle.manifest.pretrained_reference else None
         segment = replace(bundle.manifest.segment, max_seconds=_PIECE_SECONDS)
         self._segmenter = Segmenter(segment)
         self._utterances: list[Float32] = []
@@ -104,12 +107,16 @@ class Enrolment:
                 self._speech += len(values)
                 self._running += len(values)
                 self._branch.feed(item.samples)
+                if self._encoder:
+                    self._encoder.feed(item.samples)
             elif isinstance(item, SpeechEnd):
                 pooled, seconds = self._branch.finish(), self._running / SAMPLE_RATE
+                states = self._encoder.finish() if self._encoder else None
                 self._running = 0
                 if pooled is not None:
                     standard = self._reference.standardize(pooled)
-                    self._reference.learn(standard, None, seconds)
+                    encoded = self._reference.standardize_encoded(states)
+                    self._reference.learn(standard, None, seconds, encoded)
                     if seconds >= FULL_SECONDS:
                         self._utterances.append(standard)
 

@@ -36,6 +36,7 @@ HEAD = "head"
 REFERENCE = "reference"
 
 PRETRAINED = "pretrained"
+PRETRAINED_REFERENCE = "pretrained_reference"
 
 WHOLE = "whole"
 
@@ -51,6 +52,7 @@ READS_TARGETS = "0.1.0"  # the version that `targets`, `runtime` and `files` cam
 _OPTIONAL = (
     REFERENCE,
     PRETRAINED,
+    PRETRAINED_REFERENCE,
     "phrases",
     "targets",
     "form",
@@ -194,6 +196,22 @@ class PretrainedPart:
 
 
 @dataclass(frozen=True)
+class PretrainedReferencePart:
+    """How what a pre-trained encoder hears is judged beside the speaker's earlier utterances.
+
+    How much these count, and when they are forgotten, says `ReferencePart`.
+    """
+
+    arrays: FileSpec
+    """NumPy's .npz of `edge_runtime.pretrained_arrays.PretrainedReferenceArrays`."""
+    strength: float
+    """Weight of this judgement, where much is known of the speaker."""
+    temperature: dict[str, float]
+    """What all that is joined is further divided by where much is known of the speaker, by what
+    the verdict rests on."""
+
+
+@dataclass(frozen=True)
 class DimensionsPart:
     """How valence and arousal follow from the class probabilities: as their mean over classes."""
 
@@ -260,6 +278,8 @@ class Manifest:
     """How it adapts to a speaker; may be left out where it does not."""
     pretrained: PretrainedPart | None = None
     """A pre-trained encoder that hears along; may be left out where there is none."""
+    pretrained_reference: PretrainedReferencePart | None = None
+    """How the encoder adapts to a speaker; may be left out where it does not."""
     phrases: PhrasesPart | None = None
     """Phrases that are spotted, and may count in a verdict; may be left out."""
     targets: tuple[str, ...] = (TARGETS[0],)

@@ -94,6 +94,7 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
     _check_calibration(manifest, path)
     _check_reference(manifest, path)
     _check_pretrained(manifest, path)
+    _check_pretrained_reference(manifest, path)
     _check_dimensions(manifest, path)
     if manifest.phrases and not 0 <= manifest.phrases.limit <= _MOST:
         raise BundleError(
@@ -173,10 +174,14 @@ def _check_reference(manifest: Manifest, path: Path) -> None:
     for name, holds in bounds.items():
         if not holds:
             raise BundleError(f"bundle {path}: reference {name} {getattr(part, name)} is no such")
-    for modality, temperature in part.temperature.items():
+    _check_temperatures("reference", part.temperature, path)
+
+
+def _check_temperatures(name: str, temperatures: dict[str, float], path: Path) -> None:
+    for modality, temperature in temperatures.items():
         if not 1 / _MOST <= temperature <= _MOST:
             raise BundleError(
-                f"bundle {path}: the reference temperature of {modality!r} is {temperature}; it "
+                f"bundle {path}: the {name} temperature of {modality!r} is {temperature}; it "
                 f"must be {1 / _MOST:g} to {_MOST:g}"
             )
 
@@ -200,6 +205,23 @@ def _check_pretrained(manifest: Manifest, path: Path) -> None:
                     f"bundle {path}: the pretrained {name} of {modality!r} is "
                     f"{values.get(modality)}; it must be {least:g} to {_MOST:g}"
                 )
+
+
+def _check_pretrained_reference(manifest: Manifest, path: Path) -> None:
+    """Refuse numbers by which what an encoder hears could not be adapted to a speaker."""
+    part = manifest.pretrained_reference
+    if part is None:
+        return
+    if manifest.pretrained is None or manifest.reference is None:
+        raise BundleError(
+            f"bundle {path}: a reference of what an encoder hears needs the encoder, and a "
+            "reference of voices"
+        )
+    if not 0 <= part.strength <= _MOST:
+        raise BundleError(
+            f"bundle {path}: pretrained_reference strength {part.strength} is no such"
+        )
+    _check_temperatures("pretrained_reference", part.temperature, path)
 
 
 def _check_dimensions(manifest: Manifest, path: Path) -> None:

@@ -6,7 +6,7 @@ RUN/float.pt       the float weights before quantization-aware training; may be 
 RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/reference.npz  what adapts it to a speaker, if it was fitted (python -m training reference)
 RUN/pretrained.npz what follows a pre-trained encoder, if it is joined with one (python -m training
-                   pretrained)
+                   pretrained), and RUN/pretrained_reference.npz how that is adapted to a speaker
 RUN/plan.json      what fit began it with, and goes on with alone
 RUN/doubtful.csv   clips to listen to again, if it was adapted (python -m training adapt)
 RUN/log/, RUN/checkpoints/, RUN/*.png
@@ -24,7 +24,12 @@ import torch
 from edge_runtime.bundle import DEFAULT
 from edge_runtime.manifest import Calibration
 from edge_runtime.mfcc import MfccParams
-from edge_runtime.pretrained_arrays import PretrainedArrays, read_pretrained
+from edge_runtime.pretrained_arrays import (
+    PretrainedArrays,
+    PretrainedReferenceArrays,
+    read_pretrained,
+    read_pretrained_reference,
+)
 from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.segment import SegmentParams
 from training.data.features import FeatureSettings
@@ -50,6 +55,7 @@ FORM_TEXTS = {
 VOCABULARY_FILE = "vocabulary.txt"
 REFERENCE_FILE = "reference.npz"
 PRETRAINED_FILE = "pretrained.npz"
+PRETRAINED_REFERENCE_FILE = "pretrained_reference.npz"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 2
 
@@ -65,6 +71,16 @@ class SpeakerReference:
 
 
 @dataclass(frozen=True, eq=False)
+class PretrainedReference:
+    """What adapts a joined encoder to a speaker, see `training.evaluate.pretrained_reference`."""
+
+    arrays: PretrainedReferenceArrays
+    """Its weights."""
+    settings: dict[str, Any]
+    """The other fields of the manifest's `PretrainedReferencePart`."""
+
+
+@dataclass(frozen=True, eq=False)
 class Pretrained:
     """What joins a pre-trained encoder to a model, see `training.evaluate.pretrained`."""
 
@@ -76,6 +92,8 @@ class Pretrained:
     """Confidence below which both together are unsure, by what the verdict rests on."""
     metrics: dict[str, Any]
     """Accuracy of both together, with what it was measured on."""
+    reference: PretrainedReference | None = None
+    """What adapts it to a speaker; None where that was not fitted."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +164,10 @@ class Run:
             raw["reference"] = self.reference.settings
         if self.pretrained:
             kept = ("settings", "thresholds", "metrics")
-            raw["pretrained"] = {name: getattr(self.pretrained, name) for name in kept}
+            joined = {name: getattr(self.pretrained, name) for name in kept}
+            if self.pretrained.reference:
+                joined["reference"] = self.pretrained.reference.settings
+            raw["pretrained"] = joined
         if self.dimensions:
             raw["dimensions"] = asdict(self.dimensions)
         with into_at_once(folder, last=RUN_FILE) as new:
@@ -160,6 +181,9 @@ class Run:
                 (new / REFERENCE_FILE).write_bytes(self.reference.arrays.content())
             if self.pretrained:
                 (new / PRETRAINED_FILE).write_bytes(self.pretrained.arrays.content())
+                if self.pretrained.reference:
+                    content = self.pretrained.reference.arrays.content()
+                    (new / PRETRAINED_REFERENCE_FILE).write_bytes(content)
             (new / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
@@ -215,8 +239,14 @@ def _reference(
 def _pretrained(folder: Path, raw: dict[str, Any] | None, config: ModelConfig) -> Pretrained | None:
     if raw is None:
         return None
-    content = (folder / PRETRAINED_FILE).read_bytes()
-    return Pretrained(read_pretrained(content, WIDTH, len(config.labels)), **raw)
+    classes, settings = len(config.labels), raw.pop("reference", None)
+    arrays = read_pretrained((folder / PRETRAINED_FILE).read_bytes(), WIDTH, classes)
+    reference = None
+    if settings is not None:
+        content = (folder / PRETRAINED_REFERENCE_FILE).read_bytes()
+        beside = read_pretrained_reference(content, WIDTH, classes)
+        reference = PretrainedReference(beside, settings)
+    return Pretrained(arrays, **raw, reference=reference)
 
 
 def forms_of(metrics: dict[str, Any]) -> dict[str, str]:

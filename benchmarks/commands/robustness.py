@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from training.commands.common import add_classes
 
 if TYPE_CHECKING:
     from benchmarks.robust_peers import Row
-    from benchmarks.robustness import Robustness
+    from benchmarks.robustness import Part, Robustness
+    from training.corpora import Found
 
 
 def add(commands: Any) -> None:
@@ -22,6 +24,14 @@ def add(commands: Any) -> None:
         "robustness", help="corpora by conditions: rooms, noises, lines, microphones, levels"
     )
     add_bundle(command)
+    command.add_argument(
+        "--crossval",
+        type=Path,
+        metavar="DIR",
+        help="instead of a bundle those of a finished crossval's folds, each on clips of its own "
+        "test speakers; with --large those with the pre-trained encoder",
+    )
+    command.add_argument("--large", action="store_true", help=argparse.SUPPRESS)
     add_json(command)
     command.add_argument(
         "corpora",
@@ -64,8 +74,9 @@ def add(commands: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from benchmarks.errors import BenchmarkError
-    from benchmarks.robustness import evenly, robustness
+    from benchmarks.robustness import robustness
     from edge_runtime.bundle import load_bundle
+    from training.commands.fit import classes_of
     from training.corpora import load_corpora
     from training.corpora.class_map import open_classes
     from training.data.surroundings import surroundings
@@ -75,20 +86,22 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.peers:
         from benchmarks.peers import opensmile_sets
         from benchmarks.robust_peers import judge_peer
+    if arguments.large and not arguments.crossval:
+        raise BenchmarkError("--large is of the folds of --crossval; else name it: --bundle large")
+    if arguments.peers and arguments.crossval:
+        raise BenchmarkError(
+            "--peers are trained once, on corpora that are not judged: leave out --crossval"
+        )
     around = surroundings(arguments.noises, arguments.rooms, arguments.babble)
-    manifest = load_bundle(arguments.bundle).manifest
-    classes = open_classes(arguments.classes, manifest.training)
-    found = load_corpora(arguments.corpora, "", classes)
-    spoken = {
-        name: evenly([u for u in part.utterances if u.path], arguments.clips)
-        for name, part in found.items()
-    }
-    labelled = {name: part for name, part in spoken.items() if part}
-    if not labelled:
-        raise BenchmarkError("name a corpus with audio and labels, such as ravdess=DIR")
-    plain = evenly([u for part in found.values() for u in part.ordinary], arguments.clips)
-    result = robustness(arguments.bundle, labelled, plain, around, arguments.jobs)
-    name = manifest.name
+    if arguments.crossval:
+        classes = classes_of(arguments.crossval, arguments.classes)
+    else:
+        known = load_bundle(arguments.bundle).manifest.training
+        classes = open_classes(arguments.classes, known)
+    parts = _parts(arguments, load_corpora(arguments.corpora, "", classes))
+    result = robustness(parts, around, arguments.jobs)
+    manifest = load_bundle(parts[0].bundle).manifest
+    name = f"of each fold of {arguments.crossval}" if arguments.crossval else manifest.name
     rivals = {}
     if arguments.peers:
         lessons = [
@@ -96,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> int:
         ]
         for peer in opensmile_sets.peers():
             rivals[peer.name] = judge_peer(
-                peer, lessons, labelled, around, list(manifest.labels), arguments.jobs
+                peer, lessons, parts[0].labelled, around, list(manifest.labels), arguments.jobs
             )
     _print(result, name)
     _print_peers(result, rivals)
@@ -109,6 +122,43 @@ def _run(arguments: argparse.Namespace) -> int:
     }
     write_json(arguments.json, figures)
     return OK
+
+
+def _parts(arguments: argparse.Namespace, found: Mapping[str, Found]) -> list[Part]:
+    """What is to be judged, by which bundle: one, or each fold's what it did not train on."""
+    from benchmarks.errors import BenchmarkError
+    from benchmarks.robustness import Part, evenly
+    from training.evaluate.adapted import crossval_parts
+    from training.evaluate.crossval_files import LARGE
+
+    most = arguments.clips
+    spoken = [(name, [u for u in part.utterances if u.path]) for name, part in found.items()]
+    labelled = {name: clips for name, clips in spoken if clips}
+    plain = [u for part in found.values() for u in part.ordinary]
+    if not labelled:
+        raise BenchmarkError("name a corpus with audio and labels, such as ravdess=DIR")
+    if not arguments.crossval:
+        few = {name: evenly(clips, most) for name, clips in labelled.items()}
+        return [Part(arguments.bundle, few, evenly(plain, most))]
+    parts = []
+    for fold, tested, _ in crossval_parts(arguments.crossval, sum(labelled.values(), plain)):
+        bundle = fold / (LARGE if arguments.large else "bundle")
+        if not bundle.is_dir():
+            command = "pretrained" if arguments.large else "crossval"
+            raise BenchmarkError(f"{fold} has no {bundle.name}: python -m training {command} first")
+        clips = {
+            name: evenly([u for u in tested if u.corpus == corpus], most)
+            for name, corpus in ((name, clips[0].corpus) for name, clips in labelled.items())
+        }
+        calm = {u.corpus for u in plain}
+        parts.append(
+            Part(
+                str(bundle),
+                {name: few for name, few in clips.items() if few},
+                evenly([u for u in tested if u.corpus in calm], most),
+            )
+        )
+    return parts
 
 
 def _print(result: Robustness, bundle: str) -> None:

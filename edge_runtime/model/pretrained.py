@@ -22,8 +22,9 @@ import numpy.typing as npt
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
 from edge_runtime.graph import Array
-from edge_runtime.manifest import PRETRAINED
+from edge_runtime.manifest import PRETRAINED, PretrainedPart, PretrainedReferencePart
 from edge_runtime.model.fusion import joined, log_softmax
+from edge_runtime.model.reference import Opinion
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
 from edge_runtime.pretrained_arrays import MELS, STRIDE
 
@@ -165,6 +166,7 @@ class Pretrained:
         if part is None or arrays is None:
             raise BundleError(f"bundle {bundle.source} has no pre-trained encoder")
         self._part, self._weights, self._bias = part, arrays.weights, arrays.bias
+        self._beside = bundle.manifest.pretrained_reference
         graph = bundle.open_graph(PRETRAINED, threads, engine)
         self._statistics = PretrainedStatistics(graph, part.frames, len(arrays.weights) // 2)
 
@@ -172,20 +174,53 @@ class Pretrained:
         """Take the next samples of the utterance, int16 or float, shape (n,)."""
         self._statistics.feed(samples)
 
-    def opinion(self) -> tuple[float, ...] | None:
-        """Log probability of each class by the complete windows; None before the first."""
-        return self._of(self._statistics.result())
+    def result(self) -> Float32 | None:
+        """Statistics of the complete windows, (2 x width,); None before the first."""
+        return self._statistics.result()
 
-    def finish(self) -> tuple[float, ...] | None:
-        """Close the utterance: log probability of each class; None of one without a sample."""
-        return self._of(self._statistics.finish())
+    def finish(self) -> Float32 | None:
+        """Close the utterance: its statistics, (2 x width,); None of one without a sample."""
+        return self._statistics.finish()
 
-    def join(self, scores: Float32, opinion: tuple[float, ...], modality: str) -> Float32:
-        """Class probabilities of the model, (classes,), and an `opinion` as one, calibrated."""
-        part = self._part
-        return joined(scores, opinion, part.strength[modality], part.temperature[modality])
-
-    def _of(self, statistics: Float32 | None) -> tuple[float, ...] | None:
-        if statistics is None:
+    def opinion(self, states: Float32 | None) -> tuple[float, ...] | None:
+        """Log probability of each class by such statistics; None of none."""
+        if states is None:
             return None
-        return log_softmax((statistics @ self._weights + self._bias).tolist())
+        return log_softmax((states @ self._weights + self._bias).tolist())
+
+    def join(
+        self,
+        scores: Float32,
+        said: tuple[float, ...],
+        modality: str,
+        opinion: Opinion | None = None,
+    ) -> Float32:
+        """As `with_encoder`."""
+        return with_encoder(scores, said, modality, self._part, self._beside, opinion)
+
+
+def with_encoder(
+    scores: Float32,
+    said: Sequence[float],
+    modality: str,
+    part: PretrainedPart,
+    beside: PretrainedReferencePart | None = None,
+    opinion: Opinion | None = None,
+) -> Float32:
+    """Class probabilities of a model, (classes,), and what the encoder says, as one, calibrated.
+
+    Parameters
+    ----------
+    scores : of the model, adapted to the speaker or not.
+    said : log probability of each class by the encoder.
+    modality : what the model's verdict rests on.
+    part, beside : how both are joined, and adapted.
+    opinion : what the reference says; None where verdicts are not adapted.
+    """
+    strength, temperature = part.strength[modality], part.temperature[modality]
+    if beside is None or opinion is None or opinion.encoded is None:
+        return joined(scores, said, strength, temperature)
+    adapted = beside.strength * opinion.share
+    both = [strength * a + adapted * b for a, b in zip(said, opinion.encoded, strict=True)]
+    temperature *= 1 + (beside.temperature.get(modality, 1.0) - 1) * opinion.share
+    return joined(scores, both, 1.0, temperature)

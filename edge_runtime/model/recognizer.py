@@ -83,17 +83,17 @@ class Recognizer:
     def verdict(self, text: str = "") -> Verdict | None:
         """What is pooled so far, with the words so far; None while there is nothing of either."""
         audio = self._audio.pooled() if self._audio else None
-        pretrained = self._pretrained.opinion() if self._pretrained else None
-        return self._judge(self._heard(audio, pretrained), text)
+        states = self._pretrained.result() if self._pretrained else None
+        return self._judge(self._heard(audio, states), text)
 
     def finish(self, text: str = "") -> Verdict | None:
         """Close the utterance; None if it had no sample and has no word."""
         audio = self._audio.finish() if self._audio else None
         seconds, self._samples = self._samples / SAMPLE_RATE, 0
         start = perf_counter()
-        pretrained = self._pretrained.finish() if self._pretrained else None
+        states = self._pretrained.finish() if self._pretrained else None
         self.times.graph += perf_counter() - start
-        self._last = self._heard(audio, pretrained, seconds)
+        self._last = self._heard(audio, states, seconds)
         return self._judge(self._last, text)
 
     @property
@@ -110,23 +110,25 @@ class Recognizer:
         return self._judge(None, text)
 
     def _heard(
-        self,
-        audio: Float32 | None,
-        pretrained: tuple[float, ...] | None,
-        finished: float | None = None,
+        self, audio: Float32 | None, states: Float32 | None, finished: float | None = None
     ) -> Heard | None:
-        """With the reference's opinion, if there is one; what is `finished`, of s, it learns."""
+        """With the reference's opinion, if there is one; what is `finished`, of s, it learns.
+
+        `states` are the statistics of the pre-trained encoder.
+        """
         if audio is None:
             return None
+        said = self._pretrained.opinion(states) if self._pretrained else None
         if self.reference is None:
-            return Heard(audio, pretrained)
+            return Heard(audio, said)
         start = perf_counter()
         standard = self.reference.standardize(audio)
-        opinion = self.reference.opinion(standard)
+        encoded = self.reference.standardize_encoded(states)
+        opinion = self.reference.opinion(standard, encoded)
         if finished is not None:
-            self.reference.learn(standard, opinion, finished)
+            self.reference.learn(standard, opinion, finished, encoded)
         self.times.graph += perf_counter() - start
-        return Heard(audio, pretrained, opinion)
+        return Heard(audio, said, opinion)
 
     def _judge(self, heard: Heard | None, text: str) -> Verdict | None:
         start = middle = perf_counter()
@@ -140,12 +142,13 @@ class Recognizer:
         audio = heard.audio if heard else None
         scores = self._fusion.scores(audio, reading, self.speaker)
         basis = modality(audio, reading)
-        # The reference is of the model's own statistics, and calibrated with its verdicts alone;
-        # joined behind the encoder it would drown that (docs/speakers.md).
-        if self.reference is not None and heard and heard.opinion is not None:
-            scores = self.reference.join(scores, heard.opinion, basis)
+        # The reference of the model's own statistics is calibrated with its verdicts alone; joined
+        # behind the encoder it would drown that (docs/speakers.md).
+        opinion = heard.opinion if heard else None
+        if self.reference is not None and opinion is not None:
+            scores = self.reference.join(scores, opinion, basis)
         if self._pretrained and heard and heard.pretrained is not None:
-            scores = self._pretrained.join(scores, heard.pretrained, basis)
+            scores = self._pretrained.join(scores, heard.pretrained, basis, opinion)
         told = self._spotted.evidence(text) if self._spotted else None
         if told is not None:
             scores, basis = joined(scores, told, 1.0, 1.0), modality(audio, text)

@@ -5,7 +5,8 @@ however long somebody speaks. An utterance is judged once more by a linear layer
 the reference, and both judgements are joined, the more by the second the more is known of the
 speaker. Whether it still is the same speaker is asked of every utterance, by the likelihood ratio
 of two Gaussians of voices (PLDA, Ioffe 2006): where it is doubtful the reference counts less, and
-is forgotten by as much.
+is forgotten by as much. In the large tier the same is done with the statistics of the pre-trained
+encoder's states, by the same weights.
 """
 
 from __future__ import annotations
@@ -40,6 +41,78 @@ class Opinion:
     """Log likelihood ratio that it is by the speaker of the reference; 0 is even."""
     changed: float
     """Probability that it is by somebody else, 0 to 1."""
+    encoded: tuple[float, ...] | None = None
+    """Log probability of each class by what the pre-trained encoder hears; None without."""
+
+
+class _Beside:
+    """Statistics of one kind that are known of a speaker, and a layer that judges the next by them.
+
+    Parameters
+    ----------
+    mean, std : by which they are standardized, (width,).
+    limit : to which they are clipped then.
+    weights, bias : of the layer, (2 x width, classes): of an utterance, then of the reference.
+    further : what else is asked of an utterance by itself, (width, answers).
+    """
+
+    def __init__(
+        self,
+        mean: Float32,
+        std: Float32,
+        limit: float,
+        weights: Float32,
+        bias: Float32,
+        further: Float32 | None = None,
+    ) -> None:
+        self.width = mean.size
+        self._mean, self._gain = mean, np.float32(1) / std
+        self._limit = limit
+        self._clipped = np.empty(self.width, np.float32)
+        own, self._beside = weights[: self.width], weights[self.width :]
+        asked = [own] if further is None else [own, further]
+        self._asked = np.ascontiguousarray(np.concatenate(asked, axis=1).T)
+        self._bias = bias
+        self.enrolled = np.zeros(self.width, np.float64)
+        """Sum over the utterances that were enrolled; it stays."""
+        self.forget()
+
+    def forget(self) -> None:
+        self._sum = np.zeros(self.width, np.float64)
+
+    @property
+    def known(self) -> npt.NDArray[np.float64]:
+        """Sum over the utterances of the speaker, those that fade by what is left of them."""
+        return self._sum + self.enrolled
+
+    def standardize(self, statistics: Float32) -> Float32:
+        standard = np.subtract(statistics.reshape(-1), self._mean)
+        standard *= self._gain
+        return standard
+
+    def ask(self, standard: Float32) -> list[float]:
+        """What the utterance says by itself: its part of the class scores, and further answers."""
+        found: list[float] = (self._asked @ self._clip(standard)).tolist()
+        return found
+
+    def log_probabilities(self, found: list[float]) -> tuple[float, ...]:
+        """Of the classes, by what `ask` found, beside the reference."""
+        return log_softmax([a + b for a, b in zip(found, self._offset, strict=False)])
+
+    def learn(self, standard: Float32 | None, kept: float, new: float) -> None:
+        """Keep a share of what is known, and add an utterance by its weight, if it is known."""
+        self._sum *= kept
+        if standard is not None:
+            self._sum += new * self._clip(standard)
+
+    def prepare(self, weight: float) -> None:
+        """For the next opinion; `weight` is that of all that is known."""
+        beside = (self.known / (weight + PRIOR)).astype(np.float32)
+        self._offset: list[float] = (beside @ self._beside + self._bias).tolist()
+
+    def _clip(self, standard: Float32) -> Float32:
+        np.minimum(standard, self._limit, out=self._clipped)
+        return np.maximum(self._clipped, -self._limit, out=self._clipped)
 
 
 class Reference:
@@ -66,24 +139,30 @@ class Reference:
                 f"bundle {bundle.source} cannot be adapted to a speaker: it has no reference part; "
                 "python -m training reference makes one of its run"
             )
-        if profile is not None:
-            profile.check_bundle(bundle.identity, arrays.voice_mean.size)
         self._part, self._running = part, running
         width, classes = arrays.voice_mean.size, len(bundle.manifest.labels)
-        self._mean = bundle.manifest.pooled_mean[:width]
-        self._gain = np.float32(1) / bundle.manifest.pooled_std[:width]
-        self._clipped = np.empty(width, np.float32)
-        # What an utterance says by itself: its part of the class scores, and its voice.
-        seen, self._beside = arrays.weights[:width], arrays.weights[width:]
-        self._seen = np.ascontiguousarray(np.concatenate([seen, arrays.voice], axis=1).T)
-        self._bias, self._classes = arrays.bias, classes
+        mean, std = bundle.manifest.pooled_mean[:width], bundle.manifest.pooled_std[:width]
+        self._own = _Beside(mean, std, part.limit, arrays.weights, arrays.bias, arrays.voice)
+        beside = [self._own]
+        self._encoded = None
+        of_encoder = bundle.pretrained_reference()
+        if of_encoder is not None:
+            self._encoded = _Beside(
+                of_encoder.mean, of_encoder.std, part.limit, of_encoder.weights, of_encoder.bias
+            )
+            beside.append(self._encoded)
+        self._beside = tuple(beside)
+        self._classes = classes
         self._voice, self._voice_mean = arrays.voice, arrays.voice_mean
         self._origin = (arrays.voice_mean @ arrays.voice).astype(np.float64)
         self._spread = arrays.voice_spread.astype(np.float64)
-        self._enrolled = np.zeros(width, np.float64)
         self._enrolled_weight = 0.0
         if profile is not None:
-            self._enrolled += profile.mean * np.float64(profile.weight)
+            widths = [one.width for one in self._beside]
+            profile.check_bundle(bundle.identity, sum(widths))
+            means = np.split(profile.mean, np.cumsum(widths)[:-1])
+            for one, mean in zip(self._beside, means, strict=True):
+                one.enrolled += mean * np.float64(profile.weight)
             self._enrolled_weight = profile.weight
         self.reset()
 
@@ -94,21 +173,35 @@ class Reference:
 
     def reset(self) -> None:
         """Forget what was heard; a profile stays."""
-        self._sum = np.zeros_like(self._enrolled)
+        for one in self._beside:
+            one.forget()
         self._weight = 0.0
         self._prepare()
 
     def standardize(self, audio: Float32) -> Float32:
         """Statistics of the audio maps, (scales, 3, filters), as the head reads them, (width,)."""
-        standard = np.subtract(audio.reshape(-1), self._mean)
-        standard *= self._gain
-        return standard
+        return self._own.standardize(audio)
 
-    def opinion(self, standard: Float32) -> Opinion | None:
-        """What the reference says of standardized statistics (width,); None where it is empty."""
+    def standardize_encoded(self, states: Float32 | None) -> Float32 | None:
+        """Statistics of the pre-trained encoder's states, (2 x width,), likewise.
+
+        None where there are none, or the bundle has no reference for them.
+        """
+        if states is None or self._encoded is None:
+            return None
+        return self._encoded.standardize(states)
+
+    def opinion(self, standard: Float32, encoded: Float32 | None = None) -> Opinion | None:
+        """What the reference says of an utterance; None where it is empty.
+
+        Parameters
+        ----------
+        standard : its standardized statistics, (width,).
+        encoded : those of the encoder's states, if they are known.
+        """
         if self.weight == 0:
             return None
-        found = (self._seen @ self._clip(standard)).tolist()
+        found = self._own.ask(standard)
         # Log likelihood ratio, a polynomial of the voice; see `_prepare`.
         ratio, place = self._constant, self._classes
         for linear, square in self._terms:
@@ -118,9 +211,11 @@ class Reference:
         odds = self._part.change / (1 - self._part.change)
         scaled = max(-_LARGEST_RATIO, min(_LARGEST_RATIO, self._part.trust * ratio))
         changed = odds / (odds + exp(scaled))
-        logits = [a + b for a, b in zip(found, self._offset, strict=False)]
         share = self.weight / (self.weight + PRIOR) * (1 - changed)
-        return Opinion(share, log_softmax(logits), ratio, changed)
+        said = None
+        if self._encoded is not None and encoded is not None:
+            said = self._encoded.log_probabilities(self._encoded.ask(encoded))
+        return Opinion(share, self._own.log_probabilities(found), ratio, changed, said)
 
     def join(self, scores: Float32, opinion: Opinion, modality: str) -> Float32:
         """Class probabilities of a model, (classes,), and of the reference, as one, calibrated."""
@@ -128,7 +223,13 @@ class Reference:
         temperature = 1 + (part.temperature.get(modality, 1.0) - 1) * opinion.share
         return joined(scores, opinion.scores, part.strength * opinion.share, temperature)
 
-    def learn(self, standard: Float32, opinion: Opinion | None, seconds: float) -> None:
+    def learn(
+        self,
+        standard: Float32,
+        opinion: Opinion | None,
+        seconds: float,
+        encoded: Float32 | None = None,
+    ) -> None:
         """Take a finished utterance of so many seconds, and what `opinion` said of it, for known.
 
         A reference that does not run stays as it is.
@@ -137,31 +238,28 @@ class Reference:
             return
         kept = self._part.keep * (1 - opinion.changed) if opinion else 1.0
         new = min(1.0, seconds / FULL_SECONDS)
-        self._sum *= kept
-        self._sum += new * self._clip(standard)
+        self._own.learn(standard, kept, new)
+        if self._encoded is not None:
+            self._encoded.learn(encoded, kept, new)
         self._weight = self._weight * kept + new
         self._prepare()
 
     def profile(self, seconds: float, made: str, identity: str) -> Profile:
         """What was learned, as a profile of a bundle of that identity."""
-        mean = (self._sum / max(self._weight, 1e-9)).astype(np.float32)
+        sums = np.concatenate([one.known - one.enrolled for one in self._beside])
+        mean = (sums / max(self._weight, 1e-9)).astype(np.float32)
         return Profile(identity, made, seconds, self._weight, mean)
-
-    def _clip(self, standard: Float32) -> Float32:
-        limit = self._part.limit
-        np.minimum(standard, limit, out=self._clipped)
-        return np.maximum(self._clipped, -limit, out=self._clipped)
 
     def _prepare(self) -> None:
         """All of an opinion that does not depend on the utterance."""
-        known, weight = self._sum + self._enrolled, self.weight
+        weight = self.weight
         if weight == 0:
             return
-        beside = (known / (weight + PRIOR)).astype(np.float32)
-        self._offset = (beside @ self._beside + self._bias).tolist()
+        for one in self._beside:
+            one.prepare(weight)
         # Voices of one speaker scatter by 1 around his own, and those around 0 by `spread`. Of a
         # voice x, with what is known of the speaker: N(mean, within); of anybody: N(0, any).
-        voice = (known / weight - self._voice_mean) @ self._voice
+        voice = (self._own.known / weight - self._voice_mean) @ self._voice
         spread = self._spread
         mean = spread * weight / (spread * weight + 1) * voice
         within, anybody = spread / (spread * weight + 1) + 1, spread + 1

@@ -252,11 +252,11 @@ def test_the_folds_are_those_of_crossval(
 ) -> None:
     theirs: list[tuple[list[Utterance], list[Fold]]] = []
 
-    def stop(_: Path, plan: list[Fold], utterances: list[Utterance], *__: object) -> None:
+    def stop(plan: list[Fold], utterances: list[Utterance], _: object) -> None:
         theirs.append((list(utterances), plan))
         raise TrainingError("that is all there is to know")
 
-    monkeypatch.setattr(crossval, "_refuse_other_plan", stop)
+    monkeypatch.setattr(crossval, "_made_from", stop)
     command = ["crossval", *trees, "--ordinary", "neutral", "--by", by, *options]
     training_main([*command, "--jobs", "1", "--no-augment", "--out", str(tmp_path / "out")])
     folds = FoldSettings(folds=2 if options else None, by=by, jobs=1)

@@ -16,7 +16,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.nonspeech import sounds
 from benchmarks.peers import opensmile_sets
 from benchmarks.robust_peers import judge_peer
-from benchmarks.robustness import Robustness, _judge, _Task, evenly, robustness
+from benchmarks.robustness import Part, Robustness, _judge, _Task, evenly, robustness
 from edge_runtime.audio.file import read_file
 from edge_runtime.pcm import SAMPLE_RATE, Int16
 from training.corpora import Utterance
@@ -114,7 +114,9 @@ def test_clean_figures_are_those_of_accuracy_and_an_offset_costs_nothing(
     from benchmarks.accuracy import accuracy
     from edge_runtime.bundle import load_bundle
 
-    result = robustness(str(bundle_path), {"toy": spoken}, spoken[:2], surroundings(), jobs=1)
+    result = robustness(
+        [Part(str(bundle_path), {"toy": spoken}, spoken[:2])], surroundings(), jobs=1
+    )
     expected = accuracy(load_bundle(bundle_path), spoken, "off").metrics()
     row = result.cells["toy"]
     assert row["clean"].metrics == expected

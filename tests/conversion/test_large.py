@@ -17,24 +17,27 @@ from conversion.errors import ConversionError
 from conversion.pretrained import whisper_encoder
 from conversion.targets import bundle_target
 from edge_runtime.bundle import LARGE, Bundle, load_bundle
-from edge_runtime.errors import BundleError
+from edge_runtime.enroll import Enrolment
+from edge_runtime.errors import BundleError, ProfileError
 from edge_runtime.graph import Graph
-from edge_runtime.manifest import AUDIO, BOTH, HEAD, PRETRAINED
+from edge_runtime.manifest import AUDIO, BOTH, HEAD, PRETRAINED, Manifest
 from edge_runtime.model.fusion import joined
 from edge_runtime.model.pretrained import PretrainedStatistics
-from edge_runtime.model.recognizer import Recognizer
+from edge_runtime.model.recognizer import Heard, Recognizer
 from edge_runtime.model.reference import Reference
-from edge_runtime.pretrained_arrays import PretrainedArrays
+from edge_runtime.pretrained_arrays import PretrainedArrays, PretrainedReferenceArrays
+from edge_runtime.profile import load_profile
 from edge_runtime.stream import EmotionStream
 from training.data.teachers import whisper
 from training.data.teachers.whisper import FRAMES, WIDTH
 from training.errors import TrainingError
 from training.evaluate.judge import convert
-from training.run import DEFAULT_RUN, Pretrained, load
+from training.run import DEFAULT_RUN, Pretrained, PretrainedReference, load
 
 Int16 = npt.NDArray[np.int16]
 
 STRENGTH, TEMPERATURE, THRESHOLD = 0.8, 1.5, 0.61
+ADAPTED, COOLED = 0.7, 1.6  # strength and temperature of what the encoder hears beside a reference
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -60,6 +63,15 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         {AUDIO: THRESHOLD},
         {"protocol": "none"},
+        PretrainedReference(
+            PretrainedReferenceArrays(
+                drawn.standard_normal(2 * WIDTH).astype(np.float32),
+                drawn.uniform(0.5, 1.5, 2 * WIDTH).astype(np.float32),
+                drawn.standard_normal((4 * WIDTH, 4)).astype(np.float32) * np.float32(0.02),
+                np.zeros(4, np.float32),
+            ),
+            {"strength": ADAPTED, "temperature": {AUDIO: COOLED}},
+        ),
     )
     folder = tmp_path_factory.mktemp("large")
     run.save(folder / "run")
@@ -140,25 +152,88 @@ def test_a_bundle_joins_both_and_every_cut_gives_the_same(bundle: Bundle, scene:
     assert max(abs(np.array(found) - own)) > 0.01
 
 
-def test_what_is_adapted_to_a_speaker_is_the_model_and_not_the_encoder(
+def test_the_model_is_adapted_to_a_speaker_and_what_the_encoder_hears_as_well(
     bundle: Bundle, scene: Int16
 ) -> None:
-    alone = dataclasses.replace(
-        bundle, manifest=dataclasses.replace(bundle.manifest, pretrained=None)
-    )
-    recognizers = Recognizer(bundle), Recognizer(alone)
-    for recognizer in recognizers:
-        recognizer.reference = Reference(bundle, running=True)
+    def adapting(manifest: Manifest) -> tuple[list[float], Heard]:
+        recognizer = Recognizer(dataclasses.replace(bundle, manifest=manifest))
+        changed = dataclasses.replace(bundle, manifest=manifest)
+        recognizer.reference = Reference(changed, running=True)
         scores(recognizer, scene[:64_000], 4800)
-    found, own = (scores(recognizer, scene[64_000:128_000], 4800) for recognizer in recognizers)
-    heard = recognizers[0].last
-    assert heard is not None
-    assert heard.opinion is not None
+        found = scores(recognizer, scene[64_000:128_000], 4800)
+        assert recognizer.last is not None
+        return found, recognizer.last
+
+    plain = dataclasses.replace(bundle.manifest, pretrained_reference=None)
+    alone = dataclasses.replace(plain, pretrained=None)
+    own, _ = adapting(alone)
+    cold = scores(
+        Recognizer(dataclasses.replace(bundle, manifest=alone)), scene[64_000:128_000], 4800
+    )
+    assert max(abs(np.array(own) - cold)) > 0.01
+    joined_cold, heard = adapting(plain)
     assert heard.pretrained is not None
     expected = joined(np.array(own, np.float32), heard.pretrained, STRENGTH, TEMPERATURE)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    cold = scores(Recognizer(alone), scene[64_000:128_000], 4800)
-    assert max(abs(np.array(own) - cold)) > 0.01
+    np.testing.assert_allclose(joined_cold, expected, atol=1e-5)
+
+    found, heard = adapting(bundle.manifest)
+    assert heard.pretrained is not None
+    assert heard.opinion is not None
+    states = []
+    for piece in (scene[:64_000], scene[64_000:128_000]):
+        statistics = PretrainedStatistics(bundle.open_graph(PRETRAINED), FRAMES, WIDTH)
+        statistics.feed(piece)
+        states.append(statistics.finish())
+    part, arrays = bundle.manifest.reference, bundle.pretrained_reference()
+    assert part is not None
+    assert arrays is not None
+    before, now = (
+        np.clip((row - arrays.mean) / arrays.std, -part.limit, part.limit) for row in states
+    )
+    share = heard.opinion.share
+    assert 0 < share <= 0.5
+    logits = np.concatenate([now, before / 2]) @ arrays.weights + arrays.bias
+    beside = logits - np.log(np.exp(logits).sum())
+    product = np.log(own) + STRENGTH * np.array(heard.pretrained) + ADAPTED * share * beside
+    product = np.exp(product / (TEMPERATURE * (1 + (COOLED - 1) * share)))
+    np.testing.assert_allclose(found, product / product.sum(), atol=1e-4)
+    assert max(abs(np.array(found) - joined_cold)) > 0.01
+
+
+@pytest.mark.parametrize("block", [160, 4801])
+def test_adapting_is_the_same_for_every_cut(bundle: Bundle, scene: Int16, block: int) -> None:
+    def said(block: int) -> list[list[float]]:
+        recognizer = Recognizer(bundle)
+        recognizer.reference = Reference(bundle, running=True)
+        pieces = (scene[:32_000], scene[32_000:64_000], scene[64_000:])
+        return [scores(recognizer, piece, block) for piece in pieces]
+
+    assert said(block) == said(scene.size)
+
+
+def test_a_profile_holds_what_the_encoder_hears_and_is_of_this_bundle_alone(
+    bundle: Bundle, scene: Int16, tmp_path: Path
+) -> None:
+    enrolment = Enrolment(bundle)
+    enrolment.feed(scene)
+    enrolment.finish()
+    profile = enrolment.profile(anyway=True)
+    width = bundle.manifest.branches["audio"]
+    assert profile.mean.size == width + 2 * WIDTH
+    profile.save(tmp_path / "anna.json")
+    assert (tmp_path / "anna.json").stat().st_size < 20_000
+    known = Recognizer(bundle)
+    known.reference = Reference(bundle, load_profile(tmp_path / "anna.json"))
+    found = scores(known, scene[:64_000], 4800)
+    assert found != scores(Recognizer(bundle), scene[:64_000], 4800)
+    # Nothing fades: the next utterance is judged by the same voice.
+    assert scores(known, scene[:64_000], 4800) == found
+    plain = dataclasses.replace(
+        bundle, manifest=dataclasses.replace(bundle.manifest, pretrained_reference=None)
+    )
+    assert plain.identity != bundle.identity
+    with pytest.raises(ProfileError, match="another bundle"):
+        Reference(plain, profile)
 
 
 def test_late_words_join_what_was_heard(bundle: Bundle, scene: Int16) -> None:
@@ -219,14 +294,29 @@ def test_misfits_are_refused(large: Path, tmp_path: Path) -> None:
         path.write_text(json.dumps({**raw, "pretrained": pretrained}), encoding="utf-8")
         with pytest.raises(BundleError, match=expected):
             load_bundle(changed)
+    for part, expected in (
+        ({"strength": -1.0}, "pretrained_reference strength -1.0"),
+        ({"temperature": {AUDIO: 0.0}}, "pretrained_reference temperature of 'audio' is 0.0"),
+    ):
+        beside = {"pretrained_reference": {**raw["pretrained_reference"], **part}}
+        path.write_text(json.dumps({**raw, **beside}), encoding="utf-8")
+        with pytest.raises(BundleError, match=expected):
+            load_bundle(changed)
+    voiceless = {name: part for name, part in raw.items() if name != "reference"}
+    path.write_text(json.dumps(voiceless), encoding="utf-8")
+    with pytest.raises(BundleError, match="needs the encoder, and a reference of voices"):
+        load_bundle(changed)
     lacking = {name: graph for name, graph in raw["graphs"].items() if name != PRETRAINED}
     path.write_text(json.dumps({**raw, "graphs": lacking}), encoding="utf-8")
     with pytest.raises(BundleError, match="lacks the pretrained graph"):
         load_bundle(changed)
     path.write_text(json.dumps(raw), encoding="utf-8")
-    (changed / "pretrained.npz").write_bytes(b"x")
-    with pytest.raises(BundleError, match=r"pretrained\.npz is damaged"):
-        load_bundle(changed)
+    for name in ("pretrained", "pretrained_reference"):
+        before = (changed / f"{name}.npz").read_bytes()
+        (changed / f"{name}.npz").write_bytes(b"x")
+        with pytest.raises(BundleError, match=rf"{name}\.npz is damaged"):
+            load_bundle(changed)
+        (changed / f"{name}.npz").write_bytes(before)
 
 
 def test_large_goes_by_its_name_once_it_is_built(

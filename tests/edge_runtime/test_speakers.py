@@ -191,7 +191,7 @@ def test_words_join_what_the_reference_says(tmp_path: Path, scene: Int16) -> Non
 
 def test_short_utterances_teach_less(bundle: Bundle) -> None:
     reference = Reference(bundle, running=True)
-    reference.learn(np.ones(reference._mean.size, np.float32), None, 0.25)
+    reference.learn(np.ones(reference._own.width, np.float32), None, 0.25)
     assert reference.weight == 0.25
 
 

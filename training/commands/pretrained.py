@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,11 @@ from training.commands.fit import classes_of
 from training.fit.settings import SurroundingSettings
 
 if TYPE_CHECKING:
+    from edge_runtime.manifest import Calibration
+    from edge_runtime.pretrained_arrays import PretrainedArrays
     from training.corpora import Utterance
+    from training.evaluate.judge import Verdicts
+    from training.evaluate.pretrained import States
     from training.run import Pretrained, Run
 
 SUMMARY, VERDICTS = "pretrained.json", "pretrained_verdicts.npz"
@@ -55,7 +59,8 @@ def add(commands: Any) -> None:
         description="Fit a layer behind the first blocks of the encoder of Whisper-tiny, from the "
         "clips that trained a run, and write it into the run's folder, where conversion build "
         "--large finds it. Of a crossval: for every fold, which is converted and judged by what it "
-        "did not train on. The encoder is in the package pipecat-ai.",
+        "did not train on. A run that adapts to a speaker (training reference, which comes first) "
+        "adapts what the encoder hears as well. The encoder is in the package pipecat-ai.",
     )
     command.add_argument("run", type=Path, metavar="RUN", help="a finished run, or a crossval")
     add_corpora(command)
@@ -115,7 +120,7 @@ def join_folds(
     judged = crossval_verdicts(folder, utterances, ("int8", DEGRADED))
     heard, nothing = _hear(load(judged[0][0]), utterances, recipe)
     place_of = {id(u): place for place, u in enumerate(heard.utterances)}
-    fitted, parts, tested_all, numbers = [], [], [], []
+    folds, parts, tested_all, numbers = [], [], [], []
     for number, (fold, tested, logits) in enumerate(judged):
         rows = [row for row, u in enumerate(tested) if id(u) in place_of]
         mine = [place_of[id(tested[row])] for row in rows]
@@ -125,7 +130,7 @@ def join_folds(
         parts.append(join_verdicts(of_test, temperatures, heard.take(mine), layer))
         tested_all += [heard.utterances[place] for place in mine]
         numbers += [number] * len(mine)
-        fitted.append((fold, layer))
+        folds.append(_Fold(fold, layer, rest, heard.take(mine), of_test))
     verdicts = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     truth = np.array(class_indices(tested_all, labels))
     chosen, errors = calibrations([(verdicts, truth)])
@@ -135,22 +140,90 @@ def join_folds(
         "corpora": found.metrics,
         "calibration_error": errors,
     }
-    for fold, layer in fitted:
-        run = load(fold)
+    for of in folds:
+        run = load(of.folder)
         run.calibration = calibration
-        run.pretrained = _joined(layer, chosen, metrics)
-        run.save(fold)
-        convert(fold, fold / LARGE, "--large")
+        run.pretrained = _joined(of.layer, chosen, metrics)
+        run.save(of.folder)
+        convert(of.folder, of.folder / LARGE, "--large")
+    adapting = _adapt_folds(folds, calibration, labels, recipe.jobs)
     result = {
         "labels": labels,
         "calibration": {name: asdict(one) for name, one in chosen.items()},
         "metrics": metrics,
+        **({"reference": adapting} if adapting else {}),
     }
     write_verdicts(folder / VERDICTS, verdicts, truth)
     with at_once(folder / SUMMARY) as new:
         new.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{counted(len(fitted), 'fold')}, {counted(len(tested_all), 'clip')} judged")
+    print(f"{counted(len(folds), 'fold')}, {counted(len(tested_all), 'clip')} judged")
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    folder: Path
+    layer: PretrainedArrays
+    trained: States
+    """The clips that trained it."""
+    tested: States
+    """Those that it judged."""
+    logits: Verdicts
+    """Of the model alone, of the latter."""
+
+
+def _adapt_folds(
+    folds: Sequence[_Fold],
+    calibration: Mapping[str, Calibration],
+    labels: list[str],
+    jobs: int | None,
+) -> dict[str, Any] | None:
+    """Let every fold adapt what its encoder hears; the numbers they share.
+
+    None, and said so, where a fold's model adapts to nobody.
+    """
+    from edge_runtime.bundle import load_bundle
+    from edge_runtime.model.fusion import softmax
+    from training.evaluate.adapted import Along
+    from training.evaluate.crossval_files import LARGE
+    from training.evaluate.judge import convert
+    from training.evaluate.pretrained import opinions
+    from training.evaluate.pretrained_reference import (
+        calibrate_pretrained_reference,
+        fit_pretrained_reference,
+        settings_of,
+        with_pretrained_reference,
+    )
+    from training.evaluate.reference import hear
+    from training.run import PretrainedReference, load
+
+    runs = [load(fold.folder) for fold in folds]
+    if not all(run.reference for run in runs):
+        print("nothing adapts to a speaker: python -m training reference was not here before")
+        return None
+    fitted, parts = [], []
+    for fold in folds:
+        arrays = fit_pretrained_reference(fold.trained, labels)
+        fitted.append(arrays)
+        heard, places = hear(str(fold.folder / "bundle"), fold.tested.utterances, jobs)
+        cold = {}
+        for key, logits in fold.logits.items():
+            modality, _, form = key.partition("/")
+            if form == "int8":
+                cold[modality] = softmax(logits[places], calibration[modality].temperature)
+        states = fold.tested.values[places, 0]
+        along = Along(states, opinions(fold.layer, states))
+        bundle = load_bundle(fold.folder / LARGE)
+        bundle = with_pretrained_reference(bundle, arrays, settings_of())
+        parts.append((bundle, heard, cold, along))
+    settings = calibrate_pretrained_reference(parts, labels)
+    for fold, run, arrays in zip(folds, runs, fitted, strict=True):
+        assert run.pretrained is not None
+        reference = PretrainedReference(arrays, settings)
+        run.pretrained = replace(run.pretrained, reference=reference)
+        run.save(fold.folder)
+        convert(fold.folder, fold.folder / LARGE, "--large")
+    return settings
 
 
 def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRecipe) -> Pretrained:
@@ -160,7 +233,8 @@ def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRe
     """
     from training.errors import TrainingError
     from training.evaluate.pretrained import fit_layer
-    from training.run import load
+    from training.evaluate.pretrained_reference import fit_pretrained_reference
+    from training.run import PretrainedReference, load
 
     run = load(folder)
     if not run.config.parts.audio:
@@ -174,10 +248,20 @@ def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRe
         [path for path in (recipe.crossval, recipe.crossval_corpora) if path]
     )
     heard, nothing = _hear(run, utterances, recipe)
-    layer = fit_layer(heard.with_more(nothing), list(run.config.labels))
-    run.pretrained = _joined(layer, calibration, metrics)
+    labels = list(run.config.labels)
+    joined = _joined(fit_layer(heard.with_more(nothing), labels), calibration, metrics)
+    settings = _summary(recipe.crossval).get("reference")
+    if run.reference and settings:
+        arrays = fit_pretrained_reference(heard, labels)
+        joined = replace(joined, reference=PretrainedReference(arrays, settings))
+    else:
+        print(
+            "what the encoder hears adapts to no speaker: python -m training reference of run "
+            "and crossval comes before this command"
+        )
+    run.pretrained = joined
     run.save(folder)
-    return run.pretrained
+    return joined
 
 
 def _hear(run: Run, utterances: Sequence[Utterance], recipe: PretrainedRecipe) -> tuple[Any, Any]:
@@ -207,19 +291,24 @@ def _joined(layer: Any, calibration: dict[str, Any], metrics: dict[str, Any]) ->
 
 def _borrowed(crossvals: Sequence[Path]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Calibration over the verdicts of joined crossvals, and the first one's figures."""
-    from training.errors import TrainingError
     from training.evaluate.crossval_files import joint_calibration
 
-    summaries = []
-    for folder in crossvals:
-        if not (folder / SUMMARY).exists():
-            raise TrainingError(
-                f"{folder} is not joined with the encoder: python -m training pretrained {folder} "
-                "NAME=PATH... comes first"
-            )
-        summaries.append(json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
+    summaries = [_summary(folder) for folder in crossvals]
     calibration, errors = joint_calibration(crossvals, VERDICTS)
     metrics = {**summaries[0]["metrics"], "calibration_error": errors}
     if len(summaries) > 1:
         metrics["unseen"] = summaries[1]["metrics"]
     return calibration, metrics
+
+
+def _summary(crossval: Path) -> dict[str, Any]:
+    """What this command left in a crossval. TrainingError where it was not there."""
+    from training.errors import TrainingError
+
+    if not (crossval / SUMMARY).exists():
+        raise TrainingError(
+            f"{crossval} is not joined with the encoder: python -m training pretrained {crossval} "
+            "NAME=PATH... comes first"
+        )
+    found: dict[str, Any] = json.loads((crossval / SUMMARY).read_text(encoding="utf-8"))
+    return found

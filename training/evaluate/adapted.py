@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import AUDIO, REFERENCE, FileSpec, ReferencePart
+from edge_runtime.model.pretrained import with_encoder
 from edge_runtime.model.reference import Reference, least_alike
 from edge_runtime.pcm import Float32
 from edge_runtime.reference_arrays import ReferenceArrays
@@ -73,6 +74,16 @@ def with_reference(bundle: Bundle, arrays: ReferenceArrays, settings: Settings) 
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Along:
+    """What a pre-trained encoder hears of the same utterances."""
+
+    states: Float32
+    """Statistics of its states, (utterances, 2 x width)."""
+    said: Float32
+    """Log probabilities of the classes by them, (utterances, classes)."""
+
+
 def adapt(
     bundle: Bundle,
     heard: Heard,
@@ -81,6 +92,7 @@ def adapt(
     speakers: Speakers,
     enrolled: bool = False,
     modality: str = AUDIO,
+    along: Along | None = None,
 ) -> Adapted:
     """The verdict on each utterance after the history that `draw` gives it.
 
@@ -92,17 +104,27 @@ def adapt(
     draw, speakers : what was heard before each.
     enrolled : whether the history is one voice for sure, as when it is enrolled.
     modality : what the verdicts rest on.
+    along : of a bundle with an encoder; its verdicts are joined, and adapted where it has the part.
     """
     reference = Reference(bundle, running=True)
+    encoded: list[Float32 | None] = [None] * len(heard.utterances)
+    if along is not None:
+        encoded = [reference.standardize_encoded(states) for states in along.states]
+    manifest = bundle.manifest
     scores, shares, changed = [], [], []
     for place in range(len(heard.utterances)):
         reference.reset()
         for earlier in draw(speakers, place):
             standard = heard.standard[earlier]
             opinion = None if enrolled else reference.opinion(standard)
-            reference.learn(standard, opinion, float(heard.seconds[earlier]))
-        opinion = reference.opinion(heard.standard[place])
-        scores.append(reference.join(cold[place], opinion, modality) if opinion else cold[place])
+            seconds = float(heard.seconds[earlier])
+            reference.learn(standard, opinion, seconds, encoded[earlier])
+        opinion = reference.opinion(heard.standard[place], encoded[place])
+        found = reference.join(cold[place], opinion, modality) if opinion else cold[place]
+        if along is not None and manifest.pretrained:
+            said, beside = along.said[place].tolist(), manifest.pretrained_reference
+            found = with_encoder(found, said, modality, manifest.pretrained, beside, opinion)
+        scores.append(found)
         shares.append(opinion.share if opinion else 0.0)
         changed.append(opinion.changed if opinion else np.nan)
     return Adapted(np.stack(scores), np.array(shares), np.array(changed))
@@ -132,21 +154,22 @@ def calibrate_adapted(
         truth = np.array(class_indices(heard.utterances, labels))
         for modality, scores in cold.items():
             speakers = Speakers(heard.utterances, labels, seed)
-            adapted = adapt(plain, heard, scores, _in_turn, speakers, modality=modality)
+            adapted = adapt(plain, heard, scores, in_turn, speakers, modality=modality)
             found[modality].append((adapted, truth))
         ratios += enrolment_ratios(bundle, heard, labels, seed)
-    temperature = {name: _fit_shared(pairs) for name, pairs in found.items()}
+    temperature = {name: fit_shared(pairs) for name, pairs in found.items()}
     return settings_of(temperature, float(np.quantile(ratios, REFUSED)) if ratios else 0.0)
 
 
 _KINDS = (*TRAINED.values(), *CHANGES.values())
 
 
-def _in_turn(speakers: Speakers, place: int) -> list[int]:
+def in_turn(speakers: Speakers, place: int) -> list[int]:
+    """All kinds of histories, one after the other."""
     return _KINDS[place % len(_KINDS)](speakers, place)
 
 
-def _fit_shared(pairs: Sequence[tuple[Adapted, npt.NDArray[np.int64]]]) -> float:
+def fit_shared(pairs: Sequence[tuple[Adapted, npt.NDArray[np.int64]]]) -> float:
     """The temperature of what rests on the reference alone; less of it, less of the temperature."""
     logits = np.concatenate([np.log(np.maximum(a.scores, 1e-9)) for a, _ in pairs])
     shares = np.concatenate([a.shares for a, _ in pairs])

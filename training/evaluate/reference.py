@@ -119,41 +119,66 @@ def fit_arrays(heard: Heard, labels: Sequence[str], seed: int = 0) -> ReferenceA
 
     Raises TrainingError where no speaker is known, or a class is missing.
     """
-    from sklearn.linear_model import LogisticRegression
+    known = heard.take(of_speakers(heard.utterances, labels))
+    clipped = np.clip(known.standard, -LIMIT, LIMIT)
+    corpora = np.array([u.corpus for u in known.utterances])
+    weights, bias = fit_beside(clipped, known.utterances, labels, INVERSE_PENALTY, seed)
+    return ReferenceArrays(weights, bias, *_voices(known, clipped, corpora))
 
-    chosen = [
-        place
-        for place, u in enumerate(heard.utterances)
-        if u.label in labels and u.speaker is not None
-    ]
-    known = heard.take(chosen)
-    missing = set(labels) - {u.label for u in known.utterances}
-    if missing or len({u.speaker for u in known.utterances}) < 2:
+
+def of_speakers(utterances: Sequence[Utterance], labels: Sequence[str]) -> list[int]:
+    """The places of those of the classes by a speaker who is named.
+
+    Raises TrainingError where there are not two speakers and every class.
+    """
+    chosen = [p for p, u in enumerate(utterances) if u.label in labels and u.speaker is not None]
+    missing = set(labels) - {utterances[place].label for place in chosen}
+    if missing or len({utterances[place].speaker for place in chosen}) < 2:
         raise TrainingError(
             "adapting to speakers needs clips of two and more speakers who are named, in every "
             f"class{'; there is no ' + ', '.join(sorted(missing)) if missing else ''}"
         )
-    clipped = np.clip(known.standard, -LIMIT, LIMIT)
-    truth = np.array(class_indices(known.utterances, labels))
-    corpora = np.array([u.corpus for u in known.utterances])
+    return chosen
+
+
+def fit_beside(
+    clipped: Float32,
+    utterances: Sequence[Utterance],
+    labels: Sequence[str],
+    inverse_penalty: float,
+    seed: int,
+) -> tuple[Float32, Float32]:
+    """Weights (2 x width, classes) and bias of the classes, of statistics beside a reference.
+
+    Parameters
+    ----------
+    clipped : standardized statistics, (utterances, width), clipped at `LIMIT`.
+    utterances : of whom they are; of each histories are drawn.
+    labels : the classes.
+    inverse_penalty : C of the logistic regression.
+    seed : of the histories.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    truth = np.array(class_indices(utterances, labels))
+    corpora = np.array([u.corpus for u in utterances])
     weight = np.ones(len(truth))
     for corpus in np.unique(corpora):
         weight[corpora == corpus] /= np.sqrt((corpora == corpus).sum())
-    speakers = Speakers(known.utterances, labels, seed)
+    speakers = Speakers(utterances, labels, seed)
     kinds, rng = list(TRAINED.values()), np.random.default_rng(seed)
     places = np.tile(np.arange(len(truth)), DRAWS)
     beside = np.zeros((len(places), clipped.shape[1]), np.float32)
     for row, place in enumerate(places):
         history = kinds[rng.integers(len(kinds))](speakers, int(place))
         beside[row] = clipped[history].sum(axis=0) / (len(history) + PRIOR)
-    model = LogisticRegression(C=INVERSE_PENALTY, max_iter=150, class_weight="balanced")
+    model = LogisticRegression(C=inverse_penalty, max_iter=150, class_weight="balanced")
     model.fit(
         np.concatenate([clipped[places] - beside, BESIDE * beside], axis=1),
         truth[places],
         sample_weight=weight[places] / weight[places].mean(),
     )
-    weights, bias = _of_classes(model, clipped.shape[1], len(labels))
-    return ReferenceArrays(weights, bias, *_voices(known, clipped, corpora))
+    return _of_classes(model, clipped.shape[1], len(labels))
 
 
 def _of_classes(model: Any, width: int, classes: int) -> tuple[Float32, Float32]:

@@ -14,7 +14,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.speakers import COLD, worth
 from edge_runtime import load_bundle
 from edge_runtime.bundle import Bundle
-from training.commands.pretrained import PretrainedRecipe, join_folds
+from training.commands.pretrained import PretrainedRecipe, join_folds, join_run
 from training.commands.reference import fit_folds, fit_run
 from training.corpora import Utterance
 from training.data.teachers import whisper
@@ -27,6 +27,7 @@ from training.evaluate.adapted import (
     settings_of,
     with_reference,
 )
+from training.evaluate.crossval_files import LARGE
 from training.evaluate.histories import CHANGES, TRAINED, Speakers
 from training.evaluate.reference import Heard, fit_arrays
 from training.run import load
@@ -209,7 +210,21 @@ def test_folds_and_then_a_run_learn_to_adapt(
         pytest.skip(str(error))
     with pytest.raises(BenchmarkError, match="fold1 is not joined with the encoder: python"):
         worth(folder, spoken, [], jobs=1, large=True)
-    joined = join_folds(folder, spoken, PretrainedRecipe(jobs=1))["metrics"]["corpora"]
+    found = join_folds(folder, spoken, PretrainedRecipe(jobs=1))
+    joined, adapting = found["metrics"]["corpora"], found["reference"]
+    assert adapting["temperature"].keys() == {"audio"}
+    for fold in sorted(folder.glob("fold*")):
+        beside = load_bundle(fold / LARGE).manifest.pretrained_reference
+        assert beside is not None
+        assert beside.temperature == adapting["temperature"]
+    recipe = PretrainedRecipe(jobs=1, crossval=folder)
+    part = join_run(tmp_path / "run", spoken, recipe).reference
+    assert part is not None
+    assert part.settings == adapting
+    kept = load(tmp_path / "run").pretrained
+    assert kept is not None
+    assert kept.reference is not None
+    np.testing.assert_allclose(kept.reference.arrays.mean, part.arrays.mean)
     large, alone = (worth(folder, spoken, [], jobs=1, large=large) for large in (True, False))
     for corpus, metrics in large.cells[COLD].items():
         figures = joined[corpus]["audio"]["int8"]
