@@ -260,7 +260,11 @@ def forms_of(metrics: dict[str, Any]) -> dict[str, str]:
 def with_origin(record: dict[str, Any], origin: Run) -> dict[str, Any]:
     """Add to a run's training record the data of one that it began with, and their terms."""
     for name, part in origin.training.get("corpora", {}).items():
-        if record["corpora"].get(name) == part:
+        known = record["corpora"].get(name)
+        if known == part:
+            continue
+        if known and _is_same(known, part):
+            record["corpora"][name] = max(known, part, key=lambda one: int(one["clips"]))
             continue
         while name in record["corpora"]:  # a manifest of its own, and not this one
             name += "-base" if "@" in name else "@base"
@@ -270,6 +274,18 @@ def with_origin(record: dict[str, Any], origin: Run) -> dict[str, Any]:
         parts = [*record["licence"].split(", "), *licence.split(", ")]
         record["licence"] = ", ".join(dict.fromkeys(parts))
     return record
+
+
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two records are of one published corpus by the same classes.
+
+    They may differ by a few clips, such as texts that have no word for a model of words alone.
+    """
+    return bool(
+        one.get("citation")
+        and one["citation"] == other.get("citation")
+        and one["classes"].keys() == other["classes"].keys()
+    )
 
 
 def load_run_of(bundle: str, folder: Path | None) -> Run:

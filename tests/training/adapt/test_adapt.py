@@ -38,7 +38,7 @@ from training.evaluate.predict import predict
 from training.evaluate.reference import Heard
 from training.evaluate.verdicts import read
 from training.fit.warmstart import audio_alone
-from training.run import DEFAULT_RUN, load
+from training.run import DEFAULT_RUN, load, with_origin
 
 RATE = 44_100
 # Pitch in Hz, syllables a second.
@@ -148,8 +148,11 @@ def test_what_it_was_made_of_and_what_it_said_of_each_clip_are_kept(adapted: Pat
     run, rows = load(adapted), read(adapted)
     assert run.training["data"]["clips"] == 24
     assert len(run.training["data"]["fingerprint"]) == 64
-    assert not run.training["data"]["complete"]  # the shipped run does not list its clips
-    assert {row["clip"] for row in rows} == set(read_trained(adapted) or ())
+    assert run.training["data"]["complete"]
+    # The list is of the base's clips, too.
+    of_base = set(read_trained(DEFAULT_RUN) or ())
+    assert {row["clip"] for row in rows} == set(read_trained(adapted) or ()) - of_base
+    assert len(of_base) > 20_000
     said = [row for row in rows if row["form"] == "fake-quant"]
     figures = run.metrics["corpora"]["manifest"]["audio"]["fake-quant"]
     right = np.mean([row["guess"] == row["label"] for row in said])
@@ -163,7 +166,7 @@ def test_a_finished_run_is_a_base(own: Path, adapted: Path, tmp_path: Path) -> N
     assert second.training["settings"]["adapted_from"] == adapted.name
     # Its people taught the base, which nobody is to overlook, and which is not the only manifest.
     assert second.metrics["protocol"].endswith(f"; {adapted.name} was trained on manifest")
-    assert not second.training["data"]["complete"]
+    assert second.training["data"]["complete"]
     assert second.training["corpora"].keys() == first.training["corpora"].keys()
     more = listed(
         own.parent / "more.csv", [(f"{n}.wav", LABELS[n % 3], f"s{n // 6}") for n in range(12)]
@@ -175,6 +178,22 @@ def test_a_finished_run_is_a_base(own: Path, adapted: Path, tmp_path: Path) -> N
     for name, value in first.weights.items():
         if not name.startswith("head."):
             assert (second.weights[name] == value).all(), name
+
+
+def test_one_published_corpus_is_one_and_manifests_are_many() -> None:
+    """A model of words leaves out texts without a word: the corpus of both runs is the same."""
+    run = load(DEFAULT_RUN)
+    published = {"citation": "Them 2020", "classes": {"a": 2, "b": 3}, "clips": 5}
+    origin = replace(run, training={"corpora": {"said": published, "manifest": {"clips": 9}}})
+    fewer = {**published, "classes": {"a": 2, "b": 2}, "clips": 4}
+    other = {**published, "classes": {"c": 2, "b": 2}, "clips": 4}
+    record = with_origin(
+        {"corpora": {"said": fewer, "manifest": {"clips": 8}}, "licence": ""}, origin
+    )
+    assert record["corpora"]["said"] == published
+    assert set(record["corpora"]) == {"said", "manifest", "manifest@base"}
+    record = with_origin({"corpora": {"said": other}, "licence": ""}, origin)
+    assert set(record["corpora"]) == {"said", "said@base", "manifest"}
 
 
 def test_what_it_is_worth_is_told(
@@ -409,7 +428,7 @@ def test_a_second_encoder_is_joined_and_read_back(tmp_path: Path) -> None:
 def test_a_head_that_rounding_harms_gets_finer_ranges_by_the_clips_that_train() -> None:
     """A few values far out, of which nothing depends, take the steps from all others."""
     base = audio_alone(load(DEFAULT_RUN))
-    clips, view, truth = clouds(90, 3, base.config.audio_statistics)
+    clips, view, truth = clouds(240, 3, base.config.audio_statistics)
     view.values[::7, -3:] = 3000
     labels = [f"class {number}" for number in range(3)]
     data = HeadData(clips, [view], truth, labels, plan_folds(clips, truth), PRIOR)
@@ -421,7 +440,7 @@ def test_a_head_that_rounding_harms_gets_finer_ranges_by_the_clips_that_train() 
     assert lost == pytest.approx(after, abs=2e-4)
     assert set(forms["fake-quant"]["changed"]) == set(labels)
     # What rounding does not harm keeps its ranges, and says nothing.
-    clips, view, truth = clouds(90, 3, base.config.audio_statistics)
+    clips, view, truth = clouds(240, 3, base.config.audio_statistics)
     plain, _ = fit_run(Base("base", base, "", False), replace(data, views=[view]))
     assert plain.training == {}
     assert plain.weights["head.input.high"] < 100
