@@ -280,10 +280,12 @@ def _parity(arguments: argparse.Namespace) -> int:
             f"{counted(result.metrics(WINDOW).n, 'clip')} that it holds"
         )
     console.print(
-        f"{counted(len(utterances), 'clip')}, {metrics.speakers_text()}; unrounded, torch against "
-        f"ONNX Runtime: same label {100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant against "
-        f"int8: {100 * result.agreement(FAKE_QUANT, INT8):.2f} %"
+        f"{counted(len(result.truth), 'clip')}, {metrics.speakers_text()}; unrounded, torch "
+        f"against ONNX Runtime: same label {100 * result.agreement(TORCH, ONNX):.2f} %, fake-quant "
+        f"against int8: {100 * result.agreement(FAKE_QUANT, INT8):.2f} %"
     )
+    if result.silent:
+        console.print(f"{counted(result.silent, 'clip')} left out: digital silence, no utterance")
     broken = result.broken(bundle.manifest.form or "int8")
     for line in broken:
         note(f"conversion: broken: {line}", ERROR)

@@ -19,12 +19,13 @@ from conversion.targets import bundle_target
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
+from edge_runtime.console import counted
 from edge_runtime.manifest import AUDIO, WHOLE, WINDOW_FRAMES
 from edge_runtime.mfcc import mfcc
 from edge_runtime.model.fusion import softmax
 from edge_runtime.model.window import WholeWindow
 from edge_runtime.segment import speech_of
-from edge_runtime.stream import classify
+from edge_runtime.stream import judge_clip
 from edge_runtime.tokenizer import Tokenizer
 from training.corpora import Utterance
 from training.data.tokens import encode
@@ -63,6 +64,8 @@ class Parity:
     labels: list[str]
     speakers: list[str | None] | None = None
     """Who speaks in each clip, None where that is not known; None: not known of any."""
+    silent: int = 0
+    """Clips that were left out: digital silence, in which a device hears no utterance."""
 
     def agreement(self, one: str, other: str) -> float:
         """Share of clips on which two forms name the same class."""
@@ -151,10 +154,15 @@ def parity(
     reader = Tokenizer(run.vocabulary, run.config.tokens, run.config.punctuation)
     absent = {FLOAT: FLOAT not in models, WINDOW: window is None, AGAINST: against is None}
     rows: dict[str, list[Any]] = {form: [] for form in COMPARED if not absent.get(form)}
+    judged = []
     for utterance in track(utterances, "comparing", console=Console(stderr=True), transient=True):
         samples = read_file(utterance.audio, utterance.start, utterance.end)
-        for form, stream in streams.items():
-            event = classify(stream, samples, utterance.text)
+        said = [judge_clip(stream, samples, utterance.text) for stream in streams.values()]
+        events = [event for event in said if event is not None]
+        if len(events) < len(said):
+            continue
+        judged.append(utterance)
+        for form, event in zip(streams, events, strict=True):
             rows[form].append(list(event.scores.values()))
         raw = mfcc(speech_of(samples, bundle.manifest.segment), bundle.manifest.mfcc)
         if window:
@@ -168,12 +176,16 @@ def parity(
             tokens = encode([utterance], reader)
         for form, model in models.items():
             rows[form].append(softmax(predict(model, features, tokens)[0], temperature))
+    if not judged:
+        silent = counted(len(utterances), "silent clip")
+        raise ConversionError(f"nothing to compare in {silent}")
     labels = list(bundle.manifest.labels)
     return Parity(
         scores={form: np.asarray(values, np.float32) for form, values in rows.items()},
-        truth=np.array([labels.index(u.label) for u in utterances]),
+        truth=np.array([labels.index(u.label) for u in judged]),
         labels=labels,
-        speakers=[u.speaker for u in utterances],
+        speakers=[u.speaker for u in judged],
+        silent=len(utterances) - len(judged),
     )
 
 

@@ -171,6 +171,47 @@ def test_the_command_prints_draws_and_writes(
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_folds_are_judged_together_each_on_what_it_did_not_train_on(
+    scene_path: Path, bundle_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two folds of the bundle in the box: one has the same verdicts on all clips at once."""
+    samples, rows, names = read_file(scene_path), ["path,label,speaker"], []
+    for n, label in enumerate(("angry", "happy", "neutral", "sad")):
+        part = samples[n * 4 * SAMPLE_RATE : (n + 1) * 4 * SAMPLE_RATE]
+        soundfile.write(tmp_path / f"{n}.wav", part, SAMPLE_RATE)
+        rows.append(f"{n}.wav,{label},s{n}")
+        names.append(f"manifest/{n}.wav/0.0/None/")
+    (tmp_path / "clips.csv").write_text("\n".join(rows), encoding="utf-8")
+    folds = tmp_path / "folds"
+    for number in (1, 2):
+        (folds / f"fold{number}").mkdir(parents=True)
+        (folds / f"fold{number}" / "bundle").symlink_to(bundle_path)
+        logits = {"audio/int8": np.zeros((2, 4), np.float32)}
+        np.savez(folds / f"fold{number}" / "predictions.npz", **logits)  # type: ignore[arg-type]
+    (folds / "plan.json").write_text(json.dumps({"test": [names[:1] + names[3:], names[1:3]]}))
+    given = ["robustness", f"manifest={tmp_path / 'clips.csv'}", "--jobs", "1"]
+    found = {}
+    for name, options in (("whole", []), ("folds", ["--crossval", str(folds)])):
+        assert main([*given, *options, "--json", str(tmp_path / f"{name}.json")]) == 0
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert found["folds"]["corpora"] == found["whole"]["corpora"]
+    assert found["folds"]["corpora"]["manifest"]["clean"]["n"] == 4
+    assert len(found["folds"]["nonspeech"]) == 2 * len(found["whole"]["nonspeech"])
+    capsys.readouterr()
+    for options, why in (
+        (["--large"], "--large is of the folds of --crossval"),
+        (
+            ["--crossval", str(folds), "--large"],
+            "fold1 has no large: python -m training pretrained",
+        ),
+        (["--crossval", str(folds), "--peers", "ravdess=x"], "leave out --crossval"),
+        (["--crossval", str(tmp_path)], "not a finished crossval"),
+    ):
+        assert main([*given, *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert why in line
+
+
 def test_an_empty_folder_of_noises_is_refused_in_one_line(
     tmp_path: Path, scene_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

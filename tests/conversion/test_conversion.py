@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from conversion import export
@@ -261,6 +262,8 @@ def test_parity_prints_every_form_and_its_agreement(
         f"{SCENE},{label},{a},{b}"
         for (a, b), label in zip(CUTS, ["angry", "happy", "sad"] * 2, strict=True)
     ]
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16_000, np.int16), 16_000)
+    rows.append(f"{tmp_path / 'silent.wav'},sad,,")
     csv.write_text("\n".join(["path,label,start,end", *rows]) + "\n")
     assert main(["parity", str(built), "--run", str(run_folder), "--manifest", str(csv)]) == 0
     out = " ".join(capsys.readouterr().out.split())
@@ -270,6 +273,10 @@ def test_parity_prints_every_form_and_its_agreement(
     for form in [*forms, *["int8 whole window", "clips that it holds"] * whole]:
         assert form in out
     assert "6 clips" in out
+    assert "1 clip left out: digital silence" in out
+    csv.write_text(f"path,label\n{tmp_path / 'silent.wav'},sad\n")
+    assert main(["parity", str(built), "--run", str(run_folder), "--manifest", str(csv)]) == 2
+    assert "nothing to compare in 1 silent clip" in capsys.readouterr().err
 
 
 def test_parity_leaves_out_what_a_window_does_not_hold() -> None:
