@@ -29,9 +29,14 @@ def add(commands: Any) -> None:
         type=Path,
         metavar="DIR",
         help="instead of a bundle those of a finished crossval's folds, each on clips of its own "
-        "test speakers; with --large those with the pre-trained encoder",
+        "test speakers",
     )
-    command.add_argument("--large", action="store_true", help=argparse.SUPPRESS)
+    command.add_argument(
+        "--large",
+        action="store_true",
+        help="with --crossval: the folds' bundles with the pre-trained encoder, after python -m "
+        "training pretrained",
+    )
     add_json(command)
     command.add_argument(
         "corpora",
