@@ -112,8 +112,8 @@ def test_events_and_manifest_are_as_their_schemas(bundle: Bundle, sentence: Int1
     default = ROOT / "edge_runtime" / "models" / "default" / "manifest.json"
     content = json.loads(default.read_text(encoding="utf-8"))
     properties = manifest["$defs"]["Manifest"]["properties"].keys()
-    optional = {"speaker", "attention", "text", "audio", "reference", "pretrained"}
-    optional |= {"targets", "form", "runtime", "files", "dimensions", "phrases"}
+    optional = {"speaker", "attention", "text", "audio", "reference", "pretrained", "phrases"}
+    optional |= {"targets", "form", "runtime", "files", "dimensions", "pretrained_reference"}
     assert properties <= content.keys() | optional
 
 
