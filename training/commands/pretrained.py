@@ -140,13 +140,13 @@ def join_folds(
         "corpora": found.metrics,
         "calibration_error": errors,
     }
-    for of in folds:
+    joined = [_joined(of.layer, chosen, metrics) for of in folds]
+    joined, adapting = _adapting(folds, joined, calibration, labels, recipe.jobs)
+    for of, part in zip(folds, joined, strict=True):
         run = load(of.folder)
-        run.calibration = calibration
-        run.pretrained = _joined(of.layer, chosen, metrics)
+        run.calibration, run.pretrained = calibration, part
         run.save(of.folder)
         convert(of.folder, of.folder / LARGE, "--large")
-    adapting = _adapt_folds(folds, calibration, labels, recipe.jobs)
     result = {
         "labels": labels,
         "calibration": {name: asdict(one) for name, one in chosen.items()},
@@ -172,21 +172,21 @@ class _Fold:
     """Of the model alone, of the latter."""
 
 
-def _adapt_folds(
+def _adapting(
     folds: Sequence[_Fold],
+    joined: list[Pretrained],
     calibration: Mapping[str, Calibration],
     labels: list[str],
     jobs: int | None,
-) -> dict[str, Any] | None:
-    """Let every fold adapt what its encoder hears; the numbers they share.
+) -> tuple[list[Pretrained], dict[str, Any] | None]:
+    """What is joined to every fold, with what adapts that; and the numbers they share.
 
-    None, and said so, where a fold's model adapts to nobody.
+    Without, and said so, where a fold's model adapts to nobody.
     """
     from edge_runtime.bundle import load_bundle
+    from edge_runtime.manifest import FileSpec, PretrainedPart
     from edge_runtime.model.fusion import softmax
     from training.evaluate.adapted import Along
-    from training.evaluate.crossval_files import LARGE
-    from training.evaluate.judge import convert
     from training.evaluate.pretrained import opinions
     from training.evaluate.pretrained_reference import (
         calibrate_pretrained_reference,
@@ -195,17 +195,17 @@ def _adapt_folds(
         with_pretrained_reference,
     )
     from training.evaluate.reference import hear
-    from training.run import PretrainedReference, load
+    from training.run import PRETRAINED_FILE, PretrainedReference
 
-    runs = [load(fold.folder) for fold in folds]
-    if not all(run.reference for run in runs):
+    bundles = [load_bundle(fold.folder / "bundle") for fold in folds]
+    if not all(bundle.manifest.reference for bundle in bundles):
         print("nothing adapts to a speaker: python -m training reference was not here before")
-        return None
+        return joined, None
     fitted, parts = [], []
-    for fold in folds:
+    for fold, bundle, one in zip(folds, bundles, joined, strict=True):
         arrays = fit_pretrained_reference(fold.trained, labels)
         fitted.append(arrays)
-        heard, places = hear(str(fold.folder / "bundle"), fold.tested.utterances, jobs)
+        heard, places = hear(bundle.source, fold.tested.utterances, jobs)
         cold = {}
         for key, logits in fold.logits.items():
             modality, _, form = key.partition("/")
@@ -213,17 +213,13 @@ def _adapt_folds(
                 cold[modality] = softmax(logits[places], calibration[modality].temperature)
         states = fold.tested.values[places, 0]
         along = Along(states, opinions(fold.layer, states))
-        bundle = load_bundle(fold.folder / LARGE)
-        bundle = with_pretrained_reference(bundle, arrays, settings_of())
-        parts.append((bundle, heard, cold, along))
+        encoder = PretrainedPart(FileSpec(PRETRAINED_FILE, ""), **one.settings)
+        adapting = with_pretrained_reference(bundle, encoder, arrays, settings_of())
+        parts.append((adapting, heard, cold, along))
     settings = calibrate_pretrained_reference(parts, labels)
-    for fold, run, arrays in zip(folds, runs, fitted, strict=True):
-        assert run.pretrained is not None
-        reference = PretrainedReference(arrays, settings)
-        run.pretrained = replace(run.pretrained, reference=reference)
-        run.save(fold.folder)
-        convert(fold.folder, fold.folder / LARGE, "--large")
-    return settings
+    references = [PretrainedReference(arrays, settings) for arrays in fitted]
+    pairs = zip(joined, references, strict=True)
+    return [replace(one, reference=reference) for one, reference in pairs], settings
 
 
 def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRecipe) -> Pretrained:

@@ -144,32 +144,46 @@ def calibrate_adapted(
     Two judgements of one utterance are not independent: joined they need a temperature of their
     own. It is fitted over all kinds of histories in equal parts, each clip after one of them.
     """
-    found: defaultdict[str, list[tuple[Adapted, npt.NDArray[np.int64]]]] = defaultdict(list)
-    ratios: list[float] = []
+    plain, ratios = [], []
     for bundle, heard, cold in parts:
         part = bundle.manifest.reference
         assert part is not None
         unscaled = replace(bundle.manifest, reference=replace(part, temperature={}))
-        plain = replace(bundle, manifest=unscaled)
+        plain.append((replace(bundle, manifest=unscaled), heard, cold, None))
+        ratios += enrolment_ratios(bundle, heard, labels, seed)
+    temperature = shared_temperatures(plain, labels, seed)
+    return settings_of(temperature, float(np.quantile(ratios, REFUSED)) if ratios else 0.0)
+
+
+Judged = tuple[Bundle, Heard, dict[str, Float32], Along | None]
+"""A bundle with a reference part, what it is judged by, of that the calibrated probabilities of the
+model by modality, and what the encoder hears of it, if it hears along."""
+
+
+def shared_temperatures(
+    parts: Sequence[Judged], labels: Sequence[str], seed: int
+) -> dict[str, float]:
+    """What adapted verdicts are to be divided by, by modality: over all kinds of histories."""
+    found: defaultdict[str, list[tuple[Adapted, npt.NDArray[np.int64]]]] = defaultdict(list)
+    for bundle, heard, cold, along in parts:
         truth = np.array(class_indices(heard.utterances, labels))
         for modality, scores in cold.items():
             speakers = Speakers(heard.utterances, labels, seed)
-            adapted = adapt(plain, heard, scores, in_turn, speakers, modality=modality)
+            adapted = adapt(
+                bundle, heard, scores, _in_turn, speakers, modality=modality, along=along
+            )
             found[modality].append((adapted, truth))
-        ratios += enrolment_ratios(bundle, heard, labels, seed)
-    temperature = {name: fit_shared(pairs) for name, pairs in found.items()}
-    return settings_of(temperature, float(np.quantile(ratios, REFUSED)) if ratios else 0.0)
+    return {name: _fit_shared(pairs) for name, pairs in found.items()}
 
 
 _KINDS = (*TRAINED.values(), *CHANGES.values())
 
 
-def in_turn(speakers: Speakers, place: int) -> list[int]:
-    """All kinds of histories, one after the other."""
+def _in_turn(speakers: Speakers, place: int) -> list[int]:
     return _KINDS[place % len(_KINDS)](speakers, place)
 
 
-def fit_shared(pairs: Sequence[tuple[Adapted, npt.NDArray[np.int64]]]) -> float:
+def _fit_shared(pairs: Sequence[tuple[Adapted, npt.NDArray[np.int64]]]) -> float:
     """The temperature of what rests on the reference alone; less of it, less of the temperature."""
     logits = np.concatenate([np.log(np.maximum(a.scores, 1e-9)) for a, _ in pairs])
     shares = np.concatenate([a.shares for a, _ in pairs])

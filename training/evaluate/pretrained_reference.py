@@ -7,7 +7,7 @@ is forgotten, the model's reference says.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,14 +15,19 @@ from typing import Any
 import numpy as np
 
 from edge_runtime.bundle import Bundle
-from edge_runtime.manifest import PRETRAINED_REFERENCE, FileSpec, PretrainedReferencePart
-from edge_runtime.pcm import Float32
+from edge_runtime.graph import Graph
+from edge_runtime.manifest import (
+    PRETRAINED,
+    PRETRAINED_REFERENCE,
+    FileSpec,
+    GraphSpec,
+    PretrainedPart,
+    PretrainedReferencePart,
+)
 from edge_runtime.pretrained_arrays import PretrainedReferenceArrays
-from training.corpora import class_indices
-from training.evaluate.adapted import Adapted, Along, adapt, fit_shared, in_turn
-from training.evaluate.histories import Speakers
-from training.evaluate.pretrained import States
-from training.evaluate.reference import LIMIT, Heard, fit_beside, of_speakers
+from training.evaluate.adapted import Judged, shared_temperatures
+from training.evaluate.pretrained import States, encoder_graph
+from training.evaluate.reference import LIMIT, fit_beside, of_speakers
 from training.run import PRETRAINED_REFERENCE_FILE
 
 INVERSE_PENALTY, STRENGTH = 1e-2, 1.0  # how they were found: docs/speakers.md
@@ -52,33 +57,27 @@ def settings_of(temperature: dict[str, float] | None = None) -> dict[str, Any]:
 
 
 def with_pretrained_reference(
-    bundle: Bundle, arrays: PretrainedReferenceArrays, settings: dict[str, Any]
+    bundle: Bundle,
+    encoder: PretrainedPart,
+    arrays: PretrainedReferenceArrays,
+    settings: dict[str, Any],
 ) -> Bundle:
-    """A bundle with an encoder and a reference, and with the part that adapts what that hears."""
+    """A bundle with a reference and, not to be run, an encoder and the part that adapts it."""
     part = PretrainedReferencePart(FileSpec(PRETRAINED_REFERENCE_FILE, ""), **settings)
-    return replace(
-        bundle,
-        manifest=replace(bundle.manifest, pretrained_reference=part),
-        contents={**bundle.contents, PRETRAINED_REFERENCE: arrays.content()},
+    graph = Graph(encoder_graph())
+    spec = GraphSpec(f"{PRETRAINED}.tflite", "", graph.inputs, graph.outputs)
+    manifest = replace(
+        bundle.manifest,
+        graphs={**bundle.manifest.graphs, PRETRAINED: spec},
+        pretrained=encoder,
+        pretrained_reference=part,
     )
-
-
-Part = tuple[Bundle, Heard, dict[str, Float32], Along]
-"""A bundle with the part, what it is judged by, of that the calibrated probabilities of the model
-by modality, and what the encoder hears of it."""
+    contents = {**bundle.contents, PRETRAINED_REFERENCE: arrays.content()}
+    return replace(bundle, manifest=manifest, contents=contents)
 
 
 def calibrate_pretrained_reference(
-    parts: Sequence[Part], labels: Sequence[str], seed: int = 0
+    parts: Sequence[Judged], labels: Sequence[str], seed: int = 0
 ) -> dict[str, Any]:
     """The numbers of the part, fitted on clips that did not train, after all kinds of histories."""
-    found = defaultdict(list)
-    for bundle, heard, cold, along in parts:
-        truth = np.array(class_indices(heard.utterances, labels))
-        for modality, scores in cold.items():
-            speakers = Speakers(heard.utterances, labels, seed)
-            adapted: Adapted = adapt(
-                bundle, heard, scores, in_turn, speakers, modality=modality, along=along
-            )
-            found[modality].append((adapted, truth))
-    return settings_of({name: fit_shared(pairs) for name, pairs in found.items()})
+    return settings_of(shared_temperatures(parts, labels, seed))
