@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_runtime.settings import Limits, number
+from training.output import at_once, new_file
 
 Item = TypeVar("Item")
 
@@ -22,7 +23,7 @@ def add_bundle(command: argparse.ArgumentParser) -> None:
 
 def add_json(command: argparse.ArgumentParser, help: str = "write the figures as JSON") -> None:
     """`--json`."""
-    command.add_argument("--json", type=Path, metavar="F", help=help)
+    command.add_argument("--json", type=new_file, metavar="F", help=help)
 
 
 def add_run(command: argparse.ArgumentParser, whose: str = BUILT_FROM) -> None:
@@ -67,8 +68,6 @@ def tracked(items: Iterable[Item], title: str, total: int | None = None) -> Iter
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:
     """Write figures to `path`, if any. Raises OSError."""
-    from training.output import at_once
-
     if path:
         with at_once(path) as new:
             new.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

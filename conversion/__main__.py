@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from conversion.deliver import commands as deliver
 from edge_runtime.console import ERROR, OK, THEIRS, command_parser, counted, note, run_command
 from edge_runtime.errors import EdgeError
+from training.output import new_file
 
 if TYPE_CHECKING:
     from conversion.artifact import Options
@@ -50,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
         description="Write the first blocks of the encoder of Whisper-tiny as a TFLite graph of "
         "int8 weights, as training pretrained asks it and build --large puts it into a bundle.",
     )
-    encoder.add_argument("--out", type=Path, required=True, metavar="TFLITE", help="file to write")
+    encoder.add_argument(
+        "--out", type=new_file, required=True, metavar="TFLITE", help="file to write"
+    )
     encoder.set_defaults(command=_encoder)
 
     parity = commands.add_parser(
@@ -80,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     inspect.add_argument(
         "bundle", metavar="BUNDLE", help="folder or .zip of a bundle, or 'default'"
     )
-    inspect.add_argument("--json", type=Path, metavar="F", help="write the figures as JSON")
+    inspect.add_argument("--json", type=new_file, metavar="F", help="write the figures as JSON")
     inspect.set_defaults(command=_inspect)
 
     diff = commands.add_parser(

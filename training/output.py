@@ -6,6 +6,7 @@ failure, Ctrl-C or a full disk leaves the old as it was, and nothing beside it.
 
 from __future__ import annotations
 
+import argparse
 import errno
 import os
 import shutil
@@ -44,6 +45,14 @@ def at_once(path: Path, folder: bool = False) -> Iterator[Path]:
             if target.exists():
                 shutil.copymode(target, new)
             new.replace(target)
+
+
+def new_file(text: str) -> Path:
+    """A `type` for argparse: a file to write, refused before any work where it is a folder."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; name a file in it")
+    return path
 
 
 @contextmanager

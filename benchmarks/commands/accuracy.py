@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.output import add_bundle, add_json, write_json
 from edge_runtime.console import OK
+from training.output import new_file
 
 
 def add(commands: Any) -> None:
@@ -31,8 +32,8 @@ def add(commands: Any) -> None:
         "faster-whisper:DIR and so on, as edge-emotion run --text, what that engine hears "
         "(default: transcript where it reads and the manifest has words, else off)",
     )
-    command.add_argument("--predictions", type=Path, metavar="CSV", help="write every verdict")
-    command.add_argument("--plot", type=Path, metavar="PNG", help="draw the confusion matrix")
+    command.add_argument("--predictions", type=new_file, metavar="CSV", help="write every verdict")
+    command.add_argument("--plot", type=new_file, metavar="PNG", help="draw the confusion matrix")
     command.set_defaults(command=_run)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.output import add_bundle, add_run
 from edge_runtime.console import OK
-
-if TYPE_CHECKING:
-    pass
+from training.output import new_file
 
 
 def add(commands: Any) -> None:
@@ -18,7 +16,9 @@ def add(commands: Any) -> None:
     command = commands.add_parser("report", help="all of it as one HTML page")
     add_bundle(command)
     add_run(command)
-    command.add_argument("--out", type=Path, required=True, metavar="HTML", help="page to write")
+    command.add_argument(
+        "--out", type=new_file, required=True, metavar="HTML", help="page to write"
+    )
     command.add_argument("--manifest", type=Path, metavar="CSV", help="labelled clips for accuracy")
     command.set_defaults(command=_run)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.output import add_bundle, add_count, add_jobs, add_json, write_json
 from edge_runtime.console import OK, counted
 from training.commands.common import add_classes
+from training.output import new_file
 
 if TYPE_CHECKING:
     from benchmarks.robust_peers import Row
@@ -73,7 +74,7 @@ def add(commands: Any) -> None:
         help="also openSMILE's feature sets with an SVM that is trained on these: the corpora that "
         "the bundle trained on. A third of a second a clip and condition",
     )
-    command.add_argument("--plot", type=Path, metavar="PNG", help="draw UA as a heat map")
+    command.add_argument("--plot", type=new_file, metavar="PNG", help="draw UA as a heat map")
     command.set_defaults(command=_run)
 
 

@@ -66,6 +66,25 @@ def test_accuracy_is_that_of_the_streaming_path_and_counts_what_it_skips(
     assert result["wa"] == pytest.approx(right / 3, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["latency", "--json"],
+        ["accuracy", "--manifest", "clips.csv", "--predictions"],
+        ["robustness", "ravdess=nowhere", "--plot"],
+        ["report", "--out"],
+    ],
+)
+def test_a_folder_is_no_file_to_write_and_that_is_said_at_once(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, str(tmp_path)])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert f"argument {command[-1]}: {tmp_path} is a folder; name a file in it" in error
+
+
 def test_texts_need_a_bundle_that_reads(
     deaf_to_words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from edge_runtime.console import OK, counted
 from edge_runtime.settings import add_arguments, from_arguments
 from training.commands.common import as_manifest
+from training.output import new_file
 from training.speech.settings import PhraseSettings
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def add(commands: Any) -> None:
     )
     add_arguments(command, PhraseSettings)
     command.add_argument(
-        "--out", type=Path, default=PHRASES, metavar="TXT", help=f"(default: {PHRASES})"
+        "--out", type=new_file, default=PHRASES, metavar="TXT", help=f"(default: {PHRASES})"
     )
     command.set_defaults(command=_run)
 

@@ -10,6 +10,7 @@ from typing import Any
 from edge_runtime.console import OK, THEIRS, counted
 from edge_runtime.settings import add_arguments, from_arguments
 from training.commands.common import add_classes, add_corpora, as_manifest
+from training.output import new_file
 from training.speech.settings import TRANSCRIPTS, KeywordSettings, TranscribeSettings
 
 KEYWORDS = Path("runs/keywords.txt")
@@ -34,7 +35,7 @@ def add(commands: Any) -> None:
     add_classes(learning)
     add_arguments(learning, KeywordSettings)
     learning.add_argument(
-        "--out", type=Path, default=KEYWORDS, metavar="TXT", help=f"(default: {KEYWORDS})"
+        "--out", type=new_file, default=KEYWORDS, metavar="TXT", help=f"(default: {KEYWORDS})"
     )
     learning.set_defaults(command=_keywords)
 

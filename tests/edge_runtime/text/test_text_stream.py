@@ -24,6 +24,7 @@ from edge_runtime.text.supervisor import Patience, TextStream, TextStreamEvent
 pytest.importorskip("pocketsphinx")
 
 BLOCK = 1600
+in_time = pytest.mark.realtime  # an engine has 2 s to answer
 SHORT = Patience(stall_seconds=2.0, behind_seconds=1.0, retry_seconds=0.2, start_seconds=120.0)
 
 
@@ -149,6 +150,7 @@ def test_files_wait_for_their_words(open_stream: Callable[..., TextStream], kids
     assert stream.dropped_samples == 0
 
 
+@in_time
 @pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP])
 def test_an_engine_killed_or_stopped_in_mid_utterance_comes_back(
     harm: signal.Signals,
@@ -178,6 +180,7 @@ def test_an_engine_killed_or_stopped_in_mid_utterance_comes_back(
     assert waits == []
 
 
+@in_time
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
@@ -242,6 +245,7 @@ def slowed(pid: int | None) -> Iterator[None]:
         brake.join()
 
 
+@in_time
 def test_ten_times_slower_than_needed_is_behind(
     open_stream: Callable[..., TextStream], kids: Int16, door_list: Path, waits: list[float]
 ) -> None:
@@ -263,6 +267,7 @@ def test_ten_times_slower_than_needed_is_behind(
     assert waits == []
 
 
+@in_time
 def test_whisper_ten_times_slower_is_heard_late_or_replaced_and_loses_nothing(
     tiny_en: Path,
     open_stream: Callable[..., TextStream],
