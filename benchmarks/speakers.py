@@ -23,7 +23,7 @@ from edge_runtime.audio.file import read_file
 from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import Bundle
 from edge_runtime.events import UNSURE
-from edge_runtime.manifest import AUDIO
+from edge_runtime.manifest import AUDIO, PRETRAINED
 from edge_runtime.model.fusion import softmax
 from edge_runtime.model.pretrained import Pretrained, with_encoder
 from edge_runtime.model.reference import Reference
@@ -164,7 +164,8 @@ def _hearing_along(fold: _Fold, jobs: int | None) -> _Fold:
     arrays = fold.bundle.pretrained()
     assert arrays is not None
     segment = fold.bundle.manifest.segment
-    states, places = hear_states(fold.heard.utterances, segment, jobs=jobs)
+    graph = Path(fold.bundle.source) / fold.bundle.manifest.graphs[PRETRAINED].file
+    states, places = hear_states(fold.heard.utterances, segment, jobs=jobs, graph=graph)
     along = Along(states.values[:, 0], opinions(arrays, states.values[:, 0]))
     return _Fold(fold.bundle, fold.heard.take(places), fold.cold[places], along)
 
@@ -237,7 +238,7 @@ def cost(bundle: Bundle, utterances: int = 40, seconds: float = 2.5) -> float:
     for _ in range(utterances):
         begin = perf_counter()
         for number in range(round(4 * seconds) + 1):
-            # The encoder has nothing to say before the end, or a window of 8 s.
+            # The encoder has nothing to say before the end of an utterance or a window.
             last = number == round(4 * seconds)
             encoded = reference.standardize_encoded(states if last else None)
             standard = reference.standardize(audio)

@@ -54,6 +54,13 @@ def parser() -> argparse.ArgumentParser:
     encoder.add_argument(
         "--out", type=new_file, required=True, metavar="TFLITE", help="file to write"
     )
+    encoder.add_argument(
+        "--weights",
+        type=Path,
+        metavar="NPZ",
+        help="weights of an encoder that was trained further, encoder.npz of a run (default: those "
+        "in the package pipecat-ai)",
+    )
     encoder.set_defaults(command=_encoder)
 
     parity = commands.add_parser(
@@ -227,14 +234,23 @@ def _warn(run: Run) -> None:
 
 
 def _encoder(arguments: argparse.Namespace) -> int:
+    from conversion.errors import ConversionError
     from conversion.pretrained import write_encoder
-    from training.data.teachers.whisper import BLOCKS
+    from training.data.whisper_encoder import published_encoder, unpacked_encoder
     from training.output import at_once
 
+    try:
+        encoder = (
+            unpacked_encoder(arguments.weights.read_bytes())
+            if arguments.weights
+            else published_encoder()
+        )
+    except ValueError as error:
+        raise ConversionError(f"{arguments.weights}: {error}") from None
     with tempfile.TemporaryDirectory() as work, at_once(arguments.out) as new:
-        write_encoder(new, Path(work))
-    size = arguments.out.stat().st_size
-    print(f"{arguments.out}: {BLOCKS} blocks of the encoder, {size / 1e6:.2f} MB, int8 weights")
+        write_encoder(encoder, new, Path(work))
+    size, blocks = arguments.out.stat().st_size, len(encoder.layers)
+    print(f"{arguments.out}: {blocks} blocks of the encoder, {size / 1e6:.2f} MB, int8 weights")
     return OK
 
 

@@ -134,7 +134,7 @@ def build(
             part = ReferencePart(_file_spec(files[REFERENCE]), **run.reference.settings)
             manifest = replace(manifest, reference=part)
         if large:
-            manifest, others = _with_encoder(manifest, run, target.encoder(work, form), work)
+            manifest, others = _with_encoder(manifest, run, target, work)
             files |= others
         manifest = _with_dimensions(manifest, run)
         beside = target.further(files, work, form)
@@ -307,11 +307,12 @@ def needs(target: BundleTarget) -> dict[str, str]:
 
 
 def _with_encoder(
-    manifest: Manifest, run: Run, graph: Path, work: Path
+    manifest: Manifest, run: Run, target: BundleTarget, work: Path
 ) -> tuple[Manifest, dict[str, Path]]:
     """The pre-trained parts, and their files: the encoder's graph and what follows it."""
     joined = run.pretrained
     assert joined is not None
+    graph = target.encoder(joined.network(), work, manifest.form)
     layer = work / PRETRAINED_FILE
     layer.write_bytes(joined.arrays.content())
     part = PretrainedPart(_file_spec(layer), **joined.settings)

@@ -7,6 +7,7 @@ RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/reference.npz  what adapts it to a speaker, if it was fitted (python -m training reference)
 RUN/pretrained.npz what follows a pre-trained encoder, if it is joined with one (python -m training
                    pretrained), and RUN/pretrained_reference.npz how that is adapted to a speaker
+RUN/encoder.npz    the encoder's weights, if it was trained further
 RUN/plan.json      what fit began it with, and goes on with alone
 RUN/doubtful.csv   clips to listen to again, if it was adapted (python -m training adapt)
 RUN/log/, RUN/checkpoints/, RUN/*.png
@@ -34,6 +35,7 @@ from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.segment import SegmentParams
 from training.data.features import FeatureSettings
 from training.data.teachers.whisper import WIDTH
+from training.data.whisper_encoder import WhisperEncoder, published_encoder, unpacked_encoder
 from training.errors import TrainingError
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase, set_phase
@@ -56,6 +58,7 @@ VOCABULARY_FILE = "vocabulary.txt"
 REFERENCE_FILE = "reference.npz"
 PRETRAINED_FILE = "pretrained.npz"
 PRETRAINED_REFERENCE_FILE = "pretrained_reference.npz"
+ENCODER_FILE = "encoder.npz"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 2
 
@@ -94,6 +97,18 @@ class Pretrained:
     """Accuracy of both together, with what it was measured on."""
     reference: PretrainedReference | None = None
     """What adapts it to a speaker; None where that was not fitted."""
+    encoder: bytes | None = None
+    """Its weights, where it was trained further (`training.fit.encoder`), as a file; None where it
+    is as published."""
+
+    def network(self) -> WhisperEncoder:
+        """The encoder. Raises TrainingError as `published_encoder`, and for a damaged file."""
+        if self.encoder is None:
+            return published_encoder()
+        try:
+            return unpacked_encoder(self.encoder)
+        except ValueError as error:
+            raise TrainingError(f"{ENCODER_FILE}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -165,6 +180,7 @@ class Run:
         if self.pretrained:
             kept = ("settings", "thresholds", "metrics")
             joined = {name: getattr(self.pretrained, name) for name in kept}
+            joined["trained_further"] = self.pretrained.encoder is not None
             if self.pretrained.reference:
                 joined["reference"] = self.pretrained.reference.settings
             raw["pretrained"] = joined
@@ -181,6 +197,8 @@ class Run:
                 (new / REFERENCE_FILE).write_bytes(self.reference.arrays.content())
             if self.pretrained:
                 (new / PRETRAINED_FILE).write_bytes(self.pretrained.arrays.content())
+                if self.pretrained.encoder:
+                    (new / ENCODER_FILE).write_bytes(self.pretrained.encoder)
                 if self.pretrained.reference:
                     content = self.pretrained.reference.arrays.content()
                     (new / PRETRAINED_REFERENCE_FILE).write_bytes(content)
@@ -240,13 +258,15 @@ def _pretrained(folder: Path, raw: dict[str, Any] | None, config: ModelConfig) -
     if raw is None:
         return None
     classes, settings = len(config.labels), raw.pop("reference", None)
+    own = raw.pop("trained_further", False)  # a file that a run before left tells nothing
     arrays = read_pretrained((folder / PRETRAINED_FILE).read_bytes(), WIDTH, classes)
     reference = None
     if settings is not None:
         content = (folder / PRETRAINED_REFERENCE_FILE).read_bytes()
         beside = read_pretrained_reference(content, WIDTH, classes)
         reference = PretrainedReference(beside, settings)
-    return Pretrained(arrays, **raw, reference=reference)
+    encoder = (folder / ENCODER_FILE).read_bytes() if own else None
+    return Pretrained(arrays, **raw, reference=reference, encoder=encoder)
 
 
 def forms_of(metrics: dict[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 from conversion.errors import ConversionError
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import ATTENTION, AUDIO_ENCODER, HEAD, TEXT_ENCODER
+from training.data.whisper_encoder import WhisperEncoder
 from training.network.model import MscnnSpu
 
 STEP_ROLES = (AUDIO_ENCODER, TEXT_ENCODER, ATTENTION, HEAD)
@@ -48,7 +49,7 @@ class BundleTarget(Target):
         """Write the model as one graph over a window; None where that form has no such graph."""
 
     @abstractmethod
-    def encoder(self, work: Path, form: str) -> Path:
+    def encoder(self, encoder: WhisperEncoder, work: Path, form: str) -> Path:
         """Write the pre-trained encoder of the large tier."""
 
     def further(self, graphs: Mapping[str, Path], work: Path, form: str) -> list[Path]:

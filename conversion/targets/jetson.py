@@ -24,6 +24,7 @@ from conversion.onnx_forms import (
 from conversion.pretrained import export_encoder
 from conversion.quantize import learned_ranges
 from conversion.targets import BundleTarget
+from training.data.whisper_encoder import WhisperEncoder
 from training.network.model import MscnnSpu
 
 OPSETS = range(13, 24)  # that TensorRT reads, with scales per channel
@@ -82,10 +83,10 @@ class Jetson(BundleTarget):
     def whole(self, model: MscnnSpu, work: Path, form: str) -> None:
         """None: on this board graphs stream."""
 
-    def encoder(self, work: Path, form: str) -> Path:
+    def encoder(self, encoder: WhisperEncoder, work: Path, form: str) -> Path:
         """See BundleTarget. It has no learned ranges: in float16 or float32."""
         (work / "onnx").mkdir(parents=True, exist_ok=True)
-        exported = export_encoder(work / "onnx").path
+        exported = export_encoder(encoder, work / "onnx").path
         path = work / exported.name
         (write_float16 if form == "float16" else write_float)(exported, path)
         self.check(path)

@@ -13,6 +13,7 @@ from conversion.targets import BundleTarget
 from conversion.whole.float import whole_part
 from conversion.whole.int8 import write_whole
 from edge_runtime.manifest import PRETRAINED, WHOLE
+from training.data.whisper_encoder import WhisperEncoder
 from training.network.model import MscnnSpu
 
 
@@ -53,10 +54,10 @@ class RaspberryPi(BundleTarget):
         self.check(path)
         return path
 
-    def encoder(self, work: Path, form: str) -> Path:
+    def encoder(self, encoder: WhisperEncoder, work: Path, form: str) -> Path:
         """See BundleTarget."""
         if form == "float":
-            return export_encoder(work).path
+            return export_encoder(encoder, work).path
         path = work / f"{PRETRAINED}.tflite"
-        write_encoder(path, work)
+        write_encoder(encoder, path, work)
         return path

@@ -2,8 +2,8 @@
 
 The paper feeds a pre-trained embedding (x-vector) beside the convolutions (Peng et al. 2021, sec.
 2.1). Here it is the first blocks of the encoder of Whisper-tiny (Radford et al. 2022, arXiv
-2212.04356), frozen: mean and standard deviation of its states over an utterance go through one
-linear layer, and what that says is joined with the model's own scores.
+2212.04356), as they are or trained further: mean and standard deviation of its states over an
+utterance go through one linear layer, and what that says is joined with the model's own scores.
 
 An utterance is heard in windows of fixed length that do not overlap: window k begins k lengths
 after its first sample, and what lies beyond its end is silence. So nothing depends on how the
@@ -29,8 +29,8 @@ from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
 from edge_runtime.pretrained_arrays import MELS, STRIDE
 
 HOP = 160  # samples from one frame to the next: 10 ms
-_FFT = 400  # samples of a frame
-_BEFORE = _FFT // 2  # samples that the first frame of a window reaches back
+FFT = 400  # samples of a frame
+BEFORE = FFT // 2  # samples that the first frame of a window reaches back
 _LEAST_POWER = 1e-7  # of the samples so far, by which they are divided
 _DYNAMIC = 8.0  # decades below the loudest band of a window that are told apart
 
@@ -52,14 +52,14 @@ class PretrainedStatistics:
         self._encoder, self._frames, self._width = encoder, frames, width
         self._samples = frames * HOP
         # From half a frame before the window to half a frame behind it.
-        self._held = np.zeros(self._samples + _FFT, np.float32)
+        self._held = np.zeros(self._samples + FFT, np.float32)
         self._window = np.empty((1, MELS, frames), np.float32)
         self.reset()
 
     def reset(self) -> None:
         """Begin an utterance."""
-        self._held[:_BEFORE] = 0
-        self._end = _BEFORE
+        self._held[:BEFORE] = 0
+        self._end = BEFORE
         self._heard, self._power = 0, 0.0
         self._count = 0
         self._sum, self._squares = np.zeros((2, self._width))
@@ -75,8 +75,8 @@ class PretrainedStatistics:
             if end == self._held.size:
                 self._encode(self._samples, self._frames)
                 # What the next window's first frame reaches back to comes along.
-                self._held[:_FFT] = self._held[self._samples :].copy()
-                self._end = _FFT
+                self._held[:FFT] = self._held[self._samples :].copy()
+                self._end = FFT
 
     def result(self) -> Float32 | None:
         """What is known of the windows that are complete, (2 x width,); None before the first."""
@@ -88,7 +88,7 @@ class PretrainedStatistics:
 
     def finish(self) -> Float32 | None:
         """Close the utterance and begin the next; None of one without a sample."""
-        left = self._end - _BEFORE  # of the window that is not complete
+        left = self._end - BEFORE  # of the window that is not complete
         if self._heard == 0 and left == 0:
             return None
         frames = left // HOP
@@ -101,19 +101,33 @@ class PretrainedStatistics:
 
     def _encode(self, samples: int, frames: int) -> None:
         """Hear the window that is held: of its frames so many are real."""
-        real = self._held[_BEFORE : _BEFORE + samples].astype(np.float64)
+        real = self._held[BEFORE : BEFORE + samples].astype(np.float64)
         self._heard += samples
         self._power += float(real @ real)
-        power = np.float32(self._power / self._heard + _LEAST_POWER)
-        levels = np.log10(np.maximum(mel_power(self._held, frames) / power, np.float32(1e-10)))
-        floor = levels.max() - np.float32(_DYNAMIC)
-        self._window.fill((floor + 4) / 4)
-        self._window[0, :, :frames] = ((np.maximum(levels, floor) + 4) / 4).T
+        power = self._power / self._heard
+        fill_window(self._window[0], mel_levels(self._held, frames, power))
         (states,) = self._encoder(self._window)
         valid = states[0, : max(1, frames // STRIDE)].astype(np.float64)
         self._count += len(valid)
         self._sum += valid.sum(axis=0)
         self._squares += np.einsum("ij,ij->j", valid, valid)
+
+
+def mel_levels(samples: Float32, frames: int, power: float) -> Float32:
+    """`mel_power` beside the mean `power` of the samples heard so far, log10: (frames, 80)."""
+    own = np.float32(power + _LEAST_POWER)
+    levels = np.log10(np.maximum(mel_power(samples, frames) / own, np.float32(1e-10)))
+    return np.asarray(levels, np.float32)
+
+
+def fill_window(window: Float32, levels: Float32) -> None:
+    """Put levels (n, 80) at the beginning of a window (80, frames), as Whisper scales them.
+
+    What is quieter than 80 dB below the loudest is as quiet as that, and so is what lies behind.
+    """
+    floor = levels.max() - np.float32(_DYNAMIC)
+    window.fill((floor + 4) / 4)
+    window[:, : len(levels)] = ((np.maximum(levels, floor) + 4) / 4).T
 
 
 def mel_power(samples: Float32, frames: int) -> Float32:
@@ -122,7 +136,7 @@ def mel_power(samples: Float32, frames: int) -> Float32:
     Frame n is of samples 160 n to 160 n + 400, under a periodic Hann window; 80 triangles that are
     alike on Slaney's mel scale and have an area of 1, as librosa's.
     """
-    rows = np.lib.stride_tricks.sliding_window_view(samples, _FFT)[::HOP][:frames]
+    rows = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP][:frames]
     window, bank = _tables()
     spectrum = np.fft.rfft(rows * window, axis=1)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
@@ -132,9 +146,9 @@ def mel_power(samples: Float32, frames: int) -> Float32:
 @lru_cache(maxsize=1)
 def _tables() -> tuple[Float32, Float32]:
     """Hann window (400,), and mel triangles (bins, 80)."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FFT) / _FFT)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FFT) / FFT)
     edges = _slaney_hz(np.linspace(0.0, _slaney_mel(SAMPLE_RATE / 2), MELS + 2, dtype=np.float64))
-    bins = np.fft.rfftfreq(_FFT, 1 / SAMPLE_RATE)[:, None]
+    bins = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     bank = np.maximum(0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))

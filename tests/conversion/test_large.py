@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from conversion.bundle import build
+from conversion.card import model_card
 from conversion.errors import ConversionError
-from conversion.pretrained import whisper_encoder
 from conversion.targets import bundle_target
 from edge_runtime.bundle import LARGE, Bundle, load_bundle
 from edge_runtime.enroll import Enrolment
@@ -30,6 +30,7 @@ from edge_runtime.profile import load_profile
 from edge_runtime.stream import EmotionStream
 from training.data.teachers import whisper
 from training.data.teachers.whisper import FRAMES, WIDTH
+from training.data.whisper_encoder import published_encoder
 from training.errors import TrainingError
 from training.evaluate.judge import convert
 from training.run import DEFAULT_RUN, Pretrained, PretrainedReference, load
@@ -95,7 +96,7 @@ def test_the_encoder_has_the_states_of_the_graph_its_weights_are_from(scene: Int
     """The original quantizes every activation statically, so it is off from its own weights."""
     mel = whisper._mels(scene[:128_000].astype(np.float32) / 32768)[None]
     (expected,) = whisper._encoder().run([whisper._STATES], {"input_features": mel})
-    encoder = whisper_encoder(4)
+    encoder = published_encoder(4)
     with torch.no_grad():
         x = encoder_until(encoder, torch.from_numpy(mel))
     found = encoder.layers[3].self_attn_layer_norm(x).detach().numpy()
@@ -116,7 +117,7 @@ def encoder_until(encoder: torch.nn.Module, mel: torch.Tensor) -> torch.Tensor:
 def test_the_graph_computes_what_torch_does(bundle: Bundle, scene: Int16) -> None:
     """int8 weights, each product quantized as it goes: nearly the float states."""
     graph = bundle.open_graph(PRETRAINED)
-    encoder = whisper_encoder()
+    encoder = published_encoder()
 
     def torch_encoder(window: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         with torch.no_grad():
@@ -270,7 +271,15 @@ def test_the_bundle_stays_within_12_mb(bundle: Bundle) -> None:
 
 def test_the_card_names_the_encoder_and_its_terms(large: Path) -> None:
     card = (large / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert "smart-turn v3.2 (BSD-2-Clause)" in card
+    assert "smart-turn v3.2 (BSD-2-Clause). Both ask" in card
+    assert "Copyright (c) 2024-2026, Daily" in card
+
+
+def test_the_card_says_that_the_encoder_was_trained_further(large: Path) -> None:
+    manifest = load_bundle(large).manifest
+    metrics = {**manifest.metrics, "encoder": {"encoder_epochs": 6}}
+    card = model_card(dataclasses.replace(manifest, metrics=metrics))
+    assert "smart-turn v3.2 (BSD-2-Clause), trained further on the corpora above. Both" in card
 
 
 def test_a_run_that_is_joined_with_nothing_is_refused(tmp_path: Path) -> None:
@@ -334,5 +343,5 @@ def test_the_encoder_alone_is_a_graph(large: Path) -> None:
     graph = Graph(large / f"{PRETRAINED}.tflite")
     assert [spec.shape for spec in graph.inputs] == [(1, 80, FRAMES)]
     assert [spec.shape for spec in graph.outputs] == [(1, FRAMES // 2, WIDTH)]
-    with pytest.raises(ConversionError, match="4 blocks"):
-        whisper_encoder(5)
+    with pytest.raises(TrainingError, match="4 blocks"):
+        published_encoder(5)

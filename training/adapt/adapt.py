@@ -44,6 +44,7 @@ from training.corpora import Found, Utterance, class_indices, speakers_of
 from training.corpora.class_map import record_of
 from training.data.fingerprint import Origins, data_record, seen_before
 from training.data.folds import check_classes
+from training.data.teachers.whisper import FRAMES
 from training.errors import TrainingError
 from training.evaluate import verdicts
 from training.evaluate.judge import Verdicts, calibrate
@@ -231,7 +232,7 @@ def fit_run(base: Base, data: HeadData) -> tuple[Run, Verdicts]:
         }
     if len(data.views) > 1:
         own = run.calibration[AUDIO].temperature
-        run.pretrained, logits, temperature = _joined(data, rounded, own)
+        run.pretrained, logits, temperature = _joined(data, rounded, own, base.pretrained)
         said[f"{AUDIO}/{verdicts.LARGE_FORM}"] = logits * np.float32(own / temperature)
     return run, said
 
@@ -247,10 +248,11 @@ def _loss(data: HeadData, exact: Float32, rounded: Float32) -> Loss:
 
 
 def _joined(
-    data: HeadData, rounded: Float32, temperature: float
+    data: HeadData, rounded: Float32, temperature: float, base: Pretrained | None
 ) -> tuple[Pretrained, Float32, float]:
-    """The layer behind the pre-trained encoder, judged together with the head.
+    """A layer behind the pre-trained encoder, judged together with the head.
 
+    That encoder is the one of `base`, or the published one.
     With the logits of both together, (n, classes), and their temperature.
     """
     said = log_probabilities(data.out_of_fold(data.views[1:]))
@@ -259,9 +261,10 @@ def _joined(
     layer = data.layer(data.views[1])
     part = Pretrained(
         PretrainedArrays(layer.weights, layer.bias),
-        part_settings(calibration),
+        part_settings(calibration, base.settings["frames"] if base else FRAMES),
         {AUDIO: calibration[AUDIO].threshold},
         metrics,
+        encoder=base.encoder if base else None,
     )
     return part, logits, calibration[AUDIO].temperature
 

@@ -13,7 +13,7 @@ from training.corpora import Utterance
 from training.data.augment import CLEAN
 from training.errors import TrainingError
 from training.evaluate.judge import convert
-from training.evaluate.pretrained import hear_states
+from training.evaluate.pretrained import ear_of, hear_states
 from training.evaluate.reference import Heard, hear
 from training.fit.warmstart import audio_alone
 from training.run import DEFAULT_RUN, Pretrained, Run, load
@@ -52,12 +52,17 @@ class Base:
 def encoder_view(
     base: Base, heard: Heard, jobs: int | None, progress: bool = True
 ) -> tuple[Heard, View]:
-    """What the pre-trained encoder makes of clips; of them, those that it hears as well.
+    """What the base's pre-trained encoder makes of clips; of them, those that it hears as well.
+
+    Of a base without one it is the published encoder.
 
     Raises TrainingError as `hear_states`, such as without the package that has its weights.
     """
     segment = base.run.features.segment
-    states, places = hear_states(heard.utterances, segment, (CLEAN,), jobs, progress)
+    ear = ear_of(base.pretrained.encoder if base.pretrained else None)
+    states, places = hear_states(
+        heard.utterances, segment, (CLEAN,), jobs, progress, graph=ear.graph
+    )
     values = states.values[:, 0]
     return heard.take(places), View(values, float(values.std(axis=0).mean()))
 

@@ -1,12 +1,15 @@
 """Fit what follows a pre-trained encoder, by what the device computes of the clips that trained.
 
-The encoder stays as it is: mean and standard deviation of its states go through one linear layer,
-a logistic regression held to small weights. Every class of every corpus counts alike; sounds that
-say nothing are each clip of all classes.
+Mean and standard deviation of its states go through one linear layer. Of the encoder as it is
+published that is a logistic regression held to small weights: every class of every corpus counts
+alike; sounds that say nothing are each clip of all classes. Behind one that is trained further
+(`training.fit.encoder`) it learned with it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +32,14 @@ from training.data.cache import cache_folder, content_of, kept, opened_cache, ro
 from training.data.teachers.whisper import BLOCKS, FRAMES, weights
 from training.errors import TrainingError
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
+from training.run import ENCODER_FILE
 
 Floats = npt.NDArray[np.float64]
 
 STRENGTH = 1.0
-"""Weight of what the encoder says: that of the model's own scores, as an expert of its own."""
+"""Weight of what the published encoder says: that of the model's own scores, as an expert."""
+TUNED_STRENGTH = 1.5
+"""Of one that is trained further, which errs less than the model; see docs/large.md."""
 PENALTY = 0.02
 """Of the squared weights, beside the mean loss of the clips; how it was found: docs/large.md."""
 _NOTHING = 2.0  # weight of all sounds that say nothing, in classes of a corpus
@@ -62,16 +68,41 @@ class States:
         return States([*self.utterances, *others.utterances], values)
 
 
-def encoder_graph() -> Path:
-    """The encoder as a device runs it, made once by the converter's command and kept.
+@dataclass(frozen=True)
+class Ear:
+    """A pre-trained encoder that hears along."""
 
-    Raises TrainingError where that fails, such as without the package that has the weights.
+    graph: Path
+    """As a device runs it."""
+    frames: int
+    """Length of a window, frames of 10 ms."""
+    strength: float
+    """Weight of what it says, beside 1 of the model's scores."""
+    weights: bytes | None = None
+    """Of one that is trained further, see `training.run.Pretrained`; None as it is published."""
+
+
+def ear_of(trained_further: bytes | None = None) -> Ear:
+    """The published encoder, or one of other weights: made once by the converter, and kept.
+
+    Raises TrainingError where that fails, such as without the package that has published weights.
     """
-    identity = f"{PRETRAINED}-{content_of(weights())[:12]}-{BLOCKS}-{FRAMES}-{_VERSION}.tflite"
-    path = opened_cache(cache_folder("encoder")) / identity
-    if path.exists():
-        return path
-    ask_converter("encoder", "--out", str(path), what="making the encoder")
+    folder = opened_cache(cache_folder("encoder"))
+    if trained_further is None:
+        identity = f"{content_of(weights())[:12]}-{BLOCKS}-{FRAMES}"
+        return Ear(_graph(folder, identity, []), FRAMES, STRENGTH)
+    identity = hashlib.sha256(trained_further).hexdigest()[:24]
+    with tempfile.TemporaryDirectory() as work:
+        kept_there = Path(work) / ENCODER_FILE
+        kept_there.write_bytes(trained_further)
+        path = _graph(folder, identity, ["--weights", str(kept_there)])
+    return Ear(path, Graph(path).inputs[0].shape[2], TUNED_STRENGTH, trained_further)
+
+
+def _graph(folder: Path, identity: str, options: list[str]) -> Path:
+    path = folder / f"{PRETRAINED}-{identity}-{_VERSION}.tflite"
+    if not path.exists():
+        ask_converter("encoder", "--out", str(path), *options, what="making the encoder")
     return path
 
 
@@ -81,13 +112,16 @@ def hear_states(
     variants: Sequence[Augmentation] = (CLEAN,),
     jobs: int | None = None,
     progress: bool = True,
+    graph: Path | None = None,
 ) -> tuple[States, list[int]]:
-    """Clips through the encoder as a device hears them, and the places of those heard.
+    """Clips through an encoder as a device hears them, and the places of those heard.
 
-    What comes of a clip is cached. `jobs` are processes; by default one a core. Raises
-    TrainingError where nothing can be heard, or as `encoder_graph`.
+    What comes of a clip is cached. `jobs` are processes; by default one a core. `graph` is of the
+    encoder; without, it is the published one. Raises TrainingError where nothing can be heard, or
+    as `ear_of`.
     """
-    given, title = (encoder_graph(), segment, tuple(variants)), "hearing by the encoder"
+    path = graph or ear_of().graph
+    given, title = (path, segment, tuple(variants)), "hearing by the encoder"
     values, places = rows_of(_states, given, utterances, _PIECE, jobs, title, progress)
     return States([utterances[place] for place in places], values), places
 
@@ -198,6 +232,7 @@ def join_verdicts(
     temperatures: dict[str, float],
     states: States,
     arrays: PretrainedArrays,
+    strength: float = STRENGTH,
 ) -> Verdicts:
     """Logits of the model and what the encoder says of the same clips, as one, not yet tempered.
 
@@ -207,6 +242,7 @@ def join_verdicts(
     temperatures : of the model alone, by modality.
     states : of the clips in the same order; the second variant, if there is one, is the degraded.
     arrays : the layer behind the encoder.
+    strength : of what that says.
     """
     result = {}
     for key, logits in verdicts.items():
@@ -217,15 +253,17 @@ def join_verdicts(
         if variant >= states.values.shape[1]:
             continue
         said = opinions(arrays, states.values[:, variant])
-        both = together(logits, temperatures[modality], said)
+        both = together(logits, temperatures[modality], said, strength)
         result[key] = np.log(np.maximum(both, 1e-9)).astype(np.float32)
     return result
 
 
-def part_settings(calibration: Mapping[str, Calibration]) -> dict[str, Any]:
+def part_settings(
+    calibration: Mapping[str, Calibration], frames: int = FRAMES, strength: float = STRENGTH
+) -> dict[str, Any]:
     """The numbers of a manifest's pre-trained part, for what was calibrated together."""
     return {
-        "frames": FRAMES,
-        "strength": dict.fromkeys(calibration, STRENGTH),
+        "frames": frames,
+        "strength": dict.fromkeys(calibration, strength),
         "temperature": {name: chosen.temperature for name, chosen in calibration.items()},
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from edge_runtime.manifest import (
 )
 from edge_runtime.pretrained_arrays import PretrainedReferenceArrays
 from training.evaluate.adapted import Judged, shared_temperatures
-from training.evaluate.pretrained import States, encoder_graph
+from training.evaluate.pretrained import States
 from training.evaluate.reference import LIMIT, fit_beside, of_speakers
 from training.run import PRETRAINED_REFERENCE_FILE
 
@@ -59,13 +60,17 @@ def settings_of(temperature: dict[str, float] | None = None) -> dict[str, Any]:
 def with_pretrained_reference(
     bundle: Bundle,
     encoder: PretrainedPart,
+    graph: Path,
     arrays: PretrainedReferenceArrays,
     settings: dict[str, Any],
 ) -> Bundle:
-    """A bundle with a reference and, not to be run, an encoder and the part that adapts it."""
+    """A bundle with a reference and, not to be run, an encoder and the part that adapts it.
+
+    `graph` is that of the encoder.
+    """
     part = PretrainedReferencePart(FileSpec(PRETRAINED_REFERENCE_FILE, ""), **settings)
-    graph = Graph(encoder_graph())
-    spec = GraphSpec(f"{PRETRAINED}.tflite", "", graph.inputs, graph.outputs)
+    opened = Graph(graph)
+    spec = GraphSpec(f"{PRETRAINED}.tflite", "", opened.inputs, opened.outputs)
     manifest = replace(
         bundle.manifest,
         graphs={**bundle.manifest.graphs, PRETRAINED: spec},

@@ -115,7 +115,7 @@ def test_a_run_needs_a_crossval_that_was_joined(tmp_path: Path) -> None:
 
 
 def test_confidence_is_of_all_crossvals_and_figures_of_the_first(tmp_path: Path) -> None:
-    from training.commands.pretrained import _borrowed
+    from training.commands.pretrained import _borrowed, _summary
 
     for number, name in enumerate(("folds", "corpora")):
         folder = tmp_path / name
@@ -127,8 +127,10 @@ def test_confidence_is_of_all_crossvals_and_figures_of_the_first(tmp_path: Path)
         np.savez(folder / VERDICTS, truth=truth, **verdicts)
         metrics = {"corpora": {name: {}}}
         (folder / SUMMARY).write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
-    calibration, metrics = _borrowed([tmp_path / "folds", tmp_path / "corpora"])
-    alone, _ = _borrowed([tmp_path / "folds"])
+    folders = [tmp_path / "folds", tmp_path / "corpora"]
+    summaries = [_summary(folder) for folder in folders]
+    calibration, metrics = _borrowed(folders, summaries)
+    alone, _ = _borrowed(folders[:1], summaries[:1])
     assert set(calibration) == {AUDIO, BOTH}
     assert calibration[AUDIO].temperature > alone[AUDIO].temperature
     assert set(metrics["corpora"]) == {"folds"}

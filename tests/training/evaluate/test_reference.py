@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ from training.evaluate.adapted import (
 from training.evaluate.crossval_files import LARGE
 from training.evaluate.histories import CHANGES, TRAINED, Speakers
 from training.evaluate.reference import Heard, fit_arrays
+from training.fit.encoder import TUNED_FRAMES
+from training.fit.settings import EncoderSettings
 from training.run import load
 
 LABELS = ["angry", "happy", "neutral", "sad"]
@@ -210,20 +213,27 @@ def test_folds_and_then_a_run_learn_to_adapt(
         pytest.skip(str(error))
     with pytest.raises(BenchmarkError, match="fold1 is not joined with the encoder: python"):
         worth(folder, spoken, [], jobs=1, large=True)
-    found = join_folds(folder, spoken, PretrainedRecipe(jobs=1))
+    trained_further = PretrainedRecipe(jobs=1, encoder=EncoderSettings(encoder_epochs=1))
+    found = join_folds(folder, spoken, trained_further)
     joined, adapting = found["metrics"]["corpora"], found["reference"]
     assert adapting["temperature"].keys() == {"audio"}
     for fold in sorted(folder.glob("fold*")):
         beside = load_bundle(fold / LARGE).manifest.pretrained_reference
         assert beside is not None
         assert beside.temperature == adapting["temperature"]
-    recipe = PretrainedRecipe(jobs=1, crossval=folder)
-    part = join_run(tmp_path / "run", spoken, recipe).reference
+    as_published = PretrainedRecipe(crossval=folder, encoder=EncoderSettings(encoder_epochs=0))
+    with pytest.raises(TrainingError, match="made with --encoder-epochs 1, not 0"):
+        join_run(tmp_path / "run", spoken, as_published)
+    part = join_run(tmp_path / "run", spoken, replace(trained_further, crossval=folder)).reference
     assert part is not None
     assert part.settings == adapting
     kept = load(tmp_path / "run").pretrained
     assert kept is not None
     assert kept.reference is not None
+    assert kept.encoder is not None
+    assert kept.settings["frames"] == TUNED_FRAMES
+    of_folds = [load(fold).pretrained for fold in sorted(folder.glob("fold*"))]
+    assert len({of.encoder for of in of_folds if of} | {kept.encoder}) == len(speakers) + 1
     np.testing.assert_allclose(kept.reference.arrays.mean, part.arrays.mean)
     large, alone = (worth(folder, spoken, [], jobs=1, large=large) for large in (True, False))
     for corpus, metrics in large.cells[COLD].items():

@@ -1,0 +1,216 @@
+"""A pre-trained encoder is trained further: what it reads, what it learns from, how it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from conversion.__main__ import main
+from edge_runtime.graph import Graph
+from edge_runtime.model.pretrained import PretrainedStatistics, fill_window
+from edge_runtime.pcm import Float32, Int16
+from edge_runtime.pretrained_arrays import MELS
+from edge_runtime.segment import SegmentParams
+from training.corpora import NO_CLASS, Utterance
+from training.data.augment import CLEAN, TRAINING
+from training.data.log_mels import LogMels, hear_log_mels, levels_of
+from training.data.teachers import whisper
+from training.data.teachers.whisper import BLOCKS, WIDTH
+from training.data.whisper_encoder import (
+    packed_encoder,
+    published_encoder,
+    unpacked_encoder,
+)
+from training.errors import TrainingError
+from training.evaluate.encoders import Clips, hear_along
+from training.evaluate.pretrained import STRENGTH, opinions
+from training.fit import encoder as module
+from training.fit.encoder import TUNED_FRAMES, Examples, tune, tuned_encoders
+from training.fit.settings import EncoderSettings
+from training.run import DEFAULT_RUN, Pretrained, load
+
+LABELS = ["angry", "sad"]
+SEGMENT = SegmentParams()
+SHORT = EncoderSettings(encoder_epochs=2, encoder_batch=4)
+
+Tones = Callable[..., list[Utterance]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _installed() -> None:
+    try:
+        whisper.weights()
+    except TrainingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One block of the encoder, and one thread."""
+    monkeypatch.setattr(module, "BLOCKS", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def heard(spoken: Sequence[Utterance], folder: Path) -> LogMels:
+    return hear_log_mels(spoken, SEGMENT, (CLEAN, TRAINING[1]), folder / "frames", 1, False)
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.7, 3.99])
+def test_what_trains_is_what_a_device_gives_the_encoder(scene: Int16, seconds: float) -> None:
+    samples = scene[: int(16_000 * seconds)]
+    windows: list[Float32] = []
+
+    def listen(window: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+        windows.append(window[0].copy())
+        return [np.zeros((1, TUNED_FRAMES // 2, WIDTH), np.float32)]
+
+    statistics = PretrainedStatistics(listen, TUNED_FRAMES, WIDTH)
+    statistics.feed(samples)
+    statistics.finish()
+    (given,) = windows
+    trains = np.empty((MELS, TUNED_FRAMES), np.float32)
+    fill_window(trains, levels_of(samples))
+    np.testing.assert_allclose(trains, given, atol=1e-5)
+
+
+def test_clips_and_their_variants_are_found_in_the_file(tones: Tones, tmp_path: Path) -> None:
+    spoken = tones(2, 2)
+    missing = Utterance(tmp_path / "none.wav", "sad", "s9", "manifest")
+    mels = heard([spoken[0], missing, *spoken[1:]], tmp_path)
+    assert mels.utterances == spoken
+    frames = mels.opened()
+    alone = heard(spoken[2:3], tmp_path / "cache")
+    for variant in (0, 1):
+        own = mels.of(frames, 2, variant)
+        np.testing.assert_array_equal(own, alone.of(alone.opened(), 0, variant))
+        assert own.shape[1] == MELS
+    assert mels.ends[-1, -1] == len(frames)
+    with pytest.raises(TrainingError, match="no clip could be heard"):
+        heard([missing], tmp_path)
+
+
+@pytest.mark.usefixtures("_small")
+def test_it_learns_the_classes_and_of_what_says_nothing_none(tones: Tones, tmp_path: Path) -> None:
+    spoken = tones(2, 6)
+    nothing = [dataclasses.replace(u, label=NO_CLASS, corpus="sounds") for u in spoken[:2]]
+    examples = Examples(heard([*spoken, *nothing], tmp_path), LABELS)
+    assert examples.classes.tolist() == [0, 1] * 6 + [-1, -1]
+    train = examples.places([*spoken[2:], *nothing])
+    settings = dataclasses.replace(SHORT, encoder_epochs=6)
+    found = tune(examples, train, settings, "tones")
+    encoder = unpacked_encoder(found.encoder)
+    before = published_encoder(1, TUNED_FRAMES)
+    assert not torch.equal(encoder.conv1.weight, before.conv1.weight)
+    rows, frames = [], examples.mels.opened()
+    for place in range(len(spoken)):
+        levels = examples.mels.of(frames, place, 0).astype(np.float32)
+        window = np.empty((1, MELS, TUNED_FRAMES), np.float32)
+        fill_window(window[0], levels)
+        with torch.no_grad():
+            states = encoder(torch.from_numpy(window))[0, : len(levels) // 2].numpy()
+        rows.append(np.concatenate([states.mean(axis=0), states.std(axis=0)]))
+    said = opinions(found.arrays, np.stack(rows))
+    assert (said.argmax(axis=1) == examples.classes[: len(spoken)]).all()
+    targets = module._targets(examples.classes, 2).numpy()
+    np.testing.assert_allclose(targets[[0, 1, -1]], [[0.95, 0.05], [0.05, 0.95], [0.5, 0.5]])
+    with pytest.raises(TrainingError, match="clips of every class; no sad"):
+        tune(examples, np.array([0, 2, 4, 6]), SHORT, "half")
+
+
+def test_every_clip_is_in_a_batch_and_none_is_too_small() -> None:
+    for clips in (4, 24, 25, 27, 28, 50):
+        batches = module._batches(clips, 24)
+        assert [place for batch in batches for place in range(clips)[batch]] == list(range(clips))
+        assert min(len(range(clips)[batch]) for batch in batches) >= 4
+
+
+@pytest.mark.usefixtures("_small")
+def test_what_is_finished_is_kept_and_what_differs_is_trained_again(
+    tones: Tones, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoken = tones(2, 4)
+    examples = Examples(heard(spoken, tmp_path), LABELS)
+    folds = {"one": examples.places(spoken[:4]), "both": examples.places(spoken)}
+    first = tuned_encoders(examples, folds, SHORT, ["clean"], jobs=1, progress=False)
+    assert capsys.readouterr().err.count("epoch 2 of 2") == 2
+    again = tuned_encoders(examples, folds, SHORT, ["clean"], jobs=1, progress=False)
+    assert capsys.readouterr().err == ""
+    for one, other in zip(first, again, strict=True):
+        assert one.encoder == other.encoder
+        np.testing.assert_array_equal(one.arrays.weights, other.arrays.weights)
+    assert first[0].encoder != first[1].encoder
+    fewer = dataclasses.replace(SHORT, encoder_epochs=1)
+    tuned_encoders(examples, {"one": folds["one"]}, fewer, ["clean"], jobs=1, progress=False)
+    assert "epoch 1 of 1" in capsys.readouterr().err
+
+
+def test_an_encoder_is_kept_in_the_steps_of_its_graph(tmp_path: Path) -> None:
+    encoder = published_encoder(BLOCKS, TUNED_FRAMES)
+    with torch.no_grad():
+        encoder.conv1.weight += 0.01 * torch.randn_like(encoder.conv1.weight)
+    content = packed_encoder(encoder)
+    assert len(content) < 6_500_000
+    again = unpacked_encoder(content)
+    assert packed_encoder(again) == content
+    window = torch.zeros(1, MELS, TUNED_FRAMES)
+    with torch.no_grad():
+        torch.testing.assert_close(again(window), encoder(window), atol=0.1, rtol=0.1)
+    (tmp_path / "encoder.npz").write_bytes(content)
+    out = tmp_path / "encoder.tflite"
+    assert main(["encoder", "--weights", str(tmp_path / "encoder.npz"), "--out", str(out)]) == 0
+    assert [spec.shape for spec in Graph(out).inputs] == [(1, MELS, TUNED_FRAMES)]
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 cut short"])
+def test_a_damaged_encoder_is_a_line(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "encoder.npz"
+    path.write_bytes(content)
+    assert main(["encoder", "--weights", str(path), "--out", str(tmp_path / "x.tflite")]) == 2
+    assert f"{path}: the file is no encoder" in capsys.readouterr().err
+    run = load(DEFAULT_RUN)
+    assert run.pretrained is not None
+    broken: Pretrained = dataclasses.replace(run.pretrained, encoder=content)
+    with pytest.raises(TrainingError, match=r"encoder\.npz: the file is no encoder"):
+        broken.network()
+
+
+def test_a_run_without_its_encoder_is_not_finished(tmp_path: Path) -> None:
+    run = load(DEFAULT_RUN)
+    assert run.pretrained is not None
+    weights = packed_encoder(published_encoder(1, 16))
+    run.pretrained = dataclasses.replace(run.pretrained, encoder=weights)
+    run.save(tmp_path)
+    kept = load(tmp_path).pretrained
+    assert kept is not None
+    assert len(kept.network().layers) == 1
+    (tmp_path / "encoder.npz").unlink()
+    with pytest.raises(TrainingError, match=r"there is no encoder\.npz"):
+        load(tmp_path)
+
+
+def test_the_published_encoder_has_a_layer_fitted_to_those_that_do_not_judge(
+    tones: Tones,
+) -> None:
+    spoken = tones(2, 4)
+    clips = Clips(spoken, [], LABELS, SEGMENT, (CLEAN,), 1)
+    tested = {"fold 1": spoken[:4], "all": []}
+    fold, every = hear_along(clips, tested, EncoderSettings(encoder_epochs=0))
+    assert fold.ear.weights is None
+    assert fold.ear.strength == STRENGTH
+    assert fold.tested is not None
+    assert fold.tested.utterances == spoken[:4]
+    assert fold.trained().utterances == spoken[4:]
+    assert every.tested is None
+    assert every.trained().utterances == spoken
+    assert (fold.layer.weights != every.layer.weights).any()
