@@ -208,7 +208,8 @@ def _adapting(
     for fold, bundle in zip(folds, bundles, strict=True):
         ear, tested = fold.along.ear, fold.along.tested
         assert tested is not None
-        arrays = fit_pretrained_reference(fold.along.trained(), labels)
+        further = ear.trained_further
+        arrays = fit_pretrained_reference(fold.along.trained(), labels, further)
         fitted.append(arrays)
         heard, places = hear(bundle.source, tested.utterances, jobs)
         cold = {}
@@ -220,7 +221,9 @@ def _adapting(
         along = Along(states, opinions(fold.along.layer, states))
         settings = fold.along.joined(chosen, {}).settings
         encoder = PretrainedPart(FileSpec(PRETRAINED_FILE, ""), **settings)
-        adapting = with_pretrained_reference(bundle, encoder, ear.graph, arrays, settings_of())
+        adapting = with_pretrained_reference(
+            bundle, encoder, ear.graph, arrays, settings_of(further)
+        )
         parts.append((adapting, heard, cold, along))
     shared = calibrate_pretrained_reference(parts, labels)
     return [PretrainedReference(arrays, shared) for arrays in fitted], shared
@@ -252,7 +255,8 @@ def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRe
     (along,) = hear_along(clips, {folder.name: []}, recipe.encoder)
     settings, reference = summaries[0].get("reference"), None
     if run.reference and settings:
-        arrays = fit_pretrained_reference(along.trained(), clips.labels)
+        further = along.ear.trained_further
+        arrays = fit_pretrained_reference(along.trained(), clips.labels, further)
         reference = PretrainedReference(arrays, settings)
     else:
         print(

@@ -81,6 +81,11 @@ class Ear:
     weights: bytes | None = None
     """Of one that is trained further, see `training.run.Pretrained`; None as it is published."""
 
+    @property
+    def trained_further(self) -> bool:
+        """Whether it is not as it is published."""
+        return self.weights is not None
+
 
 def ear_of(trained_further: bytes | None = None) -> Ear:
     """The published encoder, or one of other weights: made once by the converter, and kept.

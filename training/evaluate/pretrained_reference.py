@@ -31,13 +31,16 @@ from training.evaluate.pretrained import States
 from training.evaluate.reference import LIMIT, fit_beside, of_speakers
 from training.run import PRETRAINED_REFERENCE_FILE
 
-INVERSE_PENALTY, STRENGTH = 1e-2, 1.0  # how they were found: docs/speakers.md
+INVERSE_PENALTY, STRENGTH = 1e-2, 1.0  # of the published encoder; found: docs/speakers.md
+TUNED_INVERSE_PENALTY, TUNED_STRENGTH = 1e-3, 2.5  # of one trained further: the model's own
 
 
 def fit_pretrained_reference(
-    states: States, labels: Sequence[str], seed: int = 0
+    states: States, labels: Sequence[str], trained_further: bool = False, seed: int = 0
 ) -> PretrainedReferenceArrays:
     """Class scores of the encoder's statistics beside a reference, of clips that trained, clean.
+
+    Those trained the encoder as well where that was `trained_further`.
 
     Whoever says but one utterance, as in ordinary speech, has no history and is left out. Raises
     TrainingError where no speaker is known, or a class is missing.
@@ -48,13 +51,14 @@ def fit_pretrained_reference(
     values, utterances = chosen.values[:, 0], chosen.utterances
     mean, std = values.mean(axis=0), values.std(axis=0) + np.float32(1e-6)
     clipped = np.clip((values - mean) / std, -LIMIT, LIMIT)
-    weights, bias = fit_beside(clipped, utterances, labels, INVERSE_PENALTY, seed)
+    inverse_penalty = TUNED_INVERSE_PENALTY if trained_further else INVERSE_PENALTY
+    weights, bias = fit_beside(clipped, utterances, labels, inverse_penalty, seed)
     return PretrainedReferenceArrays(mean, std, weights, bias)
 
 
-def settings_of(temperature: dict[str, float] | None = None) -> dict[str, Any]:
-    """The numbers of the part; without the argument as before anything is calibrated."""
-    return {"strength": STRENGTH, "temperature": temperature or {}}
+def settings_of(trained_further: bool = False) -> dict[str, Any]:
+    """The numbers of the part, before anything is calibrated."""
+    return {"strength": TUNED_STRENGTH if trained_further else STRENGTH, "temperature": {}}
 
 
 def with_pretrained_reference(
@@ -85,4 +89,9 @@ def calibrate_pretrained_reference(
     parts: Sequence[Judged], labels: Sequence[str], seed: int = 0
 ) -> dict[str, Any]:
     """The numbers of the part, fitted on clips that did not train, after all kinds of histories."""
-    return settings_of(shared_temperatures(parts, labels, seed))
+    beside = parts[0][0].manifest.pretrained_reference
+    assert beside is not None
+    return {
+        "strength": beside.strength,
+        "temperature": shared_temperatures(parts, labels, seed),
+    }
