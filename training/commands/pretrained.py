@@ -56,13 +56,13 @@ def add(commands: Any) -> None:
     command = commands.add_parser(
         "pretrained",
         help="join a finished run with a pre-trained encoder: the large tier",
-        description="Train the first blocks of the encoder of Whisper-tiny further, and a layer "
-        "behind them, on the clips that trained a run, and write both into the run's folder, where "
-        "conversion build --large finds them. Of a crossval: for every fold, which is converted "
-        "and judged by what it did not train on; ten minutes of a core each for 3,400 clips, and "
-        "what is finished is kept. With --encoder-epochs 0 the layer alone is fitted, in minutes. "
-        "A run that adapts to a speaker (training reference, which comes first) "
-        "adapts what the encoder hears as well. The encoder is in the package pipecat-ai.",
+        description="Fit a layer behind the first blocks of the encoder of Whisper-tiny, from the "
+        "clips that trained a run, and write it into the run's folder, where conversion build "
+        "--large finds it. Of a crossval: for every fold, which is converted and judged by what it "
+        "did not train on. A run that adapts to a speaker (training reference, which comes first) "
+        "adapts what the encoder hears as well. With --encoder-epochs the encoder itself is "
+        "trained further with its layer, for every fold its own: with 6 ten minutes of a core each "
+        "for 3,400 clips, and what is finished is kept. The encoder is in the package pipecat-ai.",
     )
     command.add_argument("run", type=Path, metavar="RUN", help="a finished run, or a crossval")
     add_corpora(command)

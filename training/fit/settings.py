@@ -55,9 +55,10 @@ class EncoderSettings(Settings):
     """How an encoder is trained further."""
 
     encoder_epochs: int = setting(
-        6,
-        "Epochs of training the encoder further, about two minutes of one core each for 3,400 "
-        "clips with --bf16; 0 leaves it as it is published.",
+        0,
+        "Epochs of training the encoder further, such as 6, about two minutes of one core each for "
+        "3,400 clips with --bf16: for people like those that train, see docs/large.md; 0 leaves it "
+        "as it is published.",
         minimum=0,
     )
     encoder_lr: float = setting(
