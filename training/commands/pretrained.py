@@ -209,7 +209,7 @@ def _adapting(
         ear, tested = fold.along.ear, fold.along.tested
         assert tested is not None
         further = ear.trained_further
-        arrays = fit_pretrained_reference(fold.along.trained(), labels, further)
+        arrays = fit_pretrained_reference(fold.along.trained, labels, further)
         fitted.append(arrays)
         heard, places = hear(bundle.source, tested.utterances, jobs)
         cold = {}
@@ -256,7 +256,7 @@ def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRe
     settings, reference = summaries[0].get("reference"), None
     if run.reference and settings:
         further = along.ear.trained_further
-        arrays = fit_pretrained_reference(along.trained(), clips.labels, further)
+        arrays = fit_pretrained_reference(along.trained, clips.labels, further)
         reference = PretrainedReference(arrays, settings)
     else:
         print(

@@ -7,9 +7,8 @@ are as many as there are folds.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from edge_runtime.manifest import Calibration
 from edge_runtime.pretrained_arrays import PretrainedArrays
 from edge_runtime.segment import SegmentParams
 from training.corpora import Utterance
-from training.data.augment import CLEAN, Augmentation
+from training.data.augment import Augmentation
 from training.data.log_mels import hear_log_mels
 from training.evaluate.pretrained import Ear, States, ear_of, fit_layer, hear_states, part_settings
 from training.fit.encoder import Examples, tuned_encoders
@@ -54,8 +53,8 @@ class HearsAlong:
     """What follows it."""
     tested: States | None
     """Of the clips that judge it, clean and as some device hears them; None where none do."""
-    trained: Callable[[], States]
-    """Of the clips that trained the model, the clean ones first among their variants."""
+    trained: States
+    """Of those that trained the model."""
 
     def joined(
         self,
@@ -78,12 +77,12 @@ def hear_along(
     Parameters
     ----------
     tested : by the name of the model, what judges it; nothing of a model that is to ship.
-    settings : without epochs encoders are as they are published, and a layer behind them is fitted.
+    settings : without epochs encoders are as they are published. A layer is fitted behind each.
 
     Raises TrainingError where nothing can be heard, as `ear_of`, or as `fit_layer` and `tune`.
     """
     if not settings.encoder_epochs:
-        return _published(clips, list(tested.values()))
+        return _with_layers(clips, ear_of(), list(tested.values()), clips.variants)
     with tempfile.TemporaryDirectory() as work:
         every = [*clips.known, *clips.sounds]
         file = Path(work) / "frames"
@@ -95,48 +94,31 @@ def hear_along(
         heard = [repr(clips.segment), [variant.identity() for variant in clips.variants]]
         tuned = tuned_encoders(examples, folds, settings, heard, clips.jobs)
     result = []
-    for one, judging in zip(tuned, tested.values(), strict=True):
-        ear = ear_of(one.encoder)
-        states = _states(clips, ear, judging, clips.variants[:2]) if judging else None
-        out = {id(utterance) for utterance in judging}
-        rest = [u for u in clips.known if id(u) not in out]
-        result.append(HearsAlong(ear, one.arrays, states, _Later(clips, ear, rest)))
+    for encoder, judging in zip(tuned, tested.values(), strict=True):
+        # Each hears all clips anew: clean, and once as some device does.
+        result += _with_layers(clips, ear_of(encoder), [judging], clips.variants[:2])
     return result
 
 
-def _published(clips: Clips, tested: Sequence[Sequence[Utterance]]) -> list[HearsAlong]:
-    ear = ear_of()
-    heard = _states(clips, ear, clips.known, clips.variants)
-    nothing = _states(clips, ear, clips.sounds, clips.variants) if clips.sounds else None
+def _with_layers(
+    clips: Clips,
+    ear: Ear,
+    tested: Sequence[Sequence[Utterance]],
+    variants: Sequence[Augmentation],
+) -> list[HearsAlong]:
+    """A layer behind `ear` for each of several models, by clips in `variants`."""
+
+    def hear(utterances: Sequence[Utterance]) -> States:
+        found, _ = hear_states(utterances, clips.segment, variants, clips.jobs, graph=ear.graph)
+        return found
+
+    heard = hear(clips.known)
+    nothing = hear(clips.sounds) if clips.sounds else None
     place_of = {id(u): place for place, u in enumerate(heard.utterances)}
     result = []
     for judging in tested:
         mine = [place_of[id(u)] for u in judging if id(u) in place_of]
         rest = heard.take(np.setdiff1d(np.arange(len(heard.utterances)), mine).tolist())
         layer = fit_layer(rest.with_more(nothing), clips.labels)
-        of_test = heard.take(mine) if mine else None
-        result.append(HearsAlong(ear, layer, of_test, partial(_known, rest)))
+        result.append(HearsAlong(ear, layer, heard.take(mine) if mine else None, rest))
     return result
-
-
-def _known(states: States) -> States:
-    return states
-
-
-def _states(
-    clips: Clips, ear: Ear, utterances: Sequence[Utterance], variants: Sequence[Augmentation]
-) -> States:
-    found, _ = hear_states(utterances, clips.segment, variants, clips.jobs, graph=ear.graph)
-    return found
-
-
-@dataclass(frozen=True)
-class _Later:
-    """Hears the clips that trained when somebody asks: not every model is to adapt."""
-
-    clips: Clips
-    ear: Ear
-    utterances: list[Utterance]
-
-    def __call__(self) -> States:
-        return _states(self.clips, self.ear, self.utterances, (CLEAN,))

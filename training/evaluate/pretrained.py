@@ -1,9 +1,8 @@
 """Fit what follows a pre-trained encoder, by what the device computes of the clips that trained.
 
-Mean and standard deviation of its states go through one linear layer. Of the encoder as it is
-published that is a logistic regression held to small weights: every class of every corpus counts
-alike; sounds that say nothing are each clip of all classes. Behind one that is trained further
-(`training.fit.encoder`) it learned with it.
+The encoder is as it is published, or trained further (`training.fit.encoder`). Mean and standard
+deviation of its states go through one linear layer, a logistic regression held to small weights:
+every class of every corpus counts alike; sounds that say nothing are each clip of all classes.
 """
 
 from __future__ import annotations

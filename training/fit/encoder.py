@@ -3,7 +3,12 @@
 Mean and standard deviation of its states over a window go through one linear layer, as on the
 device (`edge_runtime.model.pretrained`), and all of it learns the classes. Clips are heard as they
 are and as devices hear them; windows are cut where one is longer; stretches of time and of bands
-are masked (SpecAugment, Park et al. 2019, arXiv 1904.08779). How it was found: docs/experiments.md.
+are masked (SpecAugment, Park et al. 2019, arXiv 1904.08779).
+
+What is used lies between the published weights and those that were trained (WiSE-FT, Wortsman et
+al. 2022, arXiv 2109.01903): it hears people better who did not train, and in rooms, than either.
+The layer that learned with them does not fit it, and is left behind. How it was found:
+docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -24,12 +29,17 @@ from torch import Tensor, nn
 
 from edge_runtime.model.pretrained import fill_window
 from edge_runtime.pcm import Float32
-from edge_runtime.pretrained_arrays import MELS, STRIDE, PretrainedArrays
+from edge_runtime.pretrained_arrays import MELS, STRIDE
 from training.corpora import Utterance, class_indices
 from training.data.cache import cache_folder, cache_key, content_of, opened_cache, parallel
 from training.data.log_mels import Float16, LogMels
 from training.data.teachers.whisper import BLOCKS, WIDTH
-from training.data.whisper_encoder import WhisperEncoder, packed_encoder, published_encoder
+from training.data.whisper_encoder import (
+    WhisperEncoder,
+    packed_encoder,
+    published_encoder,
+    unpacked_encoder,
+)
 from training.errors import TrainingError
 from training.fit.settings import EncoderSettings
 from training.output import at_once
@@ -64,16 +74,6 @@ class Examples:
         return np.array(known, np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class Tuned:
-    """An encoder that was trained further."""
-
-    encoder: bytes
-    """Its weights, see `packed_encoder`."""
-    arrays: PretrainedArrays
-    """The layer behind it, which learned with it."""
-
-
 class Network(nn.Module):
     """The encoder, statistics over the real frames of a window, and a layer of class scores."""
 
@@ -96,15 +96,6 @@ class Network(nn.Module):
         scores: Tensor = self.head(self.drop(self.norm(statistics)))
         return scores
 
-    def layer(self) -> PretrainedArrays:
-        """What follows the statistics as one layer: the standardization folded into the weights."""
-        with torch.no_grad():
-            assert self.norm.running_mean is not None
-            assert self.norm.running_var is not None
-            weights = self.head.weight / (self.norm.running_var + self.norm.eps).sqrt()
-            bias = self.head.bias - weights @ self.norm.running_mean
-        return PretrainedArrays(np.ascontiguousarray(weights.numpy().T), bias.numpy())
-
 
 def tuned_encoders(
     examples: Examples,
@@ -113,8 +104,10 @@ def tuned_encoders(
     made_from: Sequence[Any],
     jobs: int | None = None,
     progress: bool = True,
-) -> list[Tuned]:
+) -> list[bytes]:
     """An encoder for each of `folds`, by the places of the clips that train it; cached.
+
+    They are `packed_encoder`s, as far from the published one as `settings` say.
 
     Parameters
     ----------
@@ -133,7 +126,8 @@ def tuned_encoders(
     ]
     tasks = []
     for name, places in folds.items():
-        identity = [_VERSION, asdict(settings), *made_from, list(examples.labels)]
+        trained_by = {k: v for k, v in asdict(settings).items() if k != "encoder_share"}
+        identity = [_VERSION, trained_by, *made_from, list(examples.labels)]
         path = folder / cache_key(*identity, [clips[place] for place in places])
         tasks.append((examples, places, settings, name, path.with_suffix(".npz")))
     wanted = [task for task in tasks if not task[-1].exists()]
@@ -142,7 +136,20 @@ def tuned_encoders(
     found = parallel(partial(_tune, threads=threads), wanted, workers, _TITLE, progress, chunk=1)
     with contextlib.closing(found):
         fresh = {task[-1]: one for task, one in zip(wanted, found, strict=True)}
-    return [fresh.get(task[-1]) or _read(task[-1]) for task in tasks]
+    every = [fresh.get(task[-1]) or task[-1].read_bytes() for task in tasks]
+    return [_between(content, settings.encoder_share) for content in every]
+
+
+def _between(trained: bytes, share: float) -> bytes:
+    """The encoder so far from the published one to one that was trained, 0 to 1."""
+    encoder = unpacked_encoder(trained)
+    published = published_encoder(BLOCKS, TUNED_FRAMES).state_dict()
+    state = {
+        name: torch.lerp(published[name], values, share)
+        for name, values in encoder.state_dict().items()
+    }
+    encoder.load_state_dict(state)
+    return packed_encoder(encoder)
 
 
 _VERSION = 1  # raise when what is trained changes
@@ -150,34 +157,23 @@ _TITLE = "training encoders further"
 _Task = tuple[Examples, npt.NDArray[np.int64], EncoderSettings, str, Path]
 
 
-def _tune(task: _Task, threads: int | None) -> Tuned:
+def _tune(task: _Task, threads: int | None) -> bytes:
     """Train one and cache it."""
     if threads:
         torch.set_num_threads(threads)
     examples, train, settings, name, path = task
-    tuned = tune(examples, train, settings, name)
+    content = packed_encoder(tune(examples, train, settings, name).encoder)
     if path.parent.is_dir():
-        with at_once(path) as new, new.open("wb") as file:
-            np.savez(
-                file,
-                encoder=np.frombuffer(tuned.encoder, np.uint8),
-                weights=tuned.arrays.weights,
-                bias=tuned.arrays.bias,
-            )
-    return tuned
-
-
-def _read(path: Path) -> Tuned:
-    with np.load(path, allow_pickle=False) as file:
-        arrays = PretrainedArrays(file["weights"], file["bias"])
-        return Tuned(file["encoder"].tobytes(), arrays)
+        with at_once(path) as new:
+            new.write_bytes(content)
+    return content
 
 
 def tune(
     examples: Examples, train: npt.NDArray[np.int64], settings: EncoderSettings, name: str
-) -> Tuned:
+) -> Network:
     """Train the published encoder further, on the clips at the places `train`; the last epoch
-    counts.
+    counts. It comes back in evaluation mode.
 
     `name` is of whom progress is told. Raises TrainingError where a class is missing, and as
     `published_encoder`.
@@ -225,8 +221,7 @@ def tune(
             f"{100 * share:.0f} % of the clips right, {monotonic() - began:.0f} s",
             file=sys.stderr,
         )
-    network.eval()
-    return Tuned(packed_encoder(network.encoder), network.layer())
+    return network.eval()
 
 
 def _batches(clips: int, batch: int) -> list[slice]:

@@ -61,6 +61,12 @@ class EncoderSettings(Settings):
         "as it is published.",
         minimum=0,
     )
+    encoder_share: float = setting(
+        0.5,
+        "How far to go from the published weights to those that were trained.",
+        minimum=0.0,
+        maximum=1.0,
+    )
     encoder_lr: float = setting(
         1e-4, "Highest learning rate of the encoder (AdamW, one cycle).", minimum=0.0
     )

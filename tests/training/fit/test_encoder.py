@@ -29,7 +29,7 @@ from training.data.whisper_encoder import (
 )
 from training.errors import TrainingError
 from training.evaluate.encoders import Clips, hear_along
-from training.evaluate.pretrained import STRENGTH, opinions
+from training.evaluate.pretrained import STRENGTH
 from training.fit import encoder as module
 from training.fit.encoder import TUNED_FRAMES, Examples, tune, tuned_encoders
 from training.fit.settings import EncoderSettings
@@ -106,19 +106,18 @@ def test_it_learns_the_classes_and_of_what_says_nothing_none(tones: Tones, tmp_p
     assert examples.classes.tolist() == [0, 1] * 6 + [-1, -1]
     train = examples.places([*spoken[2:], *nothing])
     settings = dataclasses.replace(SHORT, encoder_epochs=6)
-    found = tune(examples, train, settings, "tones")
-    encoder = unpacked_encoder(found.encoder)
+    network = tune(examples, train, settings, "tones")
     before = published_encoder(1, TUNED_FRAMES)
-    assert not torch.equal(encoder.conv1.weight, before.conv1.weight)
-    rows, frames = [], examples.mels.opened()
+    assert not torch.equal(network.encoder.conv1.weight, before.conv1.weight)
+    frames = examples.mels.opened()
+    windows = np.empty((len(spoken), MELS, TUNED_FRAMES), np.float32)
+    lengths = np.empty(len(spoken), np.int64)
     for place in range(len(spoken)):
         levels = examples.mels.of(frames, place, 0).astype(np.float32)
-        window = np.empty((1, MELS, TUNED_FRAMES), np.float32)
-        fill_window(window[0], levels)
-        with torch.no_grad():
-            states = encoder(torch.from_numpy(window))[0, : len(levels) // 2].numpy()
-        rows.append(np.concatenate([states.mean(axis=0), states.std(axis=0)]))
-    said = opinions(found.arrays, np.stack(rows))
+        fill_window(windows[place], levels)
+        lengths[place] = len(levels) // 2
+    with torch.no_grad():
+        said = network(torch.from_numpy(windows), torch.from_numpy(lengths)).numpy()
     assert (said.argmax(axis=1) == examples.classes[: len(spoken)]).all()
     targets = module._targets(examples.classes, 2).numpy()
     np.testing.assert_allclose(targets[[0, 1, -1]], [[0.95, 0.05], [0.05, 0.95], [0.5, 0.5]])
@@ -144,10 +143,18 @@ def test_what_is_finished_is_kept_and_what_differs_is_trained_again(
     assert capsys.readouterr().err.count("epoch 2 of 2") == 2
     again = tuned_encoders(examples, folds, SHORT, ["clean"], jobs=1, progress=False)
     assert capsys.readouterr().err == ""
-    for one, other in zip(first, again, strict=True):
-        assert one.encoder == other.encoder
-        np.testing.assert_array_equal(one.arrays.weights, other.arrays.weights)
-    assert first[0].encoder != first[1].encoder
+    assert first == again
+    assert first[0] != first[1]
+    # How far to go is decided afterwards.
+    published = packed_encoder(published_encoder(1, TUNED_FRAMES))
+    for share, expected in ((0.0, published), (1.0, None), (0.5, first[0])):
+        way = dataclasses.replace(SHORT, encoder_share=share)
+        (found,) = tuned_encoders(
+            examples, {"one": folds["one"]}, way, ["clean"], jobs=1, progress=False
+        )
+        assert expected is None or found == expected
+        assert (found == published) == (share == 0)
+    assert capsys.readouterr().err == ""
     fewer = dataclasses.replace(SHORT, encoder_epochs=1)
     tuned_encoders(examples, {"one": folds["one"]}, fewer, ["clean"], jobs=1, progress=False)
     assert "epoch 1 of 1" in capsys.readouterr().err
@@ -210,7 +217,7 @@ def test_the_published_encoder_has_a_layer_fitted_to_those_that_do_not_judge(
     assert fold.ear.strength == STRENGTH
     assert fold.tested is not None
     assert fold.tested.utterances == spoken[:4]
-    assert fold.trained().utterances == spoken[4:]
+    assert fold.trained.utterances == spoken[4:]
     assert every.tested is None
-    assert every.trained().utterances == spoken
+    assert every.trained.utterances == spoken
     assert (fold.layer.weights != every.layer.weights).any()
