@@ -58,7 +58,13 @@ from edge_runtime.stream import classify
 from edge_runtime.tokenizer import FIRST_WORD
 from training.network.model import MscnnSpu
 from training.output import at_once
-from training.run import PRETRAINED_FILE, PRETRAINED_REFERENCE_FILE, REFERENCE_FILE, Run
+from training.run import (
+    PRETRAINED_FILE,
+    PRETRAINED_REFERENCE_FILE,
+    REFERENCE_FILE,
+    Pretrained,
+    Run,
+)
 from training.words.embeddings import table_in_range
 
 log = logging.getLogger(__name__)
@@ -133,8 +139,9 @@ def build(
             files[REFERENCE].write_bytes(run.reference.arrays.content())
             part = ReferencePart(_file_spec(files[REFERENCE]), **run.reference.settings)
             manifest = replace(manifest, reference=part)
-        if large:
-            manifest, others = _with_encoder(manifest, run, target, work)
+        if large and run.pretrained:
+            graph = target.encoder(run.pretrained.network(), work, form)
+            manifest, others = _with_encoder(manifest, run.pretrained, graph, work)
             files |= others
         manifest = _with_dimensions(manifest, run)
         beside = target.further(files, work, form)
@@ -307,12 +314,9 @@ def needs(target: BundleTarget) -> dict[str, str]:
 
 
 def _with_encoder(
-    manifest: Manifest, run: Run, target: BundleTarget, work: Path
+    manifest: Manifest, joined: Pretrained, graph: Path, work: Path
 ) -> tuple[Manifest, dict[str, Path]]:
     """The pre-trained parts, and their files: the encoder's graph and what follows it."""
-    joined = run.pretrained
-    assert joined is not None
-    graph = target.encoder(joined.network(), work, manifest.form)
     layer = work / PRETRAINED_FILE
     layer.write_bytes(joined.arrays.content())
     part = PretrainedPart(_file_spec(layer), **joined.settings)

@@ -27,6 +27,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.graph import Graph
 from edge_runtime.stream import classify
 from training.data.teachers import whisper
+from training.data.whisper_encoder import published_encoder
 from training.errors import TrainingError
 from training.network.config import ModelConfig
 from training.run import DEFAULT_RUN, load
@@ -344,7 +345,7 @@ def test_the_pretrained_encoder_of_the_large_tier_is_taken_too(tmp_path: Path) -
         pytest.skip(str(error))
     found = {}
     for form in ("float16", "int8"):  # it has no learned ranges: in int8 it stays float32
-        path = Jetson().encoder(tmp_path / form, form)
+        path = Jetson().encoder(published_encoder(), tmp_path / form, form)
         found[form] = Graph(path)
     (spec,) = found["int8"].inputs
     values = np.random.default_rng(0).standard_normal(spec.shape, np.float32)
