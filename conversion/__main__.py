@@ -234,19 +234,12 @@ def _warn(run: Run) -> None:
 
 
 def _encoder(arguments: argparse.Namespace) -> int:
-    from conversion.errors import ConversionError
     from conversion.pretrained import write_encoder
-    from training.data.whisper_encoder import published_encoder, unpacked_encoder
+    from training.data.whisper_encoder import encoder_of
     from training.output import at_once
 
-    try:
-        encoder = (
-            unpacked_encoder(arguments.weights.read_bytes())
-            if arguments.weights
-            else published_encoder()
-        )
-    except ValueError as error:
-        raise ConversionError(f"{arguments.weights}: {error}") from None
+    weights = arguments.weights
+    encoder = encoder_of(weights.read_bytes() if weights else None, str(weights))
     with tempfile.TemporaryDirectory() as work, at_once(arguments.out) as new:
         write_encoder(encoder, new, Path(work))
     size, blocks = arguments.out.stat().st_size, len(encoder.layers)

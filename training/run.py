@@ -35,7 +35,7 @@ from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.segment import SegmentParams
 from training.data.features import FeatureSettings
 from training.data.teachers.whisper import WIDTH
-from training.data.whisper_encoder import WhisperEncoder, published_encoder, unpacked_encoder
+from training.data.whisper_encoder import WhisperEncoder, encoder_of
 from training.errors import TrainingError
 from training.network.config import ModelConfig
 from training.network.fakequant import Phase, set_phase
@@ -102,13 +102,8 @@ class Pretrained:
     is as published."""
 
     def network(self) -> WhisperEncoder:
-        """The encoder. Raises TrainingError as `published_encoder`, and for a damaged file."""
-        if self.encoder is None:
-            return published_encoder()
-        try:
-            return unpacked_encoder(self.encoder)
-        except ValueError as error:
-            raise TrainingError(f"{ENCODER_FILE}: {error}") from None
+        """The encoder. Raises TrainingError as `encoder_of`."""
+        return encoder_of(self.encoder, ENCODER_FILE)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from packaged import need_whisper
 
 from benchmarks.__main__ import main
 from benchmarks.adapting import Figure, draw, gains, means, worth
@@ -18,8 +19,6 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.trial import ADAPT, COMPARE, FIT, WITH_ENCODER, Trial
 from training.corpora import Found, Utterance
 from training.corpora.manifest import write as write_manifest
-from training.data.teachers import whisper
-from training.errors import TrainingError
 from training.fit.settings import FitSettings
 
 RATE = 16_000
@@ -233,10 +232,7 @@ def test_options_that_say_nothing_are_refused(
 
 
 def test_the_pre_trained_encoder_hears_along(voices: list[Utterance], bundle_path: Path) -> None:
-    try:
-        whisper.weights()
-    except TrainingError as error:
-        pytest.skip(str(error))
+    need_whisper()
     found = {"manifest": Found(voices, Counter())}
     (one,) = worth(found, replace(TRIAL, ways=(WITH_ENCODER,)), tell=lambda line: None)
     assert (one.way, one.ua) == (WITH_ENCODER, 1)

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from packaged import need_whisper
 from random_models import Case, random_case
 
 from conversion.errors import ConversionError
@@ -26,9 +27,7 @@ from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import Bundle
 from edge_runtime.graph import Graph
 from edge_runtime.stream import classify
-from training.data.teachers import whisper
 from training.data.whisper_encoder import published_encoder
-from training.errors import TrainingError
 from training.network.config import ModelConfig
 from training.run import DEFAULT_RUN, load
 
@@ -339,10 +338,7 @@ def test_the_card_says_for_what_it_is(bundles: dict[str, Path]) -> None:
 
 
 def test_the_pretrained_encoder_of_the_large_tier_is_taken_too(tmp_path: Path) -> None:
-    try:
-        whisper.weights()
-    except TrainingError as error:
-        pytest.skip(str(error))
+    need_whisper()
     found = {}
     for form in ("float16", "int8"):  # it has no learned ranges: in int8 it stays float32
         path = Jetson().encoder(published_encoder(), tmp_path / form, form)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from packaged import need_whisper
 
 from conversion.bundle import build
 from conversion.card import model_card
@@ -43,10 +44,7 @@ ADAPTED, COOLED = 0.7, 1.6  # strength and temperature of what the encoder hears
 
 @pytest.fixture(autouse=True, scope="module")
 def _installed() -> None:
-    try:
-        whisper.weights()
-    except TrainingError as error:
-        pytest.skip(str(error))
+    need_whisper()
 
 
 @pytest.fixture(scope="module")

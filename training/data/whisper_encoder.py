@@ -208,3 +208,16 @@ def unpacked_encoder(content: bytes) -> WhisperEncoder:
     except RuntimeError as error:
         raise ValueError(f"the file is no encoder: {error}") from None
     return encoder.eval()
+
+
+def encoder_of(content: bytes | None, name: str) -> WhisperEncoder:
+    """The encoder of a file of that name, or, without one, the published.
+
+    Raises TrainingError as `published_encoder`, and for a file that is none.
+    """
+    if content is None:
+        return published_encoder()
+    try:
+        return unpacked_encoder(content)
+    except ValueError as error:
+        raise TrainingError(f"{name}: {error}") from None

@@ -27,9 +27,9 @@ from edge_runtime.pretrained_arrays import PretrainedArrays
 from edge_runtime.segment import SegmentParams, speech_of
 from training.corpora import NO_CLASS, Utterance, class_indices
 from training.data.augment import CLEAN, Augmentation, augment
+from training.data.balance import cells, check_every_class
 from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of
 from training.data.teachers.whisper import BLOCKS, FRAMES, weights
-from training.errors import TrainingError
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
 from training.run import ENCODER_FILE
 
@@ -169,16 +169,10 @@ def fit_layer(states: States, labels: Sequence[str]) -> PretrainedArrays:
     known = [u.label in (*labels, NO_CLASS) for u in states.utterances]
     chosen = states.take([place for place, of in enumerate(known) if of])
     truth = np.array(class_indices(chosen.utterances, labels))
-    missing = [name for place, name in enumerate(labels) if not (truth == place).any()]
-    if missing:
-        raise TrainingError(f"the encoder's layer needs clips of every class; no {missing[0]}")
-    corpora = np.array([u.corpus for u in chosen.utterances])
+    check_every_class(truth, labels, "the encoder's layer")
     weight = np.zeros(len(truth))
-    for corpus in np.unique(corpora):
-        for label in range(-1, len(labels)):
-            cell = (corpora == corpus) & (truth == label)
-            if cell.any():
-                weight[cell] = (1.0 if label >= 0 else _NOTHING) / cell.sum()
+    for label, cell in cells(chosen.utterances, truth):
+        weight[cell] = (1.0 if label >= 0 else _NOTHING) / len(cell)
     variants = chosen.values.shape[1]
     rows = chosen.values.reshape(-1, chosen.values.shape[2]).astype(np.float64)
     target, share = np.repeat(truth, variants), np.repeat(weight, variants)

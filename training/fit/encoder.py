@@ -31,6 +31,7 @@ from edge_runtime.model.pretrained import fill_window
 from edge_runtime.pcm import Float32
 from edge_runtime.pretrained_arrays import MELS, STRIDE
 from training.corpora import Utterance, class_indices
+from training.data.balance import cells, check_every_class
 from training.data.cache import cache_folder, cache_key, content_of, opened_cache, parallel
 from training.data.log_mels import Float16, LogMels
 from training.data.teachers.whisper import BLOCKS, WIDTH
@@ -40,7 +41,6 @@ from training.data.whisper_encoder import (
     published_encoder,
     unpacked_encoder,
 )
-from training.errors import TrainingError
 from training.fit.settings import EncoderSettings
 from training.output import at_once
 
@@ -137,13 +137,13 @@ def tuned_encoders(
     with contextlib.closing(found):
         fresh = {task[-1]: one for task, one in zip(wanted, found, strict=True)}
     every = [fresh.get(task[-1]) or task[-1].read_bytes() for task in tasks]
-    return [_between(content, settings.encoder_share) for content in every]
-
-
-def _between(trained: bytes, share: float) -> bytes:
-    """The encoder so far from the published one to one that was trained, 0 to 1."""
-    encoder = unpacked_encoder(trained)
     published = published_encoder(BLOCKS, TUNED_FRAMES).state_dict()
+    return [_between(published, content, settings.encoder_share) for content in every]
+
+
+def _between(published: Mapping[str, Tensor], trained: bytes, share: float) -> bytes:
+    """The encoder so far from the published weights to those of one that was trained, 0 to 1."""
+    encoder = unpacked_encoder(trained)
     state = {
         name: torch.lerp(published[name], values, share)
         for name, values in encoder.state_dict().items()
@@ -179,9 +179,7 @@ def tune(
     `published_encoder`.
     """
     truth = examples.classes[train]
-    missing = [label for place, label in enumerate(examples.labels) if not (truth == place).any()]
-    if missing:
-        raise TrainingError(f"training the encoder needs clips of every class; no {missing[0]}")
+    check_every_class(truth, examples.labels, "training the encoder")
     torch.manual_seed(settings.seed)
     drawn = np.random.default_rng(settings.seed)
     network = Network(published_encoder(BLOCKS, TUNED_FRAMES), len(examples.labels)).train()
@@ -243,13 +241,10 @@ def _targets(truth: npt.NDArray[np.int64], classes: int) -> Tensor:
 
 def _weights(examples: Examples, train: npt.NDArray[np.int64]) -> Tensor:
     """Of each clip: all of a class of a corpus weigh the root of their number; 1 on average."""
-    corpora = np.array([examples.mels.utterances[place].corpus for place in train])
+    utterances = [examples.mels.utterances[place] for place in train]
     weights = np.ones(len(train))
-    for corpus in np.unique(corpora):
-        for label in range(-1, len(examples.labels)):
-            cell = (corpora == corpus) & (examples.classes[train] == label)
-            if cell.any():
-                weights[cell] = 1 / np.sqrt(cell.sum())
+    for _, cell in cells(utterances, examples.classes[train]):
+        weights[cell] = 1 / np.sqrt(len(cell))
     return torch.from_numpy((weights / weights.mean()).astype(np.float32))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaged import need_whisper
 from voices import adapting_run
 
 from benchmarks.errors import BenchmarkError
@@ -18,7 +19,6 @@ from edge_runtime.bundle import Bundle
 from training.commands.pretrained import PretrainedRecipe, join_folds, join_run
 from training.commands.reference import fit_folds, fit_run
 from training.corpora import Utterance
-from training.data.teachers import whisper
 from training.errors import TrainingError
 from training.evaluate.adapted import (
     adapt,
@@ -207,10 +207,7 @@ def test_folds_and_then_a_run_learn_to_adapt(
     assert load(tmp_path / "run").reference is not None
 
     # The encoder hears along, and what is adapted rests on what both say.
-    try:
-        whisper.weights()
-    except TrainingError as error:
-        pytest.skip(str(error))
+    need_whisper()
     with pytest.raises(BenchmarkError, match="fold1 is not joined with the encoder: python"):
         worth(folder, spoken, [], jobs=1, large=True)
     trained_further = PretrainedRecipe(jobs=1, encoder=EncoderSettings(encoder_epochs=1))

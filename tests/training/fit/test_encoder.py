@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from packaged import need_whisper
 
 from conversion.__main__ import main
 from edge_runtime.graph import Graph
@@ -20,7 +21,6 @@ from edge_runtime.segment import SegmentParams
 from training.corpora import NO_CLASS, Utterance
 from training.data.augment import CLEAN, TRAINING
 from training.data.log_mels import LogMels, hear_log_mels, levels_of
-from training.data.teachers import whisper
 from training.data.teachers.whisper import BLOCKS, WIDTH
 from training.data.whisper_encoder import (
     packed_encoder,
@@ -44,10 +44,7 @@ Tones = Callable[..., list[Utterance]]
 
 @pytest.fixture(autouse=True, scope="module")
 def _installed() -> None:
-    try:
-        whisper.weights()
-    except TrainingError as error:
-        pytest.skip(str(error))
+    need_whisper()
 
 
 @pytest.fixture
