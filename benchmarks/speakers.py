@@ -24,6 +24,7 @@ from edge_runtime.bench import speechlike_noise
 from edge_runtime.bundle import Bundle
 from edge_runtime.events import UNSURE
 from edge_runtime.manifest import AUDIO, PRETRAINED
+from edge_runtime.model.familiarity import Familiarity, tempered
 from edge_runtime.model.fusion import softmax
 from edge_runtime.model.pretrained import Pretrained, with_encoder
 from edge_runtime.model.reference import Reference
@@ -141,7 +142,7 @@ class _Fold:
     bundle: Bundle
     heard: Heard
     cold: npt.NDArray[np.float32]
-    """By the model alone."""
+    """By the model alone, before what is unlike all that trained is made less sure."""
     along: Along | None = None
     """What the pre-trained encoder hears, in the large tier."""
 
@@ -151,12 +152,16 @@ class _Fold:
         return part.one_voice if part else 0.0
 
     def alone(self) -> npt.NDArray[np.float32]:
-        """The verdicts without a reference, joined with the encoder's as the device does."""
-        part = self.bundle.manifest.pretrained
-        if self.along is None or part is None:
-            return self.cold
-        pairs = zip(self.cold, self.along.said.tolist(), strict=True)
-        return np.stack([with_encoder(own, said, AUDIO, part) for own, said in pairs])
+        """The verdicts without a reference, as the device gives them."""
+        part, scores = self.bundle.manifest.pretrained, self.cold
+        if self.along is not None and part is not None:
+            pairs = zip(scores, self.along.said.tolist(), strict=True)
+            scores = np.stack([with_encoder(own, said, AUDIO, part) for own, said in pairs])
+        if self.bundle.manifest.familiarity is None:
+            return scores
+        known = Familiarity(self.bundle)
+        by = [known.factor_of(standard) for standard in self.heard.standard]
+        return np.stack([tempered(row, factor) for row, factor in zip(scores, by, strict=True)])
 
 
 def _hearing_along(fold: _Fold, jobs: int | None) -> _Fold:

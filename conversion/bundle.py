@@ -28,6 +28,7 @@ from edge_runtime.errors import EdgeError
 from edge_runtime.graph import Graph, TensorSpec
 from edge_runtime.manifest import (
     EMBEDDINGS,
+    FAMILIARITY,
     KEYWORDS,
     MANIFEST,
     PRETRAINED,
@@ -41,6 +42,7 @@ from edge_runtime.manifest import (
     AudioPart,
     Calibration,
     DimensionsPart,
+    FamiliarityPart,
     FileSpec,
     GraphSpec,
     Manifest,
@@ -59,6 +61,7 @@ from edge_runtime.tokenizer import FIRST_WORD
 from training.network.model import MscnnSpu
 from training.output import at_once
 from training.run import (
+    FAMILIARITY_FILE,
     PRETRAINED_FILE,
     PRETRAINED_REFERENCE_FILE,
     REFERENCE_FILE,
@@ -134,11 +137,8 @@ def build(
             else:
                 phrases = PhrasesPart(spec, limit)
         manifest = replace(_manifest(run, model, name, target, graphs, text), phrases=phrases)
-        if run.reference:
-            files[REFERENCE] = work / REFERENCE_FILE
-            files[REFERENCE].write_bytes(run.reference.arrays.content())
-            part = ReferencePart(_file_spec(files[REFERENCE]), **run.reference.settings)
-            manifest = replace(manifest, reference=part)
+        manifest, others = _with_speakers_and_corpora(manifest, run, work)
+        files |= others
         if large and run.pretrained:
             graph = target.encoder(run.pretrained.network(), work, form)
             manifest, others = _with_encoder(manifest, run.pretrained, graph, work)
@@ -313,6 +313,26 @@ def needs(target: BundleTarget) -> dict[str, str]:
     return {"edge-emotion": READS_TARGETS, **target.interpreters}
 
 
+def _with_speakers_and_corpora(
+    manifest: Manifest, run: Run, work: Path
+) -> tuple[Manifest, dict[str, Path]]:
+    """The parts of speakers and of corpora, where the run has them, and their files."""
+    files = {}
+    if run.reference:
+        files[REFERENCE] = work / REFERENCE_FILE
+        files[REFERENCE].write_bytes(run.reference.arrays.content())
+        part = ReferencePart(_file_spec(files[REFERENCE]), **run.reference.settings)
+        manifest = replace(manifest, reference=part)
+    if run.familiarity:
+        files[FAMILIARITY] = work / FAMILIARITY_FILE
+        files[FAMILIARITY].write_bytes(run.familiarity.arrays.content())
+        numbers = dict(run.familiarity.settings)
+        plain = {name: Calibration(**chosen) for name, chosen in numbers.pop("without").items()}
+        known = FamiliarityPart(_file_spec(files[FAMILIARITY]), without=plain, **numbers)
+        manifest = replace(manifest, familiarity=known)
+    return manifest, files
+
+
 def _with_encoder(
     manifest: Manifest, joined: Pretrained, graph: Path, work: Path
 ) -> tuple[Manifest, dict[str, Path]]:
@@ -448,7 +468,7 @@ def _names(out: Path) -> set[str]:
         return set()
     if not isinstance(raw, dict) or not {"schema", "graphs"} <= set(raw):
         return set()
-    named = ("graphs", "text", REFERENCE, PRETRAINED, PRETRAINED_REFERENCE, "phrases")
+    named = ("graphs", "text", REFERENCE, PRETRAINED, PRETRAINED_REFERENCE, FAMILIARITY, "phrases")
     parts = [raw.get(name) for name in named]
     specs = [spec for part in parts if isinstance(part, dict) for spec in part.values()]
     specs += raw["files"] if isinstance(raw.get("files"), list) else []

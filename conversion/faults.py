@@ -142,7 +142,7 @@ def torch_scores(run: Run, phase: Phase, examples: Examples) -> dict[str, Float3
             features if modality != TEXT else None,
             tokens if modality != AUDIO else None,
         )
-        known = run.calibration.get(modality)
+        known = run.plain_calibration.get(modality)
         found[modality] = softmax(logits, known.temperature if known else 1.0)
     return found
 
@@ -150,9 +150,10 @@ def torch_scores(run: Run, phase: Phase, examples: Examples) -> dict[str, Float3
 def device_scores(bundle: Bundle, examples: Examples) -> dict[str, Float32]:
     """The same by the device's own code; and of the whole-window graph, where there is one.
 
-    Of a large bundle it is the model alone: its pre-trained encoder has one form.
+    Of a large bundle it is the model alone: its pre-trained encoder has one form. How familiar a
+    sound is does not count: the model in PyTorch cannot tell.
     """
-    manifest = replace(bundle.manifest, pretrained=None)
+    manifest = replace(bundle.manifest.plain(), pretrained=None)
     bundle = replace(bundle, manifest=manifest)
     stream = EmotionStream(bundle, segment=manifest.segment.whole(), partial_seconds=0, live=False)
     found: dict[str, Float32] = {}

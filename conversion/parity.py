@@ -126,10 +126,11 @@ def parity(
 
     The weights before quantization-aware training are there where the run has them. The bundle in
     float goes into the folder `work`. Of a large bundle the model is compared: its pre-trained
-    encoder has one form. `against` is a bundle of the same classes for another target. Raises
+    encoder has one form; and calibrated without how familiar a clip is, which PyTorch cannot tell.
+    `against` is a bundle of the same classes for another target. Raises
     ConversionError or AudioError, and TrainingError for an utterance that is text only.
     """
-    bundle = replace(bundle, manifest=replace(bundle.manifest, pretrained=None))
+    bundle = replace(bundle, manifest=replace(bundle.manifest.plain(), pretrained=None))
     build(
         run,
         work / "float",
@@ -138,14 +139,14 @@ def parity(
         form="float",
         whole=False,
     )
-    streams = {INT8: _stream(bundle), ONNX: _stream(load_bundle(work / "float"))}
+    streams = {INT8: _stream(bundle), ONNX: _stream(load_bundle(work / "float").plain())}
     if against:
         if against.manifest.labels != bundle.manifest.labels:
             raise ConversionError(
                 f"{against.source} knows {', '.join(against.manifest.labels)}, {bundle.source} "
                 f"{', '.join(bundle.manifest.labels)}: bundles of one model can be compared"
             )
-        streams[AGAINST] = _stream(against)
+        streams[AGAINST] = _stream(against.plain())
     models = {TORCH: run.model(), FAKE_QUANT: run.model()}
     set_phase(models[TORCH], Phase.FLOAT)
     if run.float_weights:

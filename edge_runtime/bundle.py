@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -18,11 +18,13 @@ from edge_runtime.arrays import read_npy
 from edge_runtime.bundle_files import BundleFiles, open_files
 from edge_runtime.embedding import EmbeddingTable
 from edge_runtime.errors import BundleError, EngineError
+from edge_runtime.familiarity_arrays import FamiliarityArrays, read_familiarity
 from edge_runtime.graph import Graph
 from edge_runtime.graph_check import check_graph
 from edge_runtime.manifest import (
     AUDIO_ENCODER,
     EMBEDDINGS,
+    FAMILIARITY,
     KEYWORDS,
     MANIFEST,
     PRETRAINED,
@@ -178,6 +180,17 @@ class Bundle:
         spec = part.arrays if part else None
         return self._of_states(spec, PRETRAINED_REFERENCE, read_pretrained_reference)
 
+    def familiarity(self) -> FamiliarityArrays | None:
+        """What tells how sure it is of the unlike; None without. BundleError where not fitting."""
+        if self.manifest.familiarity is None:
+            return None
+        try:
+            width = self.manifest.branches.get("audio", 0)
+            return read_familiarity(self.contents[FAMILIARITY], width)
+        except ValueError as error:
+            name = self.manifest.familiarity.arrays.file
+            raise BundleError(f"bundle {self.source}: {name}: {error}") from None
+
     def _of_states(
         self, spec: FileSpec | None, role: str, read: Callable[[bytes, int, int], Arrays]
     ) -> Arrays | None:
@@ -189,6 +202,10 @@ class Bundle:
             return read(self.contents[role], width, len(self.manifest.labels))
         except ValueError as error:
             raise BundleError(f"bundle {self.source}: {spec.file}: {error}") from None
+
+    def plain(self) -> Bundle:
+        """As `Manifest.plain`; its graphs are the same."""
+        return replace(self, manifest=self.manifest.plain())
 
     def file_names(self) -> list[str]:
         """Names of all its files but manifest and card."""
@@ -255,6 +272,7 @@ def load_bundle(source: str | Path = DEFAULT, trust: Trust | None = None) -> Bun
     bundle.reference()
     bundle.pretrained()
     bundle.pretrained_reference()
+    bundle.familiarity()
     return bundle
 
 
@@ -294,6 +312,8 @@ def _files_of(manifest: Manifest) -> dict[str, GraphSpec | FileSpec]:
         files[PRETRAINED_ARRAYS] = manifest.pretrained.arrays
     if manifest.pretrained_reference:
         files[PRETRAINED_REFERENCE] = manifest.pretrained_reference.arrays
+    if manifest.familiarity:
+        files[FAMILIARITY] = manifest.familiarity.arrays
     return files
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from math import isfinite
 from pathlib import Path
 from types import UnionType
@@ -38,6 +38,8 @@ REFERENCE = "reference"
 PRETRAINED = "pretrained"
 PRETRAINED_REFERENCE = "pretrained_reference"
 
+FAMILIARITY = "familiarity"
+
 WHOLE = "whole"
 
 WINDOW_FRAMES = 750  # what the whole-window graph sees: 7.5 s, as in the paper
@@ -53,6 +55,7 @@ _OPTIONAL = (
     REFERENCE,
     PRETRAINED,
     PRETRAINED_REFERENCE,
+    FAMILIARITY,
     "phrases",
     "targets",
     "form",
@@ -212,6 +215,27 @@ class PretrainedReferencePart:
 
 
 @dataclass(frozen=True)
+class FamiliarityPart:
+    """How sure a verdict is of what is unlike all that trained (`edge_runtime.model.familiarity`).
+
+    What log probabilities are divided by is exp(slope (d - usual)), held to 0.5 to 4, where d is
+    the logarithm of the squared distance to the nearest corpus.
+    """
+
+    arrays: FileSpec
+    """NumPy's .npz of what `edge_runtime.familiarity_arrays` holds, float16 or float32."""
+    limit: float
+    """Standardized audio statistics are clipped to this, on both sides."""
+    usual: float
+    """d of clips of corpora that trained, by speakers who did not: there the factor is 1."""
+    slope: float
+    """How fast the factor grows with d; 0 never changes anything."""
+    without: dict[str, Calibration]
+    """The calibration of whatever cannot measure d (`Manifest.plain`), by what the verdict rests
+    on."""
+
+
+@dataclass(frozen=True)
 class DimensionsPart:
     """How valence and arousal follow from the class probabilities: as their mean over classes."""
 
@@ -280,6 +304,8 @@ class Manifest:
     """A pre-trained encoder that hears along; may be left out where there is none."""
     pretrained_reference: PretrainedReferencePart | None = None
     """How the encoder adapts to a speaker; may be left out where it does not."""
+    familiarity: FamiliarityPart | None = None
+    """How sure it is of what is unlike all that trained; may be left out."""
     phrases: PhrasesPart | None = None
     """Phrases that are spotted, and may count in a verdict; may be left out."""
     targets: tuple[str, ...] = (TARGETS[0],)
@@ -304,6 +330,13 @@ class Manifest:
     def reads(self) -> bool:
         """Whether words can change a verdict."""
         return bool(self.text or (self.phrases and self.phrases.limit))
+
+    def plain(self) -> Manifest:
+        """As it is for what cannot tell how familiar a sound is: calibrated without that."""
+        if self.familiarity is None:
+            return self
+        calibration = {**self.calibration, **self.familiarity.without}
+        return replace(self, calibration=calibration, familiarity=None)
 
     def threshold(self, modality: str) -> float:
         """Least confidence of a verdict that rests on `modality`, 0 to 1.

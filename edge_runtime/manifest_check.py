@@ -20,6 +20,7 @@ from edge_runtime.manifest import (
     TEXT_ENCODER,
     WHOLE,
     WINDOW_FRAMES,
+    Calibration,
     Manifest,
     TextPart,
 )
@@ -91,10 +92,11 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
     for modality in manifest.modalities:
         if modality not in manifest.calibration:
             raise BundleError(f"bundle {path}: {MANIFEST} lacks the calibration of {modality!r}")
-    _check_calibration(manifest, path)
+    _check_calibration(manifest.calibration, path)
     _check_reference(manifest, path)
     _check_pretrained(manifest, path)
     _check_pretrained_reference(manifest, path)
+    _check_familiarity(manifest, path)
     _check_dimensions(manifest, path)
     if manifest.phrases and not 0 <= manifest.phrases.limit <= _MOST:
         raise BundleError(
@@ -142,9 +144,9 @@ def _is_step(scale: float) -> bool:
     return scale == 0 or _LEAST_STEP <= scale <= _MOST_STEP
 
 
-def _check_calibration(manifest: Manifest, path: Path) -> None:
+def _check_calibration(calibration: dict[str, Calibration], path: Path) -> None:
     """Refuse what would make no probabilities of logits, or is no confidence."""
-    for modality, chosen in manifest.calibration.items():
+    for modality, chosen in calibration.items():
         if not 1 / _MOST <= chosen.temperature <= _MOST:
             raise BundleError(
                 f"bundle {path}: the calibration temperature of {modality!r} is "
@@ -222,6 +224,24 @@ def _check_pretrained_reference(manifest: Manifest, path: Path) -> None:
             f"bundle {path}: pretrained_reference strength {part.strength} is no such"
         )
     _check_temperatures("pretrained_reference", part.temperature, path)
+
+
+def _check_familiarity(manifest: Manifest, path: Path) -> None:
+    """Refuse numbers by which no distance could count."""
+    part = manifest.familiarity
+    if part is None:
+        return
+    if manifest.audio is None:
+        raise BundleError(f"bundle {path}: familiarity is of sounds, and needs an audio model")
+    bounds = {
+        "limit": 0 < part.limit <= _MOST,
+        "usual": abs(part.usual) <= _MOST,
+        "slope": 0 <= part.slope <= _MOST,
+    }
+    for name, holds in bounds.items():
+        if not holds:
+            raise BundleError(f"bundle {path}: familiarity {name} {getattr(part, name)} is no such")
+    _check_calibration(part.without, path)
 
 
 def _check_dimensions(manifest: Manifest, path: Path) -> None:

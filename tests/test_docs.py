@@ -114,6 +114,7 @@ def test_events_and_manifest_are_as_their_schemas(bundle: Bundle, sentence: Int1
     properties = manifest["$defs"]["Manifest"]["properties"].keys()
     optional = {"speaker", "attention", "text", "audio", "reference", "pretrained", "phrases"}
     optional |= {"targets", "form", "runtime", "files", "dimensions", "pretrained_reference"}
+    optional |= {"familiarity"}
     assert properties <= content.keys() | optional
 
 

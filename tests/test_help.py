@@ -27,6 +27,7 @@ COMMANDS = {
         "fit",
         "crossval",
         "compare",
+        "familiarity",
         "reference",
         "table",
         "variants",

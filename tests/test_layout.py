@@ -53,7 +53,7 @@ FLOORS = {
         "config",
         "events system arrays thermal notify wyoming questions made_for",
         "mfcc segment tokenizer embedding graph graph_check audio",
-        "manifest text profile reference_arrays pretrained_arrays",
+        "manifest text profile reference_arrays pretrained_arrays familiarity_arrays",
         "manifest_check bundle_files sinks signature",
         "bundle web",
         "model",

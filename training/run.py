@@ -5,6 +5,8 @@ RUN/weights.pt     the quantization-aware weights with their learned ranges
 RUN/float.pt       the float weights before quantization-aware training; may be left out
 RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/reference.npz  what adapts it to a speaker, if it was fitted (python -m training reference)
+RUN/familiarity.npz  what tells how unlike all that trained an utterance is, if it was fitted
+                   (python -m training familiarity)
 RUN/pretrained.npz what follows a pre-trained encoder, if it is joined with one (python -m training
                    pretrained), and RUN/pretrained_reference.npz how that is adapted to a speaker
 RUN/encoder.npz    the encoder's weights, if it was trained further
@@ -23,6 +25,7 @@ from typing import Any
 import torch
 
 from edge_runtime.bundle import DEFAULT
+from edge_runtime.familiarity_arrays import FamiliarityArrays, read_familiarity
 from edge_runtime.manifest import Calibration
 from edge_runtime.mfcc import MfccParams
 from edge_runtime.pretrained_arrays import (
@@ -56,6 +59,7 @@ FORM_TEXTS = {
 """The forms of a model that figures are of, and which of its two sets of weights each has."""
 VOCABULARY_FILE = "vocabulary.txt"
 REFERENCE_FILE = "reference.npz"
+FAMILIARITY_FILE = "familiarity.npz"
 PRETRAINED_FILE = "pretrained.npz"
 PRETRAINED_REFERENCE_FILE = "pretrained_reference.npz"
 ENCODER_FILE = "encoder.npz"
@@ -71,6 +75,16 @@ class SpeakerReference:
     """Its weights."""
     settings: dict[str, Any]
     """The other fields of the manifest's `ReferencePart`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What tells how unlike all that trained a clip is, see `training.evaluate.familiarity`."""
+
+    arrays: FamiliarityArrays
+    """Where the corpora are that trained."""
+    settings: dict[str, Any]
+    """The other fields of the manifest's `FamiliarityPart`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +152,8 @@ class Run:
     """The words of a model that reads, in the order of its embedding table."""
     reference: SpeakerReference | None = None
     """What adapts it to a speaker."""
+    familiarity: Known | None = None
+    """What tells how unlike all that trained an utterance is."""
     pretrained: Pretrained | None = None
     """What joins a pre-trained encoder to it, in the large tier."""
     dimensions: Dimensions | None = None
@@ -146,6 +162,12 @@ class Run:
     def start(self) -> dict[str, torch.Tensor]:
         """Weights for float training to start from: float ones, or else what became of them."""
         return self.float_weights or self.weights
+
+    @property
+    def plain_calibration(self) -> dict[str, Calibration]:
+        """As `edge_runtime.manifest.Manifest.plain`: of what cannot tell how familiar a clip is."""
+        known = self.familiarity.settings["without"] if self.familiarity else {}
+        return self.calibration | {name: Calibration(**chosen) for name, chosen in known.items()}
 
     def model(self, phase: Phase = Phase.INT8) -> MscnnSpu:
         """The model with its weights, in evaluation mode.
@@ -172,6 +194,8 @@ class Run:
         }
         if self.reference:
             raw["reference"] = self.reference.settings
+        if self.familiarity:
+            raw["familiarity"] = self.familiarity.settings
         if self.pretrained:
             kept = ("settings", "thresholds", "metrics")
             joined = {name: getattr(self.pretrained, name) for name in kept}
@@ -190,6 +214,8 @@ class Run:
                 (new / VOCABULARY_FILE).write_text(text, encoding="utf-8")
             if self.reference:
                 (new / REFERENCE_FILE).write_bytes(self.reference.arrays.content())
+            if self.familiarity:
+                (new / FAMILIARITY_FILE).write_bytes(self.familiarity.arrays.content())
             if self.pretrained:
                 (new / PRETRAINED_FILE).write_bytes(self.pretrained.arrays.content())
                 if self.pretrained.encoder:
@@ -228,6 +254,7 @@ def load(folder: Path) -> Run:
             training=raw["training"],
             vocabulary=vocabulary,
             reference=_reference(folder, raw.get("reference"), shape),
+            familiarity=_familiarity(folder, raw.get("familiarity"), shape),
             pretrained=_pretrained(folder, raw.get("pretrained"), shape),
             dimensions=Dimensions(**raw["dimensions"]) if "dimensions" in raw else None,
         )
@@ -247,6 +274,15 @@ def _reference(
     content = (folder / REFERENCE_FILE).read_bytes()
     arrays = read_reference(content, config.audio_statistics, len(config.labels))
     return SpeakerReference(arrays, settings)
+
+
+def _familiarity(
+    folder: Path, settings: dict[str, Any] | None, config: ModelConfig
+) -> Known | None:
+    if settings is None:
+        return None
+    content = (folder / FAMILIARITY_FILE).read_bytes()
+    return Known(read_familiarity(content, config.audio_statistics), settings)
 
 
 def _pretrained(folder: Path, raw: dict[str, Any] | None, config: ModelConfig) -> Pretrained | None:

@@ -71,8 +71,10 @@ def read_library(bundle: Bundle) -> Library:
     """The audio branch of `bundle`, an int8 one.
 
     Raises ConversionError for a bundle that hears nothing, one of float graphs, and a graph with an
-    operation that the library lacks.
+    operation that the library lacks. It is calibrated without how familiar a sound is, which the
+    library does not measure.
     """
+    bundle = bundle.plain()
     manifest = bundle.manifest
     if manifest.audio is None:
         raise ConversionError(

@@ -11,6 +11,7 @@ from time import perf_counter
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.model.audio_branch import AudioBranch, StageTimes
+from edge_runtime.model.familiarity import Familiarity, tempered
 from edge_runtime.model.fusion import Fusion, joined, modality
 from edge_runtime.model.pretrained import Pretrained
 from edge_runtime.model.reference import Opinion, Reference
@@ -29,6 +30,8 @@ class Heard:
     """Log probability of each class by the pre-trained encoder; None without, or too early."""
     opinion: Opinion | None = None
     """What the reference says of who speaks; None without."""
+    factor: float = 1.0
+    """Of the temperature: above 1 where it sounds unlike what trained, below where alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +60,7 @@ class Recognizer:
         self._audio = AudioBranch(bundle, self.times, threads, engine) if manifest.audio else None
         self._text = TextEncoder(bundle, threads, engine) if manifest.text else None
         self._pretrained = Pretrained(bundle, threads, engine) if manifest.pretrained else None
+        self._familiarity = Familiarity(bundle) if manifest.familiarity else None
         self._spotted = Spotted.of(bundle)
         self._last: Heard | None = None
         self.speaker: Float32 | None = None
@@ -119,16 +123,18 @@ class Recognizer:
         if audio is None:
             return None
         said = self._pretrained.opinion(states) if self._pretrained else None
-        if self.reference is None:
-            return Heard(audio, said)
         start = perf_counter()
+        factor = self._familiarity.factor(audio) if self._familiarity else 1.0
+        if self.reference is None:
+            self.times.graph += perf_counter() - start
+            return Heard(audio, said, factor=factor)
         standard = self.reference.standardize(audio)
         encoded = self.reference.standardize_encoded(states)
         opinion = self.reference.opinion(standard, encoded)
         if finished is not None:
             self.reference.learn(standard, opinion, finished, encoded)
         self.times.graph += perf_counter() - start
-        return Heard(audio, said, opinion)
+        return Heard(audio, said, opinion, factor)
 
     def _judge(self, heard: Heard | None, text: str) -> Verdict | None:
         start = middle = perf_counter()
@@ -149,6 +155,8 @@ class Recognizer:
             scores = self.reference.join(scores, opinion, basis)
         if self._pretrained and heard and heard.pretrained is not None:
             scores = self._pretrained.join(scores, heard.pretrained, basis, opinion)
+        if self._familiarity and heard:
+            scores = tempered(scores, heard.factor)
         told = self._spotted.evidence(text) if self._spotted else None
         if told is not None:
             scores, basis = joined(scores, told, 1.0, 1.0), modality(audio, text)

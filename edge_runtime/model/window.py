@@ -28,7 +28,7 @@ class WholeWindow:
     """
 
     def __init__(self, bundle: Bundle, threads: int = 1, engine: str | None = None) -> None:
-        manifest = bundle.manifest
+        manifest = bundle.manifest.plain()
         if WHOLE not in manifest.graphs:
             raise BundleError(f"bundle {bundle.source} has no {WHOLE} graph; build it with --whole")
         self._manifest = manifest

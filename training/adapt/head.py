@@ -169,6 +169,7 @@ def with_head(base: Run, head: Head, labels: Sequence[str]) -> Run:
         metrics={},
         training={},
         reference=None,
+        familiarity=None,
         pretrained=None,
         dimensions=None,
     )

@@ -11,6 +11,7 @@ MODULES = (
     "segment",
     "crossval",
     "compare",
+    "familiarity",
     "reference",
     "pretrained",
     "dimensions",

@@ -106,19 +106,21 @@ def join_folds(
     """
     import numpy as np
 
-    from training.commands.fit import calibration_of
+    from edge_runtime.bundle import load_bundle
+    from training.commands.familiarity import calibration_in
     from training.corpora import class_indices
     from training.evaluate.adapted import crossval_verdicts
     from training.evaluate.crossval_files import LARGE, write_verdicts
     from training.evaluate.crossval_files import SUMMARY as CROSSVAL_SUMMARY
     from training.evaluate.encoders import hear_along
+    from training.evaluate.familiarity import factors_in, tempered_verdicts
     from training.evaluate.judge import DEGRADED, calibrations, convert, summarize
     from training.evaluate.pretrained import join_verdicts
     from training.output import at_once
     from training.run import load
 
     summary = json.loads((folder / CROSSVAL_SUMMARY).read_text(encoding="utf-8"))
-    labels, calibration = summary["labels"], calibration_of(summary)
+    labels, calibration = summary["labels"], calibration_in(folder, summary)
     temperatures = {name: chosen.temperature for name, chosen in calibration.items()}
     judged = crossval_verdicts(folder, utterances, ("int8", DEGRADED))
     clips = _clips(load(judged[0][0]), utterances, recipe)
@@ -132,8 +134,11 @@ def join_folds(
         rows = [row_of[id(u)] for u in ear.tested.utterances]
         of_test = {key: values[rows] for key, values in logits.items()}
         strength = ear.ear.strength
-        parts.append(join_verdicts(of_test, temperatures, ear.tested, ear.layer, strength))
-        tested_all += ear.tested.utterances
+        joined = join_verdicts(of_test, temperatures, ear.tested, ear.layer, strength)
+        bundle, heard_by = load_bundle(fold / "bundle"), ear.tested.utterances
+        factors = factors_in(bundle, heard_by, clips.variants, recipe.jobs)
+        parts.append(tempered_verdicts(joined, factors))
+        tested_all += heard_by
         numbers += [number] * len(rows)
         folds.append(_Fold(fold, ear, of_test))
     verdicts = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}

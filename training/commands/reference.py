@@ -73,7 +73,7 @@ def fit_folds(folder: Path, utterances: Sequence[Utterance], jobs: int | None) -
 
     from edge_runtime import load_bundle
     from edge_runtime.model.fusion import softmax
-    from training.commands.fit import calibration_of
+    from training.commands.familiarity import calibration_in
     from training.evaluate.adapted import (
         calibrate_adapted,
         crossval_parts,
@@ -87,7 +87,7 @@ def fit_folds(folder: Path, utterances: Sequence[Utterance], jobs: int | None) -
     from training.run import SpeakerReference, load
 
     summary = json.loads((folder / CROSSVAL_SUMMARY).read_text(encoding="utf-8"))
-    labels, calibration = summary["labels"], calibration_of(summary)
+    labels, calibration = summary["labels"], calibration_in(folder, summary)
     judged = crossval_parts(folder, utterances)
     every = [u for _, part, _ in judged for u in part if u.label in labels]
     fitted, parts = [], []
@@ -174,6 +174,8 @@ def _cold(bundle: Any, utterances: list[Utterance], judge: Any) -> dict[str, Any
     from edge_runtime.manifest import AUDIO, TEXT
     from edge_runtime.model.fusion import softmax
 
+    # What is unlike all that trained is made less sure once all is joined (`adapt`).
+    bundle = replace(bundle, manifest=replace(bundle.manifest, familiarity=None))
     return {
         modality: softmax(
             judge(bundle, utterances, modality), bundle.manifest.calibration[modality].temperature

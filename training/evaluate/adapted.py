@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import AUDIO, REFERENCE, FileSpec, ReferencePart
+from edge_runtime.model.familiarity import Familiarity, tempered
 from edge_runtime.model.pretrained import with_encoder
 from edge_runtime.model.reference import Reference, least_alike
 from edge_runtime.pcm import Float32
@@ -100,7 +101,8 @@ def adapt(
     ----------
     bundle : one with a reference part.
     heard : the utterances, of which histories are drawn as well.
-    cold : calibrated class probabilities of each by itself, (utterances, classes).
+    cold : calibrated class probabilities of each by itself, (utterances, classes), before what is
+        unlike all that trained is made less sure.
     draw, speakers : what was heard before each.
     enrolled : whether the history is one voice for sure, as when it is enrolled.
     modality : what the verdicts rest on.
@@ -111,6 +113,7 @@ def adapt(
     if along is not None:
         encoded = [reference.standardize_encoded(states) for states in along.states]
     manifest = bundle.manifest
+    known = Familiarity(bundle) if manifest.familiarity else None
     scores, shares, changed = [], [], []
     for place in range(len(heard.utterances)):
         reference.reset()
@@ -124,6 +127,8 @@ def adapt(
         if along is not None and manifest.pretrained:
             said, beside = along.said[place].tolist(), manifest.pretrained_reference
             found = with_encoder(found, said, modality, manifest.pretrained, beside, opinion)
+        if known is not None:
+            found = tempered(found, known.factor_of(heard.standard[place]))
         scores.append(found)
         shares.append(opinion.share if opinion else 0.0)
         changed.append(opinion.changed if opinion else np.nan)

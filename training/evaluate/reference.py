@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from edge_runtime.pcm import SAMPLE_RATE, Float32, Int16
 from edge_runtime.reference_arrays import ReferenceArrays
 from edge_runtime.segment import speech_of
 from training.corpora import Utterance, class_indices
-from training.data.cache import cache_folder, kept, opened_cache, rows_of
+from training.data.augment import CLEAN, Augmentation, augment
+from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of
 from training.errors import TrainingError
 from training.evaluate.histories import TRAINED, Speakers
 from training.evaluate.pretrained import rows_of_classes
@@ -60,16 +62,17 @@ def hear(
     jobs: int | None = None,
     progress: bool = True,
     title: str = "listening to speakers",
+    variant: Augmentation = CLEAN,
 ) -> tuple[Heard, list[int]]:
     """Utterances through the audio branch of the bundle `source`, and the places of those heard.
 
-    Clips are taken whole, as `accuracy` takes them, and what is pooled is cached. `jobs` are
-    processes; by default one a core. Raises TrainingError where nothing can be heard.
+    Clips are taken whole, as `accuracy` takes them, in one variant, and what is pooled is cached.
+    `jobs` are processes; by default one a core. Raises TrainingError where nothing can be heard.
     """
     bundle = load_bundle(source)
     if bundle.manifest.audio is None:
         raise TrainingError(f"bundle {source} hears nothing: there is no voice to adapt to")
-    values, places = rows_of(_pool, (source,), utterances, _PIECE, jobs, title, progress)
+    values, places = rows_of(_pool, (source, variant), utterances, _PIECE, jobs, title, progress)
     width = values.shape[1] - 1
     gain = np.float32(1) / bundle.manifest.pooled_std[:width]
     standard = (values[:, :width] - bundle.manifest.pooled_mean[:width]) * gain
@@ -80,27 +83,31 @@ def hear(
 _PIECE = 64  # utterances a task
 
 
-def _pool(task: tuple[str, list[Utterance]]) -> list[Float32 | None]:
+def _pool(task: tuple[str, Augmentation, list[Utterance]]) -> list[Float32 | None]:
     """Of each utterance its statistics and, last, its seconds; None if it cannot be heard."""
-    source, utterances = task
+    source, variant, utterances = task
     bundle = load_bundle(source)
     segment = bundle.manifest.segment
     branch = AudioBranch(bundle, StageTimes())
     folder = opened_cache(cache_folder("pooled"))
 
-    def make(samples: Int16) -> Float32 | None:
-        speech = speech_of(samples, segment)
+    def make(samples: Int16, of: Utterance) -> Float32 | None:
+        seed = int(content_of(of.audio)[:8], 16) if variant != CLEAN else 0
+        speech = speech_of(augment(samples, variant, seed), segment)
         branch.feed(speech)
         pooled = branch.finish()
         if pooled is None:
             return None
         return np.append(pooled.reshape(-1), np.float32(len(speech) / SAMPLE_RATE))
 
-    made_from = [repr(segment), repr(bundle.manifest.mfcc), _encoder(bundle)]
+    made_from: list[Any] = [repr(segment), repr(bundle.manifest.mfcc), _encoder(bundle)]
+    if variant != CLEAN:
+        made_from.append(variant.identity())
     rows: list[Float32 | None] = []
     for utterance in utterances:
         try:
-            rows.append(kept(folder, utterance, make, *made_from))
+            make_it = partial(make, of=utterance)
+            rows.append(kept(folder, utterance, make_it, *made_from))
         except (AudioError, OSError):
             rows.append(None)  # whoever trained on it has said so
     return rows

@@ -215,6 +215,7 @@ def audio_alone(run: Run) -> Run:
         metrics={},
         vocabulary=[],
         reference=None,
+        familiarity=None,
         pretrained=None,
     )
 
@@ -240,6 +241,7 @@ def with_classes(run: Run, config: ModelConfig) -> Run:
         calibration={},
         metrics={},
         reference=None,
+        familiarity=None,
         pretrained=None,
     )
 
