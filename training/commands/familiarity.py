@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
     print("calibration error in per cent, before and now, and by corpora left out of the fit:")
     for name, forms in told["calibration_error"].items():
         for form, (before, now, nested) in forms.items():
-            print(f"  {name}, {form}: {100 * before:.1f}, {100 * now:.1f}, {100 * nested:.1f}")
+            print(f"  {name} that did not train, {form}: {100 * before:.1f}, {100 * now:.1f}, {100 * nested:.1f}")
     return OK
 
 
@@ -134,7 +134,7 @@ def fit_run(
     chosen, errors = calibrations(
         [(tempered_verdicts(one.verdicts, one.factors(by)), one.truth) for one in every]
     )
-    judged = dict(zip((crossval.name for crossval in crossvals), every, strict=True))
+    judged = dict(zip(("speakers", "corpora"), every, strict=True))
     told = {"factor": round(exp(by.slope), 4), "calibration_error": errors_of(judged)}
     summary = {
         "settings": settings,

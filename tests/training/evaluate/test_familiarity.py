@@ -143,7 +143,7 @@ def test_a_run_and_the_folds_of_both_crossvals_get_it(
         fit_run(tmp_path / "run", spoken, FamiliarityRecipe(crossval=folders[0], jobs=1))
     recipe = FamiliarityRecipe(crossval=folders[0], crossval_corpora=folders[1], jobs=1)
     told = fit_run(tmp_path / "run", spoken, recipe)
-    assert told["calibration_error"].keys() == {"people", "corpora"}
+    assert told["calibration_error"].keys() == {"speakers", "corpora"}
     kept = load(tmp_path / "run")
     assert kept.familiarity is not None
     assert kept.metrics["familiarity"] == told
