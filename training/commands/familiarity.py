@@ -82,8 +82,9 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     print("calibration error in per cent, before and now, and by corpora left out of the fit:")
     for name, forms in told["calibration_error"].items():
-        for form, (before, now, nested) in forms.items():
-            print(f"  {name} that did not train, {form}: {100 * before:.1f}, {100 * now:.1f}, {100 * nested:.1f}")
+        for form, errors in forms.items():
+            listed = ", ".join(f"{100 * error:.1f}" for error in errors)
+            print(f"  {name} that did not train, {form}: {listed}")
     return OK
 
 
