@@ -26,7 +26,8 @@ class Compiled:
     """The library of `bundle`, its sources in `folder`."""
 
     def __init__(self, bundle: Bundle, folder: Path) -> None:
-        self.bundle = bundle
+        # As the library is calibrated: it does not tell how familiar a sound is.
+        self.bundle = bundle.plain()
         self.library: Library = read_library(bundle)
         write_library(self.library, folder)
         (folder / "test").mkdir()

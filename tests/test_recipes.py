@@ -92,7 +92,7 @@ def test_the_open_recipe_takes_corpora_of_the_user(tmp_path: Path) -> None:
     asked = commands(tmp_path, "open-bundle", "cremad=mine", ROOMS="halls")
     for program, *words in asked:
         PARSERS[program]().parse_args(words)
-    assert sum("cremad=mine" in words for words in asked) == 10
+    assert sum("cremad=mine" in words for words in asked) == 11
     assert any("--by" in words for words in asked)
     assert all(
         words[words.index("--rooms") + 1] == "halls" for words in asked if "--babble" in words

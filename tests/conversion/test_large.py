@@ -79,7 +79,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(large: Path) -> Bundle:
-    return load_bundle(large)
+    """As sure of what is unlike all that trained as of the rest."""
+    loaded = load_bundle(large)
+    manifest = dataclasses.replace(loaded.manifest, familiarity=None)
+    return dataclasses.replace(loaded, manifest=manifest)
 
 
 def scores(recognizer: Recognizer, samples: Int16, block: int, text: str = "") -> list[float]:
@@ -149,6 +152,17 @@ def test_a_bundle_joins_both_and_every_cut_gives_the_same(bundle: Bundle, scene:
     product = (own * (said / said.sum()) ** STRENGTH) ** (1 / TEMPERATURE)
     np.testing.assert_allclose(found, product / product.sum(), atol=1e-5)
     assert max(abs(np.array(found) - own)) > 0.01
+
+
+def test_what_both_say_is_less_sure_of_the_unlike(
+    large: Path, bundle: Bundle, scene: Int16
+) -> None:
+    recognizer, before = Recognizer(load_bundle(large)), Recognizer(bundle)
+    found, plain = (np.array(scores(one, scene, 4800)) for one in (recognizer, before))
+    assert recognizer.last is not None
+    assert recognizer.last.factor != 1
+    expected = plain ** (1 / recognizer.last.factor)
+    np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-5)
 
 
 def test_the_model_is_adapted_to_a_speaker_and_what_the_encoder_hears_as_well(

@@ -13,6 +13,7 @@ import soundfile
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import load_bundle
 from edge_runtime.manifest import HEAD
+from edge_runtime.model.familiarity import SMALLEST
 from edge_runtime.pcm import SAMPLE_RATE
 
 REPOSITORY = Path(__file__).parents[2]
@@ -87,9 +88,11 @@ def tolerance() -> float:
     logit up and all others down by a step, which moves the log odds of its score by 2a. A logistic
     function is steepest at zero, so the score moves by at most
     logistic(a) - logistic(-a) = tanh(a / 2). Both sides are printed with four decimals, and the
-    largest score takes what the others' rounding leaves over.
+    largest score takes what the others' rounding leaves over. T is at least half of the bundle's,
+    for what sounds most familiar.
     """
     manifest = load_bundle().manifest
-    step = manifest.graphs[HEAD].outputs[0].scale / manifest.calibration["audio"].temperature
+    temperature = manifest.calibration["audio"].temperature * SMALLEST
+    step = manifest.graphs[HEAD].outputs[0].scale / temperature
     rounding = 2 * (len(manifest.labels) - 1) * 0.5 * 10**-DECIMALS
     return math.tanh(step / 2) + rounding

@@ -83,7 +83,9 @@ def test_the_page_says_what_the_device_says(
     clip: str, corpora: Path, bundle: Bundle, address: str, tmp_path: Path
 ) -> None:
     samples = read_file(corpora / clip)
-    stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), adapt=False)
+    # As the page is calibrated: it does not tell how familiar a sound is.
+    plain = bundle.plain()
+    stream = EmotionStream(plain, segment=plain.manifest.segment.whole(), adapt=False)
     expected = classify(stream, samples)
     as_microphone(samples, tmp_path / "microphone.wav")
     browser = Browser(

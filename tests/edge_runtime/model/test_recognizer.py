@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.peers.speech_features import reference as reference_features
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import AUDIO_ENCODER, HEAD
+from edge_runtime.model.familiarity import LARGEST, SMALLEST
 from edge_runtime.model.fusion import softmax
 from edge_runtime.model.recognizer import Recognizer
 from edge_runtime.model.spu import STD_EPSILON
@@ -69,14 +70,21 @@ def whole_array_scores(bundle: Bundle, samples: Int16) -> Float64:
     ]
     (logits,) = head(head.inputs[0].quantize(standardized[None]))
     real_logits = head.outputs[0].dequantize(logits)[0].astype(np.float64)
-    exponentials = np.exp(real_logits / manifest.calibration["audio"].temperature)
+    temperature = manifest.calibration["audio"].temperature
+    known, arrays = manifest.familiarity, bundle.familiarity()
+    assert known is not None
+    assert arrays is not None
+    clipped = np.clip(standardized[: len(heard)], -known.limit, known.limit)
+    away = ((clipped @ arrays.projection - arrays.centres) ** 2).sum(axis=1).min()
+    temperature *= np.clip(np.exp(known.slope * (np.log(away) - known.usual)), SMALLEST, LARGEST)
+    exponentials = np.exp(real_logits / temperature)
     return np.asarray(exponentials / exponentials.sum())
 
 
 def step_of_a_score(bundle: Bundle) -> float:
     """What one int8 step of the logits can move a probability by: p(1-p) <= 1/4 of it."""
     scale = bundle.open_graph(HEAD).outputs[0].scale
-    return scale / bundle.manifest.calibration["audio"].temperature / 4
+    return scale / (bundle.manifest.calibration["audio"].temperature * SMALLEST) / 4
 
 
 def test_streaming_gives_the_verdict_of_a_whole_array_computation(

@@ -24,7 +24,7 @@ Int16 = npt.NDArray[np.int16]
 
 
 def test_real_clips_get_the_verdict_of_the_stream(bundle: Bundle, recordings: list[Int16]) -> None:
-    window, recognizer = WholeWindow(bundle), Recognizer(bundle)
+    window, recognizer = WholeWindow(bundle), Recognizer(bundle.plain())
     for samples in recordings:
         speech = speech_of(samples)
         recognizer.feed(speech)
@@ -38,7 +38,7 @@ def test_real_clips_get_the_verdict_of_the_stream(bundle: Bundle, recordings: li
 
 @pytest.mark.parametrize("frames", [25, 100, 374, 375, 749, 750])
 def test_any_length_up_to_the_window_agrees(bundle: Bundle, scene: Int16, frames: int) -> None:
-    window, recognizer = WholeWindow(bundle), Recognizer(bundle)
+    window, recognizer = WholeWindow(bundle), Recognizer(bundle.plain())
     parameters = bundle.manifest.mfcc
     samples = scene[16_000 : 16_000 + parameters.window + (frames - 1) * parameters.hop]
     features = mfcc(samples)
