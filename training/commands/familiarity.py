@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
     spoken = [u for part in found.values() for u in part.utterances if u.path is not None]
     told = fit_run(arguments.run, spoken, recipe)
     print(
-        f"{arguments.run}: a distance e times as large as usual multiplies the temperature by "
+        f"{arguments.run}: twice the usual distance multiplies the temperature by "
         f"{told['factor']:.2f}"
     )
     print("calibration error in per cent, before and now, and by corpora left out of the fit:")
@@ -98,8 +98,6 @@ def fit_run(
     folder: Path, utterances: Sequence[Utterance], recipe: FamiliarityRecipe
 ) -> dict[str, Any]:
     """Fit one run and the folds of both crossvals; what is to be told of it. TrainingError."""
-    from math import exp
-
     from training.errors import TrainingError
     from training.evaluate.familiarity import (
         errors_of,
@@ -136,7 +134,7 @@ def fit_run(
         [(tempered_verdicts(one.verdicts, one.factors(by)), one.truth) for one in every]
     )
     judged = dict(zip(("speakers", "corpora"), every, strict=True))
-    told = {"factor": round(exp(by.slope), 4), "calibration_error": errors_of(judged)}
+    told = {"factor": round(4**by.slope, 4), "calibration_error": errors_of(judged)}
     summary = {
         "settings": settings,
         "calibration": {name: asdict(one) for name, one in chosen.items()},
@@ -176,6 +174,7 @@ def _judge_folds(
     import numpy as np
 
     from edge_runtime import load_bundle
+    from edge_runtime.manifest import AUDIO
     from training.corpora import class_indices
     from training.evaluate.adapted import crossval_verdicts
     from training.evaluate.familiarity import (
@@ -187,6 +186,8 @@ def _judge_folds(
     )
 
     found = crossval_verdicts(crossval, utterances, tuple(forms))
+    # It may have been trained without rooms and noises, and then judged nothing among them.
+    forms = {form: one for form, one in forms.items() if f"{AUDIO}/{form}" in found[0][2]}
     labels = list(load_bundle(found[0][0] / "bundle").manifest.labels)
     every = [u for _, tested, _ in found for u in tested if u.label in labels]
     folds, verdicts, truth, corpora = [], [], [], []

@@ -29,6 +29,7 @@ from training.evaluate.familiarity import (
     with_familiarity,
 )
 from training.evaluate.reference import Heard
+from training.fit.settings import SurroundingSettings
 from training.run import load
 
 LABELS = ["angry", "happy", "neutral", "sad"]
@@ -141,7 +142,11 @@ def test_a_run_and_the_folds_of_both_crossvals_get_it(
     ]
     with pytest.raises(TrainingError, match="name a crossval by speakers"):
         fit_run(tmp_path / "run", spoken, FamiliarityRecipe(crossval=folders[0], jobs=1))
-    recipe = FamiliarityRecipe(crossval=folders[0], crossval_corpora=folders[1], jobs=1)
+    # Nothing was judged among noises there, and all the same they may be named.
+    among = SurroundingSettings(noises=str(clips[0].parent), versions=1)
+    recipe = FamiliarityRecipe(
+        crossval=folders[0], crossval_corpora=folders[1], jobs=1, around=among
+    )
     told = fit_run(tmp_path / "run", spoken, recipe)
     assert told["calibration_error"].keys() == {"speakers", "corpora"}
     kept = load(tmp_path / "run")
