@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +14,9 @@ from random_models import random_case
 
 from conversion.bundle import build
 from conversion.targets import bundle_target
+from edge_runtime.manifest import Calibration
 from edge_runtime.reference_arrays import ReferenceArrays
+from training.corpora import Utterance
 from training.evaluate.adapted import settings_of
 from training.network.config import ModelConfig
 from training.run import Run, SpeakerReference
@@ -47,3 +53,25 @@ def build_adapting(folder: Path, run: Run, **settings: Any) -> Path:
     build(run, out, bundle_target("raspberry-pi"), "adapting", whole=False, allow_loss=True)
     run.reference = before
     return out
+
+
+def write_crossval(
+    folder: Path, folds: Sequence[list[Utterance]], run: Run, bundle: Path, calibration: Calibration
+) -> Path:
+    """A finished crossval of random verdicts on sound, all folds of the same run and bundle."""
+    plan = []
+    for number, judged in enumerate(folds, 1):
+        plan.append([f"{u.corpus}/{u.audio.name}/{u.start}/{u.end}/{u.text}" for u in judged])
+        fold = folder / f"fold{number}"
+        run.save(fold)
+        shutil.copytree(bundle, fold / "bundle")
+        logits = np.random.default_rng(number).normal(0, 1, (len(judged), 4))
+        np.savez(fold / "predictions.npz", **{"audio/int8": logits})  # type: ignore[arg-type]
+    (folder / "plan.json").write_text(json.dumps({"test": plan}))
+    summary = {
+        "labels": list(run.config.labels),
+        "calibration": {"audio": asdict(calibration)},
+        "metrics": {},
+    }
+    (folder / "crossval.json").write_text(json.dumps(summary))
+    return folder

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from voices import adapting_run
+from voices import adapting_run, write_crossval
 
 from edge_runtime import load_bundle
 from edge_runtime.bundle import Bundle
@@ -104,28 +102,6 @@ def test_what_could_not_be_heard_is_as_usual_and_no_label_changes() -> None:
     assert (found["text/int8, no marks"] == 1).all()
 
 
-def crossval(folder: Path, spoken: list[Utterance], plain: Path, run_of: Path) -> Path:
-    """A finished crossval of random verdicts, a fold for each of three corpora."""
-    run = load(run_of)
-    plan = []
-    for number, name in enumerate(sorted({u.corpus for u in spoken}), 1):
-        judged = [u for u in spoken if u.corpus == name]
-        plan.append([f"{u.corpus}/{u.audio.name}/{u.start}/{u.end}/{u.text}" for u in judged])
-        fold = folder / f"fold{number}"
-        run.save(fold)
-        shutil.copytree(plain, fold / "bundle")
-        logits = np.random.default_rng(number).normal(0, 1, (len(judged), 4))
-        np.savez(fold / "predictions.npz", **{"audio/int8": logits})  # type: ignore[arg-type]
-    (folder / "plan.json").write_text(json.dumps({"test": plan}))
-    summary = {
-        "labels": LABELS,
-        "calibration": {"audio": asdict(Calibration(3.0, 0.4))},
-        "metrics": {},
-    }
-    (folder / "crossval.json").write_text(json.dumps(summary))
-    return folder
-
-
 def test_a_run_and_the_folds_of_both_crossvals_get_it(
     clips: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,8 +113,10 @@ def test_a_run_and_the_folds_of_both_crossvals_get_it(
     run, plain = adapting_run(tmp_path / "work")
     run.reference = None
     run.save(tmp_path / "run")
+    folds = [[u for u in spoken if u.corpus == f"corpus{n}"] for n in range(3)]
+    before = Calibration(3.0, 0.4)
     folders = [
-        crossval(tmp_path / name, spoken, plain, tmp_path / "run") for name in ("people", "corpora")
+        write_crossval(tmp_path / name, folds, run, plain, before) for name in ("people", "corpora")
     ]
     with pytest.raises(TrainingError, match="name a crossval by speakers"):
         fit_run(tmp_path / "run", spoken, FamiliarityRecipe(crossval=folders[0], jobs=1))

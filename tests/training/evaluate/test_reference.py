@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from packaged import need_whisper
-from voices import adapting_run
+from voices import adapting_run, write_crossval
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.speakers import COLD, worth
 from edge_runtime import load_bundle
 from edge_runtime.bundle import Bundle
+from edge_runtime.manifest import Calibration
 from training.commands.pretrained import PretrainedRecipe, join_folds, join_run
 from training.commands.reference import fit_folds, fit_run
 from training.corpora import Utterance
@@ -174,20 +174,10 @@ def test_folds_and_then_a_run_learn_to_adapt(
     speakers = sorted({str(u.speaker) for u in spoken})
     run, _ = adapting_run(tmp_path / "work")
     run.reference = None
-    folder = tmp_path / "crossval"
-    plan = []
-    for number, speaker in enumerate(speakers, 1):
-        judged = [u for u in spoken if u.speaker == speaker]
-        plan.append([f"{u.corpus}/{u.audio.name}/{u.start}/{u.end}/{u.text}" for u in judged])
-        fold = folder / f"fold{number}"
-        run.save(fold)
-        shutil.copytree(tmp_path / "work" / "plain", fold / "bundle")
-        logits = np.random.default_rng(number).normal(0, 1, (len(judged), 4))
-        np.savez(fold / "predictions.npz", **{"audio/int8": logits})  # type: ignore[arg-type]
-    (folder / "plan.json").write_text(json.dumps({"test": plan}))
-    calibration = {"audio": {"temperature": 1.25, "threshold": 0.4}}
-    summary = {"labels": LABELS, "calibration": calibration, "metrics": {}}
-    (folder / "crossval.json").write_text(json.dumps(summary))
+    folds = [[u for u in spoken if u.speaker == speaker] for speaker in speakers]
+    plain = tmp_path / "work" / "plain"
+    calibration = Calibration(1.25, 0.4)
+    folder = write_crossval(tmp_path / "crossval", folds, run, plain, calibration)
 
     settings = fit_folds(folder, spoken, jobs=1)
     for fold in sorted(folder.glob("fold*")):
@@ -195,7 +185,7 @@ def test_folds_and_then_a_run_learn_to_adapt(
         assert built.manifest.reference is not None
         assert built.manifest.reference.temperature == settings["temperature"]
         assert built.manifest.calibration["audio"].temperature == 1.25
-        before = load_bundle(tmp_path / "work" / "plain").manifest.graphs
+        before = load_bundle(plain).manifest.graphs
         assert {k: v.sha256 for k, v in built.manifest.graphs.items() if k in before} == {
             k: v.sha256 for k, v in before.items()
         }
