@@ -197,8 +197,9 @@ def _judge(result: Worth, folds: Sequence[_Fold]) -> None:
         truth = np.array(class_indices(people, labels))
         corpora = np.array([u.corpus for u in people])
         result.calibration_error[kind] = calibration_error(every, truth)
-        if doubts:
-            result.doubted[kind] = float(np.mean(np.concatenate(doubts)))
+        told = np.concatenate(doubts) if doubts else np.empty(0, bool)
+        if told.size:  # nobody has such a history where there are few clips
+            result.doubted[kind] = float(told.mean())
         row = result.cells.setdefault(kind, {})
         for corpus in dict.fromkeys(corpora.tolist()):
             of_it = corpora == corpus

@@ -227,4 +227,5 @@ def test_folds_and_then_a_run_learn_to_adapt(
         figures = joined[corpus]["audio"]["int8"]
         assert (metrics.n, round(metrics.ua, 4)) == (figures["n"], figures["ua"])
     assert large.cells.keys() == alone.cells.keys()
+    assert all(0 <= share <= 1 for share in (*large.doubted.values(), *alone.doubted.values()))
     assert large.calibration_error != alone.calibration_error
