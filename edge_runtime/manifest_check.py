@@ -173,10 +173,15 @@ def _check_reference(manifest: Manifest, path: Path) -> None:
         "trust": 0 <= part.trust <= _MOST,
         "strength": 0 <= part.strength <= _MOST,
     }
-    for name, holds in bounds.items():
-        if not holds:
-            raise BundleError(f"bundle {path}: reference {name} {getattr(part, name)} is no such")
+    _check_bounds("reference", part, bounds, path)
     _check_temperatures("reference", part.temperature, path)
+
+
+def _check_bounds(name: str, part: object, bounds: dict[str, bool], path: Path) -> None:
+    """Refuse the first field of a part whose bounds do not hold."""
+    for field, holds in bounds.items():
+        if not holds:
+            raise BundleError(f"bundle {path}: {name} {field} {getattr(part, field)} is no such")
 
 
 def _check_temperatures(name: str, temperatures: dict[str, float], path: Path) -> None:
@@ -219,10 +224,7 @@ def _check_pretrained_reference(manifest: Manifest, path: Path) -> None:
             f"bundle {path}: a reference of what an encoder hears needs the encoder, and a "
             "reference of voices"
         )
-    if not 0 <= part.strength <= _MOST:
-        raise BundleError(
-            f"bundle {path}: pretrained_reference strength {part.strength} is no such"
-        )
+    _check_bounds("pretrained_reference", part, {"strength": 0 <= part.strength <= _MOST}, path)
     _check_temperatures("pretrained_reference", part.temperature, path)
 
 
@@ -238,9 +240,7 @@ def _check_familiarity(manifest: Manifest, path: Path) -> None:
         "usual": abs(part.usual) <= _MOST,
         "slope": 0 <= part.slope <= _MOST,
     }
-    for name, holds in bounds.items():
-        if not holds:
-            raise BundleError(f"bundle {path}: familiarity {name} {getattr(part, name)} is no such")
+    _check_bounds("familiarity", part, bounds, path)
     _check_calibration(part.without, path)
 
 

@@ -124,15 +124,17 @@ class Recognizer:
             return None
         said = self._pretrained.opinion(states) if self._pretrained else None
         start = perf_counter()
-        factor = self._familiarity.factor(audio) if self._familiarity else 1.0
-        if self.reference is None:
-            self.times.graph += perf_counter() - start
-            return Heard(audio, said, factor=factor)
-        standard = self.reference.standardize(audio)
-        encoded = self.reference.standardize_encoded(states)
-        opinion = self.reference.opinion(standard, encoded)
-        if finished is not None:
-            self.reference.learn(standard, opinion, finished, encoded)
+        factor, opinion = 1.0, None
+        if self.reference is not None:
+            standard = self.reference.standardize(audio)
+            encoded = self.reference.standardize_encoded(states)
+            opinion = self.reference.opinion(standard, encoded)
+            if finished is not None:
+                self.reference.learn(standard, opinion, finished, encoded)
+            if self._familiarity:  # of what is standardized already
+                factor = self._familiarity.factor_of(standard)
+        elif self._familiarity:
+            factor = self._familiarity.factor(audio)
         self.times.graph += perf_counter() - start
         return Heard(audio, said, opinion, factor)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,7 @@ def fit_run(
         [(tempered_verdicts(one.verdicts, one.factors(by)), one.truth) for one in every]
     )
     judged = dict(zip(("speakers", "corpora"), every, strict=True))
-    told = {"factor": round(4**by.slope, 4), "calibration_error": errors_of(judged)}
+    told = {"factor": round(4**by.slope, 4), "calibration_error": errors_of(judged, by)}
     summary = {
         "settings": settings,
         "calibration": {name: asdict(one) for name, one in chosen.items()},
@@ -237,9 +237,7 @@ def _fit_clean(
     watched = watched_clips(folder)
     known = [u for u in utterances if u.label in run.config.labels and u.clip not in watched]
     with tempfile.TemporaryDirectory() as work:
-        plain = Path(work) / "run"
-        replace(run, reference=None, pretrained=None, familiarity=None).save(plain)
-        bundle = convert(plain, Path(work) / "bundle")
+        bundle = convert(folder, Path(work) / "bundle")
         heard = hear_forms(str(bundle), known, forms, jobs)
         return fit_arrays([part for part, _ in heard.values()])
 

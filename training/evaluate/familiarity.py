@@ -223,14 +223,14 @@ def probabilities(one: Judged, form: str, by: Fitted) -> Float32:
     return softmax(one.sound(form) / factors[:, None], by.temperature)
 
 
-def errors_of(judged: Mapping[str, Judged]) -> dict[str, dict[str, list[float]]]:
+def errors_of(judged: Mapping[str, Judged], fitted: Fitted) -> dict[str, dict[str, list[float]]]:
     """Expected calibration error of sound alone, 0 to 1, by the names of crossvals, and form.
 
-    By one temperature for all; by distance as well; and so where no verdict on the corpus that is
-    judged was among those it was fitted on.
+    By one temperature for all; by distance as well, as `fitted` to all of them; and so where no
+    verdict on the corpus that is judged was among those it was fitted on.
     """
     every = list(judged.values())
-    plain, fitted = fit(every, steepest=0.0), fit(every)
+    plain = fit(every, steepest=0.0)
     corpora = sorted({name for one in every for name in one.corpora.tolist()})
     without = {}
     for corpus in corpora:

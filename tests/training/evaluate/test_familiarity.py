@@ -79,7 +79,7 @@ def test_certainty_falls_with_the_distance_as_it_does_in_truth() -> None:
     assert np.exp(found.slope) == pytest.approx(1.5, abs=0.1)
     assert found.usual == pytest.approx(near.mean(), abs=1e-3)
     assert found.temperature == pytest.approx(1, abs=0.1)
-    errors = errors_of({"speakers": judged[0], "corpora": judged[1]})
+    errors = errors_of({"speakers": judged[0], "corpora": judged[1]}, found)
     for one in ("speakers", "corpora"):
         plain, by_distance, left_out = errors[one]["int8"]
         assert by_distance < plain / 2
