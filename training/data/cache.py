@@ -111,6 +111,11 @@ def content_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def seed_of(content: str) -> int:
+    """Seed by which a clip of that `content_of` is varied: everywhere the same versions of it."""
+    return int(content[:8], 16)
+
+
 def cache_key(*made_from: Any) -> str:
     """Name of the file of a cache that holds what was made from these, which JSON can hold.
 

@@ -31,6 +31,7 @@ from training.data.cache import (
     opened_cache,
     parallel,
     read_cache,
+    seed_of,
     write_cache,
 )
 from training.data.degrade import Timing
@@ -202,7 +203,7 @@ def _extract_one(
         log.warning("%s", warning)
     if is_silent(samples):
         return _SILENT
-    seed = int(content[:8], 16)
+    seed = seed_of(content)
     result = []
     for path, augmentation in zip(paths, augmentations, strict=True):
         varied = augment(samples, augmentation, seed)

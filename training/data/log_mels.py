@@ -18,7 +18,7 @@ from edge_runtime.pretrained_arrays import MELS
 from edge_runtime.segment import SegmentParams, speech_of
 from training.corpora import Utterance
 from training.data.augment import Augmentation, augment
-from training.data.cache import cache_folder, content_of, kept, opened_cache, parallel
+from training.data.cache import cache_folder, content_of, kept, opened_cache, parallel, seed_of
 from training.errors import TrainingError
 
 Float16 = npt.NDArray[np.float16]
@@ -100,7 +100,7 @@ def hear_log_mels(
 def _made(
     samples: Int16, utterance: Utterance, variant: Augmentation, segment: SegmentParams
 ) -> Float16 | None:
-    seed = int(content_of(utterance.audio)[:8], 16)
+    seed = seed_of(content_of(utterance.audio))
     speech = speech_of(augment(samples, variant, seed), segment)
     return levels_of(speech).astype(np.float16) if speech.size else None
 

@@ -28,7 +28,7 @@ from edge_runtime.segment import SegmentParams, speech_of
 from training.corpora import NO_CLASS, Utterance, class_indices
 from training.data.augment import CLEAN, Augmentation, augment
 from training.data.balance import cells, check_every_class
-from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of
+from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of, seed_of
 from training.data.teachers.whisper import BLOCKS, FRAMES, weights
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
 from training.run import ENCODER_FILE
@@ -145,7 +145,7 @@ def _states(task: _Task) -> list[Float32 | None]:
     for utterance in utterances:
 
         def make(samples: Int16, of: Utterance = utterance) -> Float32 | None:
-            seed, found = int(content_of(of.audio)[:8], 16), []
+            seed, found = seed_of(content_of(of.audio)), []
             for variant in variants:
                 statistics.feed(speech_of(augment(samples, variant, seed), segment))
                 found.append(statistics.finish())

@@ -24,7 +24,7 @@ from edge_runtime.reference_arrays import ReferenceArrays
 from edge_runtime.segment import speech_of
 from training.corpora import Utterance, class_indices
 from training.data.augment import CLEAN, Augmentation, augment
-from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of
+from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of, seed_of
 from training.errors import TrainingError
 from training.evaluate.histories import TRAINED, Speakers
 from training.evaluate.pretrained import rows_of_classes
@@ -92,7 +92,7 @@ def _pool(task: tuple[str, Augmentation, list[Utterance]]) -> list[Float32 | Non
     folder = opened_cache(cache_folder("pooled"))
 
     def make(samples: Int16, of: Utterance) -> Float32 | None:
-        seed = int(content_of(of.audio)[:8], 16) if variant != CLEAN else 0
+        seed = seed_of(content_of(of.audio)) if variant != CLEAN else 0
         speech = speech_of(augment(samples, variant, seed), segment)
         branch.feed(speech)
         pooled = branch.finish()
