@@ -44,6 +44,7 @@ from training.fit.remedy import remedied
 from training.fit.warmstart import Branches
 from training.network.fakequant import Phase
 from training.run import DEFAULT_RUN, load
+from training.tiers import LARGE
 
 SHARE = 0.25  # of the speakers, to test on
 SVM_C = 10.0
@@ -302,8 +303,8 @@ class _Adapted:
         data = HeadData(own.utterances, views, truth, labels, plan, strength)
         run, _ = fit_run(self._base, data)
         logits = quantized_logits(run.model(Phase.INT8).head, self._heard.standard[test])
-        if run.pretrained and self._encoded is not None:
-            said = opinions(run.pretrained.arrays, self._encoded[test])
+        if self._encoded is not None:
+            said = opinions(run.pretrained[LARGE].arrays, self._encoded[test])
             logits = together(logits, run.calibration[AUDIO].temperature, said)
         return dict(zip(tested, logits.argmax(axis=1).tolist(), strict=True))
 

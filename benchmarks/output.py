@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from edge_runtime.settings import Limits, number
 from training.output import at_once, new_file
+from training.tiers import SMALL, TIERS
 
 Item = TypeVar("Item")
 
@@ -56,6 +57,17 @@ def add_count(
 def add_jobs(command: argparse.ArgumentParser) -> None:
     """`--jobs`."""
     add_count(command, "--jobs", "processes at a time", otherwise="one a core")
+
+
+def add_tier(command: argparse.ArgumentParser, where: str = "") -> None:
+    """`--tier`; `where` it counts."""
+    command.add_argument(
+        "--tier",
+        choices=TIERS,
+        default=SMALL,
+        help=f"{where}whose bundles of the folds: of the model alone (small, the default), or with "
+        "a pre-trained encoder, after python -m training pretrained",
+    )
 
 
 def tracked(items: Iterable[Item], title: str, total: int | None = None) -> Iterator[Item]:

@@ -30,11 +30,12 @@ from edge_runtime.model.pretrained import Pretrained, with_encoder
 from edge_runtime.model.reference import Reference
 from training.corpora import NEUTRAL, Utterance, class_indices
 from training.evaluate.adapted import Along, adapt, crossval_parts, enrolment_ratios
-from training.evaluate.crossval_files import LARGE
+from training.evaluate.crossval_files import BUNDLE, bundle_of
 from training.evaluate.histories import CHANGES, ENROLLED, TRAINED, Speakers
 from training.evaluate.metrics import Metrics, calibration_error, measure
 from training.evaluate.pretrained import hear_states, opinions
 from training.evaluate.reference import Heard, hear
+from training.tiers import SMALL
 
 COLD = "cold"
 DRAWS = 2  # histories of each kind a clip
@@ -85,7 +86,7 @@ def worth(
     utterances: Sequence[Utterance],
     ordinary: Sequence[Utterance],
     jobs: int | None = None,
-    large: bool = False,
+    tier: str = SMALL,
 ) -> Worth:
     """Measure every kind of history over the folds of a finished crossval.
 
@@ -96,18 +97,13 @@ def worth(
     ordinary : speech without emotion, streamed through the first fold's bundle as a device hears
         it; it may have trained that.
     jobs : processes that listen; by default one a core.
-    large : whether the pre-trained encoder hears along.
+    tier : whose bundles of the folds are asked.
 
-    Raises BenchmarkError where the bundles are not as they have to be.
+    Raises BenchmarkError or TrainingError where the bundles are not as they have to be.
     """
     folds: list[_Fold] = []
     for fold, tested, logits in crossval_parts(crossval, utterances):
-        if large and not (fold / LARGE).is_dir():
-            raise BenchmarkError(
-                f"{fold} is not joined with the encoder: python -m training pretrained {crossval} "
-                "NAME=PATH... comes first"
-            )
-        bundle = load_bundle(fold / (LARGE if large else "bundle"))
+        bundle = load_bundle(bundle_of(fold, tier))
         if bundle.manifest.reference is None:
             raise BenchmarkError(
                 f"{bundle.source} adapts to nobody: python -m training reference {crossval} "
@@ -115,11 +111,11 @@ def worth(
             )
         if not tested:
             continue
-        heard, places = hear(str(fold / "bundle"), tested, jobs)
+        heard, places = hear(str(fold / BUNDLE), tested, jobs)
         temperature = bundle.manifest.calibration[AUDIO].temperature
         cold = softmax(logits[AUDIO][places], temperature)
         small = _Fold(bundle, heard, cold)
-        folds.append(_hearing_along(small, jobs) if large else small)
+        folds.append(small if tier == SMALL else _hearing_along(small, jobs))
     result = Worth()
     _judge(result, folds)
     labels = folds[0].bundle.manifest.labels
@@ -144,7 +140,7 @@ class _Fold:
     cold: npt.NDArray[np.float32]
     """By the model alone, before what is unlike all that trained is made less sure."""
     along: Along | None = None
-    """What the pre-trained encoder hears, in the large tier."""
+    """What the pre-trained encoder hears, where one does."""
 
     @property
     def one_voice(self) -> float:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from conversion.deliver import commands as deliver
 from edge_runtime.console import ERROR, OK, THEIRS, command_parser, counted, note, run_command
 from edge_runtime.errors import EdgeError
+from edge_runtime.settings import Limits, number
 from training.output import new_file
+from training.tiers import BLOCKS, LARGE, SMALL, TIERS
 
 if TYPE_CHECKING:
     from conversion.artifact import Options
@@ -28,7 +30,7 @@ _EPILOG = """examples:
   python -m conversion parity bundles/mine --run runs/mine --manifest clips.csv
   python -m conversion inspect bundles/mine
   python -m conversion diff bundles/mine bundles/other
-  python -m conversion build training/models/default --large --out bundles/large
+  python -m conversion build training/models/default --tier large --out bundles/large
   python -m conversion deploy bundles/mine pi@kitchen.local pi@hall.local
   python -m conversion key keys/bundles && python -m conversion sign bundles/mine --key keys/bundles
   python -m conversion publish bundles/mine /srv/bundles --keys keys --init
@@ -47,9 +49,9 @@ def parser() -> argparse.ArgumentParser:
 
     encoder = commands.add_parser(
         "encoder",
-        help="the pre-trained encoder of the large tier as a graph",
+        help="the pre-trained encoder of the larger tiers as a graph",
         description="Write the first blocks of the encoder of Whisper-tiny as a TFLite graph of "
-        "int8 weights, as training pretrained asks it and build --large puts it into a bundle.",
+        "int8 weights, as training pretrained asks it and build --tier puts it into a bundle.",
     )
     encoder.add_argument(
         "--out", type=new_file, required=True, metavar="TFLITE", help="file to write"
@@ -58,8 +60,15 @@ def parser() -> argparse.ArgumentParser:
         "--weights",
         type=Path,
         metavar="NPZ",
-        help="weights of an encoder that was trained further, encoder.npz of a run (default: those "
-        "in the package pipecat-ai)",
+        help="weights of an encoder that was trained further, encoder-TIER.npz of a run (default: "
+        "those in the package pipecat-ai)",
+    )
+    encoder.add_argument(
+        "--blocks",
+        type=number(int, Limits(minimum=1, maximum=4)),
+        default=BLOCKS[LARGE],
+        metavar="N",
+        help=f"without --weights: so many of its four blocks (default: {BLOCKS[LARGE]})",
     )
     encoder.set_defaults(command=_encoder)
 
@@ -142,10 +151,11 @@ def _add_build(commands: Any) -> None:
         help="add the whole model as one graph over 7.5 s (default: if all graphs stay in 6 MB)",
     )
     build.add_argument(
-        "--large",
-        action="store_true",
-        help="add the pre-trained encoder that the run was joined with (training pretrained): the "
-        "large tier, 6 MB more",
+        "--tier",
+        choices=TIERS,
+        default=SMALL,
+        help="the model alone (small, the default), or with the pre-trained encoder that the run "
+        "was joined with (training pretrained): medium, 3 MB more, or large, 6 MB",
     )
     build.add_argument(
         "--allow-loss",
@@ -183,7 +193,7 @@ def _build(arguments: argparse.Namespace) -> int:
         arguments.form,
         arguments.keywords,
         arguments.whole,
-        arguments.large,
+        arguments.tier,
         arguments.allow_loss,
     )
 
@@ -216,7 +226,7 @@ def _described(out: Path, target: Target, options: Options) -> str:
     form = options.form or target.forms[0]
     kinds = {spec.file.rpartition(".")[2] for spec in bundle.manifest.graphs.values()}
     tensors = f"{form} ONNX" if kinds == {"onnx"} else "all tensors integer"
-    if options.large and kinds != {"onnx"}:
+    if options.tier != SMALL and kinds != {"onnx"}:
         tensors += " but what is between the layers of the pre-trained encoder"
     return f"{target.name} bundle, {bundle.file_bytes() / 1e6:.2f} MB, {tensors}"
 
@@ -239,7 +249,8 @@ def _encoder(arguments: argparse.Namespace) -> int:
     from training.output import at_once
 
     weights = arguments.weights
-    encoder = encoder_of(weights.read_bytes() if weights else None, str(weights))
+    content = weights.read_bytes() if weights else None
+    encoder = encoder_of(content, arguments.blocks, str(weights))
     with tempfile.TemporaryDirectory() as work, at_once(arguments.out) as new:
         write_encoder(encoder, new, Path(work))
     size, blocks = arguments.out.stat().st_size, len(encoder.layers)

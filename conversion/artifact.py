@@ -27,6 +27,7 @@ from edge_runtime.manifest import MANIFEST, SCHEMA_VERSION
 from training.errors import TrainingError
 from training.output import at_once
 from training.run import RUN_FILE, Run, load
+from training.tiers import SMALL
 
 BASE = "raspberry-pi"  # whose int8 graphs the others are derived of
 MISTAKES = (ConversionError, TrainingError, EdgeError)
@@ -40,7 +41,7 @@ class Options:
     form: str | None = None
     keywords: Path | None = None
     whole: bool | None = None
-    large: bool = False
+    tier: str = SMALL
     allow_loss: bool = False
 
 
@@ -164,7 +165,7 @@ def _build(run: Run, out: Path, target: Target, options: Options) -> None:
         options.form,
         options.keywords,
         options.whole,
-        options.large,
+        options.tier,
         options.allow_loss,
     )
 

@@ -62,12 +62,11 @@ from training.network.model import MscnnSpu
 from training.output import at_once
 from training.run import (
     FAMILIARITY_FILE,
-    PRETRAINED_FILE,
-    PRETRAINED_REFERENCE_FILE,
     REFERENCE_FILE,
     Pretrained,
     Run,
 )
+from training.tiers import SMALL
 from training.words.embeddings import table_in_range
 
 log = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ def build(
     form: str | None = None,
     keywords: Path | None = None,
     whole: bool | None = None,
-    large: bool = False,
+    tier: str = SMALL,
     allow_loss: bool = False,
 ) -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
@@ -99,9 +98,9 @@ def build(
     graphs and a float32 embedding table, with the quantization-aware weights unrounded. `keywords`
     is a list of phrases for the device to spot, by which it judges where it says what they tell
     (training phrases). `whole` adds the whole model as one graph over a window of fixed length; by
-    default where the int8 graphs stay within `GRAPH_BYTES` with it. `large` adds the pre-trained
-    encoder that the run was joined with, and leaves that graph out. Where `run` has no calibration
-    of what a verdict rests on, the bundle never says "unsure".
+    default where the int8 graphs stay within `GRAPH_BYTES` with it. A `tier` but small adds the
+    pre-trained encoder that the run was joined with, and leaves that graph out. Where `run` has no
+    calibration of what a verdict rests on, the bundle never says "unsure".
     The new bundle is made beside `out` and takes its place when a device's code has loaded and run
     it; until then, and where it fails, `out` stays as it is.
     A run that rounding has broken, or graphs that do not compute what its model does, are refused
@@ -111,7 +110,7 @@ def build(
     """
     refuse_foreign(out)
     form = form or target.forms[0]
-    _check_wishes(run, target, form, whole, large)
+    _check_wishes(run, target, form, whole, tier)
     listed, limit = _listed(keywords, run.config.labels) if keywords else (b"", 0.0)
     broken = faults.of_run(run, form)
     _refuse_broken(broken, allow_loss)
@@ -119,7 +118,7 @@ def build(
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         files = target.graphs(model, work, form)
-        if whole is not False and not large:
+        if whole is not False and tier == SMALL:
             files |= _whole(model, target, form, files, work, required=bool(whole))
         graphs = {role: _describe(path) for role, path in files.items()}
         text = None
@@ -139,9 +138,9 @@ def build(
         manifest = replace(_manifest(run, model, name, target, graphs, text), phrases=phrases)
         manifest, others = _with_speakers_and_corpora(manifest, run, work)
         files |= others
-        if large and run.pretrained:
-            graph = target.encoder(run.pretrained.network(), work, form)
-            manifest, others = _with_encoder(manifest, run.pretrained, graph, work)
+        if tier != SMALL:
+            graph = target.encoder(run.pretrained[tier].network(), work, form)
+            manifest, others = _with_encoder(manifest, run.pretrained[tier], graph, work)
             files |= others
         manifest = _with_dimensions(manifest, run)
         beside = target.further(files, work, form)
@@ -159,21 +158,19 @@ def build(
             refuse_foreign(out)  # what came since
 
 
-def _check_wishes(
-    run: Run, target: BundleTarget, form: str, whole: bool | None, large: bool
-) -> None:
+def _check_wishes(run: Run, target: BundleTarget, form: str, whole: bool | None, tier: str) -> None:
     """Raise ConversionError for what is asked of `build` and cannot be."""
     if form not in target.forms:
         raise ConversionError(
             f"target {target.name} has no form {form!r}; it has {', '.join(target.forms)}"
         )
-    if large and not run.pretrained:
+    if tier != SMALL and tier not in run.pretrained:
         raise ConversionError(
-            "the run is joined with no pre-trained encoder: python -m training pretrained RUN "
-            "NAME=PATH... does that"
+            f"the run is joined with no pre-trained encoder for the tier {tier}: "
+            f"python -m training pretrained RUN NAME=PATH... --tier {tier} does that"
         )
-    if large and whole:
-        raise ConversionError("the whole-window graph is of the model alone: --large or --whole")
+    if tier != SMALL and whole:
+        raise ConversionError("the whole-window graph is of the model alone: --tier small")
 
 
 def _refuse_broken(broken: list[str], allow_loss: bool) -> None:
@@ -337,7 +334,7 @@ def _with_encoder(
     manifest: Manifest, joined: Pretrained, graph: Path, work: Path
 ) -> tuple[Manifest, dict[str, Path]]:
     """The pre-trained parts, and their files: the encoder's graph and what follows it."""
-    layer = work / PRETRAINED_FILE
+    layer = work / f"{PRETRAINED}.npz"
     layer.write_bytes(joined.arrays.content())
     part = PretrainedPart(_file_spec(layer), **joined.settings)
     calibration = {
@@ -346,7 +343,7 @@ def _with_encoder(
     }
     files, reference = {PRETRAINED: graph, PRETRAINED_ARRAYS: layer}, None
     if joined.reference and manifest.reference:
-        beside = work / PRETRAINED_REFERENCE_FILE
+        beside = work / f"{PRETRAINED_REFERENCE}.npz"
         beside.write_bytes(joined.reference.arrays.content())
         reference = PretrainedReferencePart(_file_spec(beside), **joined.reference.settings)
         files[PRETRAINED_REFERENCE] = beside

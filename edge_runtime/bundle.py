@@ -352,7 +352,8 @@ def _place(source: str) -> Path:
             return folder
     raise BundleError(
         f"the bundle {LARGE} is not here: in a checkout, on a workstation, python -m conversion "
-        f"build training/models/default --large --out {own} builds it; copy that folder to a device"
+        f"build training/models/default --tier large --out {own} builds it; copy that folder to a "
+        "device"
     )
 
 

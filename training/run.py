@@ -7,9 +7,10 @@ RUN/vocabulary.txt the words that the model knows, one a line, if it reads
 RUN/reference.npz  what adapts it to a speaker, if it was fitted (python -m training reference)
 RUN/familiarity.npz  what tells how unlike all that trained an utterance is, if it was fitted
                    (python -m training familiarity)
-RUN/pretrained.npz what follows a pre-trained encoder, if it is joined with one (python -m training
-                   pretrained), and RUN/pretrained_reference.npz how that is adapted to a speaker
-RUN/encoder.npz    the encoder's weights, if it was trained further
+RUN/pretrained-TIER.npz  what follows a pre-trained encoder, for each tier in which it is joined
+                   with one (python -m training pretrained)
+RUN/pretrained_reference-TIER.npz  how that is adapted to a speaker
+RUN/encoder-TIER.npz  that encoder's weights, if it was trained further
 RUN/plan.json      what fit began it with, and goes on with alone
 RUN/doubtful.csv   clips to listen to again, if it was adapted (python -m training adapt)
 RUN/log/, RUN/checkpoints/, RUN/*.png
@@ -44,6 +45,7 @@ from training.network.config import ModelConfig
 from training.network.fakequant import Phase, set_phase
 from training.network.model import MscnnSpu
 from training.output import into_at_once
+from training.tiers import BLOCKS, LARGE
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"
@@ -60,9 +62,9 @@ FORM_TEXTS = {
 VOCABULARY_FILE = "vocabulary.txt"
 REFERENCE_FILE = "reference.npz"
 FAMILIARITY_FILE = "familiarity.npz"
-PRETRAINED_FILE = "pretrained.npz"
-PRETRAINED_REFERENCE_FILE = "pretrained_reference.npz"
-ENCODER_FILE = "encoder.npz"
+PRETRAINED_FILE = "pretrained-{tier}.npz"
+PRETRAINED_REFERENCE_FILE = "pretrained_reference-{tier}.npz"
+ENCODER_FILE = "encoder-{tier}.npz"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 2
 
@@ -114,10 +116,12 @@ class Pretrained:
     encoder: bytes | None = None
     """Its weights, where it was trained further (`training.fit.encoder`), as a file; None where it
     is as published."""
+    tier: str = LARGE
+    """Which one of `BLOCKS`."""
 
     def network(self) -> WhisperEncoder:
         """The encoder. Raises TrainingError as `encoder_of`."""
-        return encoder_of(self.encoder, ENCODER_FILE)
+        return encoder_of(self.encoder, BLOCKS[self.tier], f"encoder of the tier {self.tier}")
 
 
 @dataclass(frozen=True)
@@ -154,8 +158,8 @@ class Run:
     """What adapts it to a speaker."""
     familiarity: Known | None = None
     """What tells how unlike all that trained an utterance is."""
-    pretrained: Pretrained | None = None
-    """What joins a pre-trained encoder to it, in the large tier."""
+    pretrained: dict[str, Pretrained] = field(default_factory=dict)
+    """What joins a pre-trained encoder to it, by tier."""
     dimensions: Dimensions | None = None
     """Valence and arousal of its classes."""
 
@@ -196,13 +200,7 @@ class Run:
             raw["reference"] = self.reference.settings
         if self.familiarity:
             raw["familiarity"] = self.familiarity.settings
-        if self.pretrained:
-            kept = ("settings", "thresholds", "metrics")
-            joined = {name: getattr(self.pretrained, name) for name in kept}
-            joined["trained_further"] = self.pretrained.encoder is not None
-            if self.pretrained.reference:
-                joined["reference"] = self.pretrained.reference.settings
-            raw["pretrained"] = joined
+        raw["pretrained"] = {tier: _of_pretrained(one) for tier, one in self.pretrained.items()}
         if self.dimensions:
             raw["dimensions"] = asdict(self.dimensions)
         with into_at_once(folder, last=RUN_FILE) as new:
@@ -216,13 +214,14 @@ class Run:
                 (new / REFERENCE_FILE).write_bytes(self.reference.arrays.content())
             if self.familiarity:
                 (new / FAMILIARITY_FILE).write_bytes(self.familiarity.arrays.content())
-            if self.pretrained:
-                (new / PRETRAINED_FILE).write_bytes(self.pretrained.arrays.content())
-                if self.pretrained.encoder:
-                    (new / ENCODER_FILE).write_bytes(self.pretrained.encoder)
-                if self.pretrained.reference:
-                    content = self.pretrained.reference.arrays.content()
-                    (new / PRETRAINED_REFERENCE_FILE).write_bytes(content)
+            for tier, one in self.pretrained.items():
+                file = PRETRAINED_FILE.format(tier=tier)
+                (new / file).write_bytes(one.arrays.content())
+                if one.encoder:
+                    (new / ENCODER_FILE.format(tier=tier)).write_bytes(one.encoder)
+                if one.reference:
+                    file = PRETRAINED_REFERENCE_FILE.format(tier=tier)
+                    (new / file).write_bytes(one.reference.arrays.content())
             (new / RUN_FILE).write_text(json.dumps(raw, indent=1) + "\n", encoding="utf-8")
 
 
@@ -255,7 +254,10 @@ def load(folder: Path) -> Run:
             vocabulary=vocabulary,
             reference=_reference(folder, raw.get("reference"), shape),
             familiarity=_familiarity(folder, raw.get("familiarity"), shape),
-            pretrained=_pretrained(folder, raw.get("pretrained"), shape),
+            pretrained={
+                tier: _pretrained(folder, tier, one, shape)
+                for tier, one in raw.get("pretrained", {}).items()
+            },
             dimensions=Dimensions(**raw["dimensions"]) if "dimensions" in raw else None,
         )
     except FileNotFoundError as error:
@@ -285,19 +287,29 @@ def _familiarity(
     return Known(read_familiarity(content, config.audio_statistics), settings)
 
 
-def _pretrained(folder: Path, raw: dict[str, Any] | None, config: ModelConfig) -> Pretrained | None:
-    if raw is None:
-        return None
+def _of_pretrained(joined: Pretrained) -> dict[str, Any]:
+    """What of it is no array."""
+    raw = {name: getattr(joined, name) for name in ("settings", "thresholds", "metrics")}
+    raw["trained_further"] = joined.encoder is not None
+    if joined.reference:
+        raw["reference"] = joined.reference.settings
+    return raw
+
+
+def _pretrained(folder: Path, tier: str, raw: dict[str, Any], config: ModelConfig) -> Pretrained:
+    if tier not in BLOCKS:
+        raise ValueError(f"it is joined in a tier {tier!r}, not one of {', '.join(BLOCKS)}")
     classes, settings = len(config.labels), raw.pop("reference", None)
-    own = raw.pop("trained_further", False)  # a file that a run before left tells nothing
-    arrays = read_pretrained((folder / PRETRAINED_FILE).read_bytes(), WIDTH, classes)
+    own = raw.pop("trained_further")  # a file that a run before left tells nothing
+    content = (folder / PRETRAINED_FILE.format(tier=tier)).read_bytes()
+    arrays = read_pretrained(content, WIDTH, classes)
     reference = None
     if settings is not None:
-        content = (folder / PRETRAINED_REFERENCE_FILE).read_bytes()
+        content = (folder / PRETRAINED_REFERENCE_FILE.format(tier=tier)).read_bytes()
         beside = read_pretrained_reference(content, WIDTH, classes)
         reference = PretrainedReference(beside, settings)
-    encoder = (folder / ENCODER_FILE).read_bytes() if own else None
-    return Pretrained(arrays, **raw, reference=reference, encoder=encoder)
+    encoder = (folder / ENCODER_FILE.format(tier=tier)).read_bytes() if own else None
+    return Pretrained(arrays, **raw, reference=reference, encoder=encoder, tier=tier)
 
 
 def forms_of(metrics: dict[str, Any]) -> dict[str, str]:

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.output import add_bundle, add_count, add_jobs, add_json, write_json
+from benchmarks.output import add_bundle, add_count, add_jobs, add_json, add_tier, write_json
 from edge_runtime.console import OK, counted
 from training.commands.common import add_classes
 from training.output import new_file
+from training.tiers import SMALL
 
 if TYPE_CHECKING:
     from benchmarks.robust_peers import Row
@@ -32,12 +33,7 @@ def add(commands: Any) -> None:
         help="instead of a bundle those of a finished crossval's folds, each on clips of its own "
         "test speakers",
     )
-    command.add_argument(
-        "--large",
-        action="store_true",
-        help="with --crossval: the folds' bundles with the pre-trained encoder, after python -m "
-        "training pretrained",
-    )
+    add_tier(command, "with --crossval: ")
     add_json(command)
     command.add_argument(
         "corpora",
@@ -92,8 +88,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.peers:
         from benchmarks.peers import opensmile_sets
         from benchmarks.robust_peers import judge_peer
-    if arguments.large and not arguments.crossval:
-        raise BenchmarkError("--large is of the folds of --crossval; else name it: --bundle large")
+    if arguments.tier != SMALL and not arguments.crossval:
+        raise BenchmarkError("--tier is of the folds of --crossval; else name a --bundle")
     if arguments.peers and arguments.crossval:
         raise BenchmarkError(
             "--peers are trained once, on corpora that are not judged: leave out --crossval"
@@ -135,7 +131,7 @@ def _parts(arguments: argparse.Namespace, found: Mapping[str, Found]) -> list[Pa
     from benchmarks.errors import BenchmarkError
     from benchmarks.robustness import Part, evenly
     from training.evaluate.adapted import crossval_parts
-    from training.evaluate.crossval_files import LARGE
+    from training.evaluate.crossval_files import bundle_of
 
     most = arguments.clips
     spoken = [(name, [u for u in part.utterances if u.path]) for name, part in found.items()]
@@ -148,10 +144,7 @@ def _parts(arguments: argparse.Namespace, found: Mapping[str, Found]) -> list[Pa
         return [Part(arguments.bundle, few, evenly(plain, most))]
     parts = []
     for fold, tested, _ in crossval_parts(arguments.crossval, sum(labelled.values(), plain)):
-        bundle = fold / (LARGE if arguments.large else "bundle")
-        if not bundle.is_dir():
-            command = "pretrained" if arguments.large else "crossval"
-            raise BenchmarkError(f"{fold} has no {bundle.name}: python -m training {command} first")
+        bundle = bundle_of(fold, arguments.tier)
         clips = {
             name: evenly([u for u in tested if u.corpus == corpus], most)
             for name, corpus in ((name, clips[0].corpus) for name, clips in labelled.items())

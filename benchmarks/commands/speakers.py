@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.output import add_jobs, add_json, write_json
+from benchmarks.output import add_jobs, add_json, add_tier, write_json
 from edge_runtime.console import OK
 from training.commands.common import add_classes
 
@@ -32,11 +32,7 @@ def add(commands: Any) -> None:
         help="its labelled corpora; and ordinary speech such as librispeech=DIR, to see whether "
         "that stays calm",
     )
-    command.add_argument(
-        "--large",
-        action="store_true",
-        help="with the pre-trained encoder hearing along, after python -m training pretrained",
-    )
+    add_tier(command)
     add_classes(command, "as CROSSVAL was trained")
     add_json(command)
     add_jobs(command)
@@ -55,7 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if not labelled:
         raise BenchmarkError("name a corpus with audio, labels and speakers, such as ravdess=DIR")
     ordinary = [u for part in found.values() for u in part.ordinary]
-    result = worth(arguments.crossval, labelled, ordinary, arguments.jobs, arguments.large)
+    result = worth(arguments.crossval, labelled, ordinary, arguments.jobs, arguments.tier)
     _print(result)
     write_json(arguments.json, result.to_dict())
     return OK

@@ -50,7 +50,7 @@ class BundleTarget(Target):
 
     @abstractmethod
     def encoder(self, encoder: WhisperEncoder, work: Path, form: str) -> Path:
-        """Write the pre-trained encoder of the large tier."""
+        """Write the pre-trained encoder of a larger tier."""
 
     def further(self, graphs: Mapping[str, Path], work: Path, form: str) -> list[Path]:
         """Files beside the graphs that whoever installs them needs; none by default."""

@@ -232,7 +232,8 @@ def fit_run(base: Base, data: HeadData) -> tuple[Run, Verdicts]:
         }
     if len(data.views) > 1:
         own = run.calibration[AUDIO].temperature
-        run.pretrained, logits, temperature = _joined(data, rounded, own, base.pretrained)
+        joined, logits, temperature = _joined(data, rounded, own, base.pretrained)
+        run.pretrained = {joined.tier: joined}
         said[f"{AUDIO}/{verdicts.LARGE_FORM}"] = logits * np.float32(own / temperature)
     return run, said
 

@@ -17,9 +17,7 @@ from training.evaluate.pretrained import ear_of, hear_states
 from training.evaluate.reference import Heard, hear
 from training.fit.warmstart import audio_alone
 from training.run import DEFAULT_RUN, Pretrained, Run, load
-
-LARGE = "large"
-"""The shipped run with the pre-trained encoder beside it."""
+from training.tiers import BLOCKS, LARGE
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Base:
     bundle: str
     """The bundle whose encoder is this run's: a folder, or the one in the box."""
     large: bool
-    """Whether a pre-trained encoder hears along."""
+    """Whether a pre-trained encoder hears along, that of the large tier."""
     folder: Path = DEFAULT_RUN
     """Where the run is."""
     pretrained: Pretrained | None = None
@@ -59,7 +57,7 @@ def encoder_view(
     Raises TrainingError as `hear_states`, such as without the package that has its weights.
     """
     segment = base.run.features.segment
-    ear = ear_of(base.pretrained.encoder if base.pretrained else None)
+    ear = ear_of(BLOCKS[LARGE], base.pretrained.encoder if base.pretrained else None)
     states, places = hear_states(
         heard.utterances, segment, (CLEAN,), jobs, progress, graph=ear.graph
     )
@@ -75,7 +73,7 @@ def open_base(source: str, work: Path) -> Base:
     """
     if source in (DEFAULT, LARGE):
         shipped, large = load(DEFAULT_RUN), source == LARGE
-        pretrained = shipped.pretrained if large else None
+        pretrained = shipped.pretrained.get(LARGE) if large else None
         return Base(source, audio_alone(shipped), DEFAULT, large, pretrained=pretrained)
     run = load(Path(source))
     _check_features(run, source)

@@ -170,6 +170,6 @@ def with_head(base: Run, head: Head, labels: Sequence[str]) -> Run:
         training={},
         reference=None,
         familiarity=None,
-        pretrained=None,
+        pretrained={},
         dimensions=None,
     )

@@ -98,7 +98,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _of_what_ships(run: Run) -> dict[str, Any]:
     """Figures of the head, or of it and the pre-trained encoder together."""
-    return run.pretrained.metrics if run.pretrained else run.metrics
+    for joined in run.pretrained.values():
+        return joined.metrics
+    return run.metrics
 
 
 def _write(adapted: Adapted, out: Path) -> None:
@@ -155,5 +157,5 @@ def _tell(adapted: Adapted, out: Path) -> None:
         print(f"listen to {counted(len(adapted.doubts), 'clip')} again: {out / DOUBTFUL}")
         for doubt in adapted.doubts[:_SHOWN]:
             print(f"  {doubt.utterance.path}: {doubt.reason}")
-    large = " --large" if run.pretrained else ""
-    print(f"run in {out}; next: python -m conversion build {out}{large} --out BUNDLE")
+    tier = "".join(f" --tier {tier}" for tier in run.pretrained)
+    print(f"run in {out}; next: python -m conversion build {out}{tier} --out BUNDLE")

@@ -14,6 +14,7 @@ from edge_runtime.settings import add_arguments, from_arguments, setting
 from training.commands.common import add_classes, add_corpora
 from training.commands.fit import classes_of
 from training.fit.settings import EncoderSettings, SurroundingSettings
+from training.tiers import BLOCKS, LARGE
 
 if TYPE_CHECKING:
     from edge_runtime.manifest import Calibration
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
     from training.evaluate.judge import Verdicts
     from training.run import Pretrained, PretrainedReference, Run
 
-SUMMARY, VERDICTS = "pretrained.json", "pretrained_verdicts.npz"
+SUMMARY, VERDICTS = "pretrained-{tier}.json", "pretrained_verdicts-{tier}.npz"  # in a crossval
 
 
 @dataclass(frozen=True)
 class PretrainedRecipe:
     """How a run is joined with the encoder."""
 
+    tier: str = setting(
+        LARGE,
+        "How much of the encoder: medium is the first block, 2.7 MB, large the first three, 6.4.",
+        choices=tuple(BLOCKS),
+    )
     ordinary: str | None = setting(
         None, "Class of ordinary speech, as for fit; without, it is left out.", metavar="LABEL"
     )
@@ -55,14 +61,15 @@ def add(commands: Any) -> None:
     """Add the command to the parser's."""
     command = commands.add_parser(
         "pretrained",
-        help="join a finished run with a pre-trained encoder: the large tier",
+        help="join a finished run with a pre-trained encoder: the tiers medium and large",
         description="Fit a layer behind the first blocks of the encoder of Whisper-tiny, from the "
         "clips that trained a run, and write it into the run's folder, where conversion build "
-        "--large finds it. Of a crossval: for every fold, which is converted and judged by what it "
+        "--tier finds it. Of a crossval: for every fold, which is converted and judged by what it "
         "did not train on. A run that adapts to a speaker (training reference, which comes first) "
         "adapts what the encoder hears as well. With --encoder-epochs the encoder itself is "
-        "trained further with its layer, for every fold its own: with 6 ten minutes of a core each "
-        "for 3,400 clips, and what is finished is kept. The encoder is in the package pipecat-ai.",
+        "trained further with its layer, for every fold its own: with 6 five to ten minutes of a "
+        "core each for 3,400 clips, and what is finished is kept. The encoder is in the package "
+        "pipecat-ai.",
     )
     command.add_argument("run", type=Path, metavar="RUN", help="a finished run, or a crossval")
     add_corpora(command)
@@ -90,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
         told = ", ".join(f"{n} {t:.2f}" for n, t in joined.settings["temperature"].items())
         print(
             f"{arguments.run} is joined with the encoder; temperature {told}; next: python -m "
-            f"conversion build {arguments.run} --large --out BUNDLE"
+            f"conversion build {arguments.run} --tier {recipe.tier} --out BUNDLE"
         )
     print_metrics(Tables(), metrics)
     return OK
@@ -101,8 +108,8 @@ def join_folds(
 ) -> dict[str, Any]:
     """Join every fold of a crossval, judge it on what it did not train on; what is found of all.
 
-    That is written into the crossval as well, and each fold gets a bundle, `LARGE`. Raises
-    TrainingError.
+    That is written into the crossval as well, and each fold gets a bundle, called as the tier.
+    Raises TrainingError.
     """
     import numpy as np
 
@@ -110,7 +117,7 @@ def join_folds(
     from training.commands.familiarity import calibration_in
     from training.corpora import class_indices
     from training.evaluate.adapted import crossval_verdicts
-    from training.evaluate.crossval_files import LARGE, write_verdicts
+    from training.evaluate.crossval_files import BUNDLE, write_verdicts
     from training.evaluate.crossval_files import SUMMARY as CROSSVAL_SUMMARY
     from training.evaluate.encoders import hear_along
     from training.evaluate.familiarity import factors_in, tempered_verdicts
@@ -126,7 +133,7 @@ def join_folds(
     clips = _clips(load(judged[0][0]), utterances, recipe)
     tested = {f"{folder.name}, {fold.name}": mine for fold, mine, _ in judged}
     folds, parts, tested_all, numbers = [], [], [], []
-    heard = hear_along(clips, tested, recipe.encoder)
+    heard = hear_along(clips, tested, recipe.tier, recipe.encoder)
     for number, ((fold, mine, logits), ear) in enumerate(zip(judged, heard, strict=True)):
         if ear.tested is None:
             continue
@@ -135,7 +142,7 @@ def join_folds(
         of_test = {key: values[rows] for key, values in logits.items()}
         strength = ear.ear.strength
         joined = join_verdicts(of_test, temperatures, ear.tested, ear.layer, strength)
-        bundle, heard_by = load_bundle(fold / "bundle"), ear.tested.utterances
+        bundle, heard_by = load_bundle(fold / BUNDLE), ear.tested.utterances
         factors = factors_in(bundle, heard_by, clips.variants, recipe.jobs)
         parts.append(tempered_verdicts(joined, factors))
         tested_all += heard_by
@@ -155,17 +162,18 @@ def join_folds(
     references, adapting = _adapting(folds, chosen, calibration, labels, recipe.jobs)
     for of, reference in zip(folds, references, strict=True):
         run = load(of.folder)
-        run.calibration, run.pretrained = calibration, of.along.joined(chosen, metrics, reference)
+        run.calibration = calibration
+        run.pretrained[recipe.tier] = of.along.joined(chosen, metrics, reference)
         run.save(of.folder)
-        convert(of.folder, of.folder / LARGE, "--large")
+        convert(of.folder, of.folder / recipe.tier, "--tier", recipe.tier)
     result = {
         "labels": labels,
         "calibration": {name: asdict(one) for name, one in chosen.items()},
         "metrics": metrics,
         **({"reference": adapting} if adapting else {}),
     }
-    write_verdicts(folder / VERDICTS, verdicts, truth)
-    with at_once(folder / SUMMARY) as new:
+    write_verdicts(folder / VERDICTS.format(tier=recipe.tier), verdicts, truth)
+    with at_once(folder / SUMMARY.format(tier=recipe.tier)) as new:
         new.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{counted(len(folds), 'fold')}, {counted(len(tested_all), 'clip')} judged")
     return result
@@ -195,6 +203,7 @@ def _adapting(
     from edge_runtime.manifest import FileSpec, PretrainedPart
     from edge_runtime.model.fusion import softmax
     from training.evaluate.adapted import Along
+    from training.evaluate.crossval_files import BUNDLE
     from training.evaluate.pretrained import opinions
     from training.evaluate.pretrained_reference import (
         calibrate_pretrained_reference,
@@ -203,9 +212,9 @@ def _adapting(
         with_pretrained_reference,
     )
     from training.evaluate.reference import hear
-    from training.run import PRETRAINED_FILE, PretrainedReference
+    from training.run import PretrainedReference
 
-    bundles = [load_bundle(fold.folder / "bundle") for fold in folds]
+    bundles = [load_bundle(fold.folder / BUNDLE) for fold in folds]
     if not all(bundle.manifest.reference for bundle in bundles):
         print("nothing adapts to a speaker: python -m training reference was not here before")
         return [None] * len(folds), None
@@ -225,7 +234,7 @@ def _adapting(
         states = tested.values[places, 0]
         along = Along(states, opinions(fold.along.layer, states))
         settings = fold.along.joined(chosen, {}).settings
-        encoder = PretrainedPart(FileSpec(PRETRAINED_FILE, ""), **settings)
+        encoder = PretrainedPart(FileSpec("", ""), **settings)
         adapting = with_pretrained_reference(
             bundle, encoder, ear.graph, arrays, settings_of(further)
         )
@@ -253,11 +262,11 @@ def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRe
             "--crossval"
         )
     crossvals = [path for path in (recipe.crossval, recipe.crossval_corpora) if path]
-    summaries = [_summary(path) for path in crossvals]
+    summaries = [_summary(path, recipe.tier) for path in crossvals]
     _check_alike(recipe, crossvals, summaries)
-    calibration, metrics = _borrowed(crossvals, summaries)
+    calibration, metrics = _borrowed(crossvals, summaries, recipe.tier)
     clips = _clips(run, utterances, recipe)
-    (along,) = hear_along(clips, {folder.name: []}, recipe.encoder)
+    (along,) = hear_along(clips, {folder.name: []}, recipe.tier, recipe.encoder)
     settings, reference = summaries[0].get("reference"), None
     if run.reference and settings:
         further = along.ear.trained_further
@@ -268,9 +277,9 @@ def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRe
             "what the encoder hears adapts to no speaker: python -m training reference of run "
             "and crossval comes before this command"
         )
-    run.pretrained = along.joined(calibration, metrics, reference)
+    joined = run.pretrained[recipe.tier] = along.joined(calibration, metrics, reference)
     run.save(folder)
-    return run.pretrained
+    return joined
 
 
 def _clips(run: Run, utterances: Sequence[Utterance], recipe: PretrainedRecipe) -> Clips:
@@ -309,26 +318,27 @@ def _check_alike(
 
 
 def _borrowed(
-    crossvals: Sequence[Path], summaries: Sequence[dict[str, Any]]
+    crossvals: Sequence[Path], summaries: Sequence[dict[str, Any]], tier: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Calibration over the verdicts of joined crossvals, and the first one's figures."""
     from training.evaluate.crossval_files import joint_calibration
 
-    calibration, errors = joint_calibration(crossvals, VERDICTS)
+    calibration, errors = joint_calibration(crossvals, VERDICTS.format(tier=tier))
     metrics = {**summaries[0]["metrics"], "calibration_error": errors}
     if len(summaries) > 1:
         metrics["unseen"] = summaries[1]["metrics"]
     return calibration, metrics
 
 
-def _summary(crossval: Path) -> dict[str, Any]:
+def _summary(crossval: Path, tier: str) -> dict[str, Any]:
     """What this command left in a crossval. TrainingError where it was not there."""
     from training.errors import TrainingError
 
-    if not (crossval / SUMMARY).exists():
+    file = crossval / SUMMARY.format(tier=tier)
+    if not file.exists():
         raise TrainingError(
             f"{crossval} is not joined with the encoder: python -m training pretrained {crossval} "
-            "NAME=PATH... comes first"
+            f"--tier {tier} NAME=PATH... comes first"
         )
-    found: dict[str, Any] = json.loads((crossval / SUMMARY).read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found

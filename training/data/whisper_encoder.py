@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edge_runtime.pretrained_arrays import MELS
 from edge_runtime.untrusted import ZIP_ERRORS
-from training.data.teachers.whisper import BLOCKS, FRAMES, WIDTH, weights
+from training.data.teachers.whisper import FRAMES, WIDTH, weights
 from training.errors import TrainingError
 
 _HEADS = 6
@@ -80,7 +80,7 @@ def _gelu(x: Tensor) -> Tensor:
     return nn.functional.gelu(x, approximate="tanh")
 
 
-def published_encoder(blocks: int = BLOCKS, frames: int = FRAMES) -> WhisperEncoder:
+def published_encoder(blocks: int, frames: int = FRAMES) -> WhisperEncoder:
     """The encoder with its published weights.
 
     Raises TrainingError for more blocks or frames than it has, and where the package with the
@@ -210,13 +210,13 @@ def unpacked_encoder(content: bytes) -> WhisperEncoder:
     return encoder.eval()
 
 
-def encoder_of(content: bytes | None, name: str) -> WhisperEncoder:
-    """The encoder of a file of that name, or, without one, the published.
+def encoder_of(content: bytes | None, blocks: int, name: str) -> WhisperEncoder:
+    """The encoder of a file of that name, or, without one, so many blocks of the published.
 
     Raises TrainingError as `published_encoder`, and for a file that is none.
     """
     if content is None:
-        return published_encoder()
+        return published_encoder(blocks)
     try:
         return unpacked_encoder(content)
     except ValueError as error:

@@ -14,10 +14,11 @@ from training.corpora import Utterance
 from training.errors import TrainingError
 from training.evaluate.judge import Verdicts, calibrations
 from training.output import at_once
+from training.tiers import SMALL
 
 SUMMARY = "crossval.json"  # figures and calibration; the last to be written
 PREDICTIONS = "predictions.npz"  # in the folder of a fold: logits of what it tested
-LARGE = "large"  # of a fold, the bundle with the pre-trained encoder, beside the model alone
+BUNDLE = "bundle"  # of a fold, its model alone; with a pre-trained encoder: called as the tier
 VERDICTS = "verdicts.npz"  # logits of every clip, of the fold that did not train on it
 
 _TRUTH = "truth"
@@ -26,6 +27,15 @@ _TRUTH = "truth"
 def clip_name(utterance: Utterance) -> str:
     """What a plan calls a clip; its words, which may hold anything, come behind that."""
     return f"{utterance.corpus}/{utterance.audio.name}/{utterance.start}/{utterance.end}"
+
+
+def bundle_of(fold: Path, tier: str) -> Path:
+    """The bundle that a fold has of a tier. Raises TrainingError where it has none."""
+    bundle = fold / (BUNDLE if tier == SMALL else tier)
+    if not bundle.is_dir():
+        command = "crossval" if tier == SMALL else f"pretrained --tier {tier}"
+        raise TrainingError(f"{fold} has no {bundle.name}: python -m training {command} first")
+    return bundle
 
 
 def write_verdicts(path: Path, verdicts: Verdicts, truth: npt.NDArray[Any]) -> None:

@@ -24,6 +24,7 @@ from training.evaluate.pretrained import Ear, States, ear_of, fit_layer, hear_st
 from training.fit.encoder import Examples, tuned_encoders
 from training.fit.settings import EncoderSettings
 from training.run import Pretrained, PretrainedReference
+from training.tiers import BLOCKS
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Clips:
 class HearsAlong:
     """The encoder of one model, and what it makes of clips."""
 
+    tier: str
     ear: Ear
     layer: PretrainedArrays
     """What follows it."""
@@ -65,43 +67,47 @@ class HearsAlong:
         """What joins it to its run, once both are calibrated together."""
         settings = part_settings(calibration, self.ear.frames, self.ear.strength)
         thresholds = {name: chosen.threshold for name, chosen in calibration.items()}
-        weights = self.ear.weights
-        return Pretrained(self.layer, settings, thresholds, metrics, reference, weights)
+        ear = self.ear.weights, self.tier
+        return Pretrained(self.layer, settings, thresholds, metrics, reference, *ear)
 
 
 def hear_along(
-    clips: Clips, tested: Mapping[str, Sequence[Utterance]], settings: EncoderSettings
+    clips: Clips, tested: Mapping[str, Sequence[Utterance]], tier: str, settings: EncoderSettings
 ) -> list[HearsAlong]:
     """An encoder for each of several models, trained on all of `clips` but those that judge it.
 
     Parameters
     ----------
     tested : by the name of the model, what judges it; nothing of a model that is to ship.
+    tier : says how much of the encoder.
     settings : without epochs encoders are as they are published. A layer is fitted behind each.
 
     Raises TrainingError where nothing can be heard, as `ear_of`, or as `fit_layer` and `tune`.
     """
     if not settings.encoder_epochs:
-        return _with_layers(clips, ear_of(), list(tested.values()), clips.variants)
+        ear, judging = ear_of(BLOCKS[tier]), list(tested.values())
+        return _with_layers(clips, tier, ear, judging, clips.variants)
     with tempfile.TemporaryDirectory() as work:
         every = [*clips.known, *clips.sounds]
         file = Path(work) / "frames"
         mels = hear_log_mels(every, clips.segment, clips.variants, file, clips.jobs)
         examples, folds = Examples(mels, clips.labels), {}
-        for name, judging in tested.items():
-            out = {id(utterance) for utterance in judging}
+        for name, left_out in tested.items():
+            out = {id(utterance) for utterance in left_out}
             folds[name] = examples.places([u for u in every if id(u) not in out])
         heard = [repr(clips.segment), [variant.identity() for variant in clips.variants]]
-        tuned = tuned_encoders(examples, folds, settings, heard, clips.jobs)
+        tuned = tuned_encoders(examples, folds, settings, BLOCKS[tier], heard, clips.jobs)
     result = []
-    for encoder, judging in zip(tuned, tested.values(), strict=True):
+    for encoder, left_out in zip(tuned, tested.values(), strict=True):
         # Each hears all clips anew: clean, and once as some device does.
-        result += _with_layers(clips, ear_of(encoder), [judging], clips.variants[:2])
+        ear = ear_of(BLOCKS[tier], encoder)
+        result += _with_layers(clips, tier, ear, [left_out], clips.variants[:2])
     return result
 
 
 def _with_layers(
     clips: Clips,
+    tier: str,
     ear: Ear,
     tested: Sequence[Sequence[Utterance]],
     variants: Sequence[Augmentation],
@@ -120,5 +126,5 @@ def _with_layers(
         mine = [place_of[id(u)] for u in judging if id(u) in place_of]
         rest = heard.take(np.setdiff1d(np.arange(len(heard.utterances)), mine).tolist())
         layer = fit_layer(rest.with_more(nothing), clips.labels)
-        result.append(HearsAlong(ear, layer, heard.take(mine) if mine else None, rest))
+        result.append(HearsAlong(tier, ear, layer, heard.take(mine) if mine else None, rest))
     return result

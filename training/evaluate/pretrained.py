@@ -29,9 +29,8 @@ from training.corpora import NO_CLASS, Utterance, class_indices
 from training.data.augment import CLEAN, Augmentation, augment
 from training.data.balance import cells, check_every_class
 from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of, seed_of
-from training.data.teachers.whisper import BLOCKS, FRAMES, weights
+from training.data.teachers.whisper import FRAMES, weights
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
-from training.run import ENCODER_FILE
 
 Floats = npt.NDArray[np.float64]
 
@@ -86,18 +85,20 @@ class Ear:
         return self.weights is not None
 
 
-def ear_of(trained_further: bytes | None = None) -> Ear:
-    """The published encoder, or one of other weights: made once by the converter, and kept.
+def ear_of(blocks: int, trained_further: bytes | None = None) -> Ear:
+    """So many blocks of the published encoder, or one of other weights: made once by the converter,
+    and kept.
 
     Raises TrainingError where that fails, such as without the package that has published weights.
     """
     folder = opened_cache(cache_folder("encoder"))
     if trained_further is None:
-        identity = f"{content_of(weights())[:12]}-{BLOCKS}-{FRAMES}"
-        return Ear(_graph(folder, identity, []), FRAMES, STRENGTH)
+        identity = f"{content_of(weights())[:12]}-{blocks}-{FRAMES}"
+        path = _graph(folder, identity, ["--blocks", str(blocks)])
+        return Ear(path, FRAMES, STRENGTH)
     identity = hashlib.sha256(trained_further).hexdigest()[:24]
     with tempfile.TemporaryDirectory() as work:
-        kept_there = Path(work) / ENCODER_FILE
+        kept_there = Path(work) / "encoder.npz"
         kept_there.write_bytes(trained_further)
         path = _graph(folder, identity, ["--weights", str(kept_there)])
     return Ear(path, Graph(path).inputs[0].shape[2], TUNED_STRENGTH, trained_further)
@@ -116,16 +117,15 @@ def hear_states(
     variants: Sequence[Augmentation] = (CLEAN,),
     jobs: int | None = None,
     progress: bool = True,
-    graph: Path | None = None,
+    *,
+    graph: Path,
 ) -> tuple[States, list[int]]:
     """Clips through an encoder as a device hears them, and the places of those heard.
 
     What comes of a clip is cached. `jobs` are processes; by default one a core. `graph` is of the
-    encoder; without, it is the published one. Raises TrainingError where nothing can be heard, or
-    as `ear_of`.
+    encoder. Raises TrainingError where nothing can be heard.
     """
-    path = graph or ear_of().graph
-    given, title = (path, segment, tuple(variants)), "hearing by the encoder"
+    given, title = (graph, segment, tuple(variants)), "hearing by the encoder"
     values, places = rows_of(_states, given, utterances, _PIECE, jobs, title, progress)
     return States([utterances[place] for place in places], values), places
 

@@ -1,4 +1,4 @@
-"""Train a pre-trained encoder further, on the clips that train a model, for the large tier.
+"""Train a pre-trained encoder further, on the clips that train a model, for its larger tiers.
 
 Mean and standard deviation of its states over a window go through one linear layer, as on the
 device (`edge_runtime.model.pretrained`), and all of it learns the classes. Clips are heard as they
@@ -34,7 +34,7 @@ from training.corpora import Utterance, class_indices
 from training.data.balance import cells, check_every_class
 from training.data.cache import cache_folder, cache_key, content_of, opened_cache, parallel
 from training.data.log_mels import Float16, LogMels
-from training.data.teachers.whisper import BLOCKS, WIDTH
+from training.data.teachers.whisper import WIDTH
 from training.data.whisper_encoder import (
     WhisperEncoder,
     packed_encoder,
@@ -101,6 +101,7 @@ def tuned_encoders(
     examples: Examples,
     folds: Mapping[str, npt.NDArray[np.int64]],
     settings: EncoderSettings,
+    blocks: int,
     made_from: Sequence[Any],
     jobs: int | None = None,
     progress: bool = True,
@@ -114,6 +115,7 @@ def tuned_encoders(
     examples : the clips of all of them.
     folds : by what progress calls them.
     settings : how they are trained.
+    blocks : how many of the encoder.
     made_from : what fixes what is heard of a clip, as JSON can hold it.
     jobs : processes, one thread each; by default one a core. What is trained alone has all cores.
 
@@ -127,9 +129,9 @@ def tuned_encoders(
     tasks = []
     for name, places in folds.items():
         trained_by = {k: v for k, v in asdict(settings).items() if k != "encoder_share"}
-        identity = [_VERSION, trained_by, *made_from, list(examples.labels)]
+        identity = [_VERSION, trained_by, blocks, *made_from, list(examples.labels)]
         path = folder / cache_key(*identity, [clips[place] for place in places])
-        tasks.append((examples, places, settings, name, path.with_suffix(".npz")))
+        tasks.append((examples, places, settings, blocks, name, path.with_suffix(".npz")))
     wanted = [task for task in tasks if not task[-1].exists()]
     threads = 1 if len(wanted) > 1 and jobs != 1 else None
     workers = jobs if len(wanted) > 1 else 1
@@ -137,7 +139,7 @@ def tuned_encoders(
     with contextlib.closing(found):
         fresh = {task[-1]: one for task, one in zip(wanted, found, strict=True)}
     every = [fresh.get(task[-1]) or task[-1].read_bytes() for task in tasks]
-    published = published_encoder(BLOCKS, TUNED_FRAMES).state_dict()
+    published = published_encoder(blocks, TUNED_FRAMES).state_dict()
     return [_between(published, content, settings.encoder_share) for content in every]
 
 
@@ -154,15 +156,15 @@ def _between(published: Mapping[str, Tensor], trained: bytes, share: float) -> b
 
 _VERSION = 1  # raise when what is trained changes
 _TITLE = "training encoders further"
-_Task = tuple[Examples, npt.NDArray[np.int64], EncoderSettings, str, Path]
+_Task = tuple[Examples, npt.NDArray[np.int64], EncoderSettings, int, str, Path]
 
 
 def _tune(task: _Task, threads: int | None) -> bytes:
     """Train one and cache it."""
     if threads:
         torch.set_num_threads(threads)
-    examples, train, settings, name, path = task
-    content = packed_encoder(tune(examples, train, settings, name).encoder)
+    examples, train, settings, blocks, name, path = task
+    content = packed_encoder(tune(examples, train, settings, blocks, name).encoder)
     if path.parent.is_dir():
         with at_once(path) as new:
             new.write_bytes(content)
@@ -170,7 +172,11 @@ def _tune(task: _Task, threads: int | None) -> bytes:
 
 
 def tune(
-    examples: Examples, train: npt.NDArray[np.int64], settings: EncoderSettings, name: str
+    examples: Examples,
+    train: npt.NDArray[np.int64],
+    settings: EncoderSettings,
+    blocks: int,
+    name: str,
 ) -> Network:
     """Train the published encoder further, on the clips at the places `train`; the last epoch
     counts. It comes back in evaluation mode.
@@ -182,7 +188,7 @@ def tune(
     check_every_class(truth, examples.labels, "training the encoder")
     torch.manual_seed(settings.seed)
     drawn = np.random.default_rng(settings.seed)
-    network = Network(published_encoder(BLOCKS, TUNED_FRAMES), len(examples.labels)).train()
+    network = Network(published_encoder(blocks, TUNED_FRAMES), len(examples.labels)).train()
     parts = [
         {"params": network.encoder.parameters(), "lr": settings.encoder_lr},
         {"params": network.head.parameters(), "lr": _HEAD_LR},

@@ -216,7 +216,7 @@ def audio_alone(run: Run) -> Run:
         vocabulary=[],
         reference=None,
         familiarity=None,
-        pretrained=None,
+        pretrained={},
     )
 
 
@@ -242,7 +242,7 @@ def with_classes(run: Run, config: ModelConfig) -> Run:
         metrics={},
         reference=None,
         familiarity=None,
-        pretrained=None,
+        pretrained={},
     )
 
 

@@ -18,8 +18,8 @@ from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
 from training.data.teachers import ROW, Int8, Teacher, packaged
 
 WIDTH = 384
-BLOCKS, FRAMES = 3, 800
-"""What the large tier hears along with: so many blocks, windows of so many frames of 10 ms."""
+FRAMES = 800
+"""Windows in which the published encoder hears along with a model, frames of 10 ms."""
 _PACKAGE = "pipecat-ai"
 _GRAPH = "pipecat/audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
 _STATES = "layer_norm_6_QuantizeLinear_Output"  # what the fourth block begins with, in int8
