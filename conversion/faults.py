@@ -7,7 +7,7 @@ the graphs that were built, is from the fake-quantized model there. The last two
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -150,11 +150,11 @@ def torch_scores(run: Run, phase: Phase, examples: Examples) -> dict[str, Float3
 def device_scores(bundle: Bundle, examples: Examples) -> dict[str, Float32]:
     """The same by the device's own code; and of the whole-window graph, where there is one.
 
-    Of a large bundle it is the model alone: its pre-trained encoder has one form. How familiar a
-    sound is does not count: the model in PyTorch cannot tell.
+    It is the model alone: a pre-trained encoder has one form, and how familiar a sound is the model
+    in PyTorch cannot tell.
     """
-    manifest = replace(bundle.manifest.plain(), pretrained=None)
-    bundle = replace(bundle, manifest=manifest)
+    bundle = bundle.plain()
+    manifest = bundle.manifest
     stream = EmotionStream(bundle, segment=manifest.segment.whole(), partial_seconds=0, live=False)
     found: dict[str, Float32] = {}
     for modality in manifest.modalities:

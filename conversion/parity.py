@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +125,12 @@ def parity(
     """Run every form of `run`'s model, and its bundle, over the clips, with words where it reads.
 
     The weights before quantization-aware training are there where the run has them. The bundle in
-    float goes into the folder `work`. Of a large bundle the model is compared: its pre-trained
-    encoder has one form; and calibrated without how familiar a clip is, which PyTorch cannot tell.
+    float goes into the folder `work`. The model alone is compared: a pre-trained encoder has one
+    form, and how familiar a clip is PyTorch cannot tell.
     `against` is a bundle of the same classes for another target. Raises
     ConversionError or AudioError, and TrainingError for an utterance that is text only.
     """
-    bundle = replace(bundle, manifest=replace(bundle.manifest.plain(), pretrained=None))
+    bundle = bundle.plain()
     build(
         run,
         work / "float",

@@ -19,12 +19,13 @@ from edge_runtime.bundle_files import BundleFiles, open_files
 from edge_runtime.embedding import EmbeddingTable
 from edge_runtime.errors import BundleError, EngineError
 from edge_runtime.familiarity_arrays import FamiliarityArrays, read_familiarity
-from edge_runtime.graph import Graph
+from edge_runtime.graph import TFLITE_RUNTIME, Graph
 from edge_runtime.graph_check import check_graph
 from edge_runtime.manifest import (
     AUDIO_ENCODER,
     EMBEDDINGS,
     FAMILIARITY,
+    HEAD,
     KEYWORDS,
     MANIFEST,
     PRETRAINED,
@@ -206,6 +207,17 @@ class Bundle:
     def plain(self) -> Bundle:
         """As `Manifest.plain`; its graphs are the same."""
         return replace(self, manifest=self.manifest.plain())
+
+    def as_computed(self, threads: int = 1, engine: str | None = None) -> Bundle:
+        """Itself, or `plain` where the interpreter cannot compute its pre-trained encoder.
+
+        tflite-runtime takes that graph as well, and reads weights that have a scale a channel as if
+        they had one: what comes out has little to do with it. Raises like `open_graph`.
+        """
+        if self.manifest.pretrained is None:
+            return self
+        graph = self.open_graph(HEAD, threads, engine)
+        return self.plain() if graph.engine == TFLITE_RUNTIME else self
 
     def file_names(self) -> list[str]:
         """Names of all its files but manifest and card."""

@@ -155,7 +155,11 @@ def _examine_bundle(report: Report, name: str, trust: Trust | None) -> None:
         f"{manifest.name}: {manifest.variant} model for {manifest.target}, "
         f"{', '.join(manifest.labels)}, {bundle.file_bytes() / 1e6:.2f} MB, hashes match",
     )
-    report.note(True, "runs in", ENGINE_TEXTS[stream.recognizer.engine])
+    engine = ENGINE_TEXTS[stream.recognizer.engine]
+    alone = (
+        "" if stream.bundle is bundle else ", its model alone: the encoder beside it needs LiteRT"
+    )
+    report.note(True, "runs in", f"{engine}{alone}")
     listed = "with key phrases" if KEYWORDS in bundle.contents else "without key phrases"
     if manifest.text:
         report.note(True, "words", f"the model reads them: run --text; {listed}")

@@ -43,10 +43,11 @@ class Enrolment:
     """
 
     def __init__(self, bundle: Bundle, seconds: float = SECONDS) -> None:
-        self._bundle, self._wanted = bundle, seconds
+        self._bundle = bundle = bundle.as_computed()
+        self._wanted = seconds
         self._reference = Reference(bundle, running=True)
         self._branch = AudioBranch(bundle, StageTimes())
-        # In the large tier a voice is known by what the pre-trained encoder makes of it, too.
+        # Where a pre-trained encoder hears along, a voice is known by what that makes of it, too.
         self._encoder = Pretrained(bundle) if bundle.manifest.pretrained_reference else None
         segment = replace(bundle.manifest.segment, max_seconds=_PIECE_SECONDS)
         self._segmenter = Segmenter(segment)

@@ -33,9 +33,10 @@ THREADS = Limits(minimum=1, maximum=64)
 from more than a few. The bounds stand here alone: `Graph` refuses what is beyond them, and so does
 the command line, whose options take them from here, before it opens a bundle."""
 
+TFLITE_RUNTIME = "tflite-runtime"
 TFLITE_ENGINES = {
     "litert": "ai_edge_litert.interpreter",
-    "tflite-runtime": "tflite_runtime.interpreter",
+    TFLITE_RUNTIME: "tflite_runtime.interpreter",
 }
 ONNX_ENGINES = {
     "onnxruntime-tensorrt": "TensorrtExecutionProvider",
@@ -45,12 +46,12 @@ ONNX_ENGINES = {
 """ONNX Runtime by the provider that runs the graph: fastest first, the last on any machine."""
 ENGINE_PACKAGES = {
     "litert": "ai-edge-litert",
-    "tflite-runtime": "tflite-runtime",
+    TFLITE_RUNTIME: "tflite-runtime",
     **dict.fromkeys(ONNX_ENGINES, "onnxruntime"),
 }
 ENGINE_TEXTS = {
     "litert": "LiteRT (ai-edge-litert)",
-    "tflite-runtime": "tflite-runtime",
+    TFLITE_RUNTIME: "tflite-runtime",
     "onnxruntime-tensorrt": "ONNX Runtime with TensorRT",
     "onnxruntime-cuda": "ONNX Runtime with CUDA",
     "onnxruntime": "ONNX Runtime on the CPU",

@@ -332,11 +332,18 @@ class Manifest:
         return bool(self.text or (self.phrases and self.phrases.limit))
 
     def plain(self) -> Manifest:
-        """As it is for what cannot tell how familiar a sound is: calibrated without that."""
-        if self.familiarity is None:
-            return self
-        calibration = {**self.calibration, **self.familiarity.without}
-        return replace(self, calibration=calibration, familiarity=None)
+        """The model alone, for what has no more: no encoder hears along.
+
+        It is calibrated without how familiar a sound is.
+        """
+        without = self.familiarity.without if self.familiarity else {}
+        return replace(
+            self,
+            calibration={**self.calibration, **without},
+            familiarity=None,
+            pretrained=None,
+            pretrained_reference=None,
+        )
 
     def threshold(self, modality: str) -> float:
         """Least confidence of a verdict that rests on `modality`, 0 to 1.

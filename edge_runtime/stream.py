@@ -118,7 +118,7 @@ class EmotionStream:
         if threshold is not None:
             check_number("threshold", threshold, float, SHARE)
         self._threshold = threshold
-        self.bundle = bundle
+        self.bundle = bundle = bundle.as_computed(threads, engine)
         self.recognizer = Recognizer(bundle, threads, engine)
         self.times = self.recognizer.times
         if adapt or profile is not None:

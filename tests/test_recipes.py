@@ -65,7 +65,7 @@ def test_every_command_of_a_recipe_parses(tmp_path: Path, script: str) -> None:
     for made, called in ((build, name), (large, f"{name}-large")):
         assert made[:2] == ["conversion", "build"]
         assert made[made.index("--name") + 1] == called
-        assert ("--large" in made) == (made is large)
+        assert ("--tier" in made) == (made is large)
 
 
 def test_rooms_to_measure_in_do_not_train(tmp_path: Path) -> None:

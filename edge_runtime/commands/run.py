@@ -175,7 +175,7 @@ def open_stream(bundle: Bundle, settings: RunSettings, live: bool) -> EmotionStr
     """The stream that `settings` describe. Raises EdgeError."""
     segment = bundle.manifest.segment.sensitive(settings.sensitivity)
     profile = None if settings.speaker is None else profile_named(settings.speaker)
-    return EmotionStream(
+    stream = EmotionStream(
         bundle,
         words_source(settings),
         segment=segment.whole() if settings.whole else segment,
@@ -186,6 +186,12 @@ def open_stream(bundle: Bundle, settings: RunSettings, live: bool) -> EmotionStr
         adapt=settings.adapt,
         profile=profile,
     )
+    if stream.bundle is not bundle:
+        note(
+            f"{PROGRAM}: {stream.recognizer.engine} cannot compute the pre-trained encoder of "
+            f"bundle {bundle.manifest.name}: its model judges alone; with LiteRT both do"
+        )
+    return stream
 
 
 def parts(settings: RunSettings, bundle: Bundle) -> Parts:

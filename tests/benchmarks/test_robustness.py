@@ -199,10 +199,10 @@ def test_folds_are_judged_together_each_on_what_it_did_not_train_on(
     assert len(found["folds"]["nonspeech"]) == 2 * len(found["whole"]["nonspeech"])
     capsys.readouterr()
     for options, why in (
-        (["--large"], "--large is of the folds of --crossval"),
+        (["--tier", "medium"], "--tier is of the folds of --crossval"),
         (
-            ["--crossval", str(folds), "--large"],
-            "fold1 has no large: python -m training pretrained",
+            ["--crossval", str(folds), "--tier", "large"],
+            "fold1 has no large: python -m training pretrained --tier large",
         ),
         (["--crossval", str(folds), "--peers", "ravdess=x"], "leave out --crossval"),
         (["--crossval", str(tmp_path)], "not a finished crossval"),

@@ -35,6 +35,7 @@ from training.data.whisper_encoder import published_encoder
 from training.errors import TrainingError
 from training.evaluate.judge import convert
 from training.run import DEFAULT_RUN, Pretrained, PretrainedReference, load
+from training.tiers import BLOCKS
 
 Int16 = npt.NDArray[np.int16]
 
@@ -53,7 +54,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     drawn = np.random.default_rng(3)
     weights = drawn.standard_normal((2 * WIDTH, 4)).astype(np.float32) * np.float32(0.02)
     run = load(DEFAULT_RUN)
-    run.pretrained = Pretrained(
+    run.pretrained[LARGE] = Pretrained(
         PretrainedArrays(weights, np.zeros(4, np.float32)),
         {
             "frames": FRAMES,
@@ -74,7 +75,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("large")
     run.save(folder / "run")
-    return convert(folder / "run", folder / "bundle", "--large")
+    return convert(folder / "run", folder / "bundle", "--tier", LARGE)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def encoder_until(encoder: torch.nn.Module, mel: torch.Tensor) -> torch.Tensor:
 def test_the_graph_computes_what_torch_does(bundle: Bundle, scene: Int16) -> None:
     """int8 weights, each product quantized as it goes: nearly the float states."""
     graph = bundle.open_graph(PRETRAINED)
-    encoder = published_encoder()
+    encoder = published_encoder(BLOCKS[LARGE])
 
     def torch_encoder(window: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         with torch.no_grad():
@@ -298,7 +299,7 @@ def test_a_run_that_is_joined_with_nothing_is_refused(tmp_path: Path) -> None:
     run, target = load(DEFAULT_RUN), bundle_target("raspberry-pi")
     plain = dataclasses.replace(run, pretrained=None)
     with pytest.raises(ConversionError, match="python -m training pretrained RUN"):
-        build(plain, tmp_path / "out", target, "large", large=True)
+        build(plain, tmp_path / "out", target, "large", tier=LARGE)
 
 
 def test_misfits_are_refused(large: Path, tmp_path: Path) -> None:
@@ -345,7 +346,7 @@ def test_large_goes_by_its_name_once_it_is_built(
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr("edge_runtime.bundle.MODELS", tmp_path / "none")
-    with pytest.raises(BundleError, match=r"python -m conversion build .* --large --out"):
+    with pytest.raises(BundleError, match=r"python -m conversion build .* --tier large --out"):
         load_bundle(LARGE)
     shutil.copytree(large, tmp_path / "edge-emotion" / "models" / LARGE)
     assert load_bundle(LARGE).manifest.pretrained is not None

@@ -157,8 +157,10 @@ def test_real_clips_are_heard_as_on_this_machine(heard: list[tuple[str, Events, 
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The large bundle, built here, once more inside the root as FOLDER/large."""
     out = tmp_path_factory.mktemp("large") / "large"
-    command = (sys.executable, "-m", "conversion", "build", "training/models/default", "--large")
-    built = subprocess.run([*command, "--out", out], cwd=REPOSITORY, capture_output=True)
+    command = (sys.executable, "-m", "conversion", "build", "training/models/default")
+    built = subprocess.run(
+        [*command, "--tier", "large", "--out", out], cwd=REPOSITORY, capture_output=True
+    )
     assert built.returncode == 0, built.stderr.decode()
     inside = Path(ROOT + FOLDER, "large")
     shutil.rmtree(inside, ignore_errors=True)

@@ -22,6 +22,7 @@ from training.evaluate.pretrained import (
     opinions,
 )
 from training.run import DEFAULT_RUN
+from training.tiers import LARGE, MEDIUM
 
 LABELS = ["calm", "cross"]
 RNG = np.random.default_rng(11)
@@ -124,13 +125,16 @@ def test_confidence_is_of_all_crossvals_and_figures_of_the_first(tmp_path: Path)
         logits = RNG.standard_normal((200, 2)).astype(np.float32)
         logits[np.arange(200), truth] += 3.0 - 2.0 * number
         verdicts = {"audio/int8": logits} | ({"audio+text/int8": logits} if not number else {})
-        np.savez(folder / VERDICTS, truth=truth, **verdicts)
+        np.savez(folder / VERDICTS.format(tier=MEDIUM), truth=truth, **verdicts)
         metrics = {"corpora": {name: {}}}
-        (folder / SUMMARY).write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
+        file = folder / SUMMARY.format(tier=MEDIUM)
+        file.write_text(json.dumps({"metrics": metrics}), encoding="utf-8")
     folders = [tmp_path / "folds", tmp_path / "corpora"]
-    summaries = [_summary(folder) for folder in folders]
-    calibration, metrics = _borrowed(folders, summaries)
-    alone, _ = _borrowed(folders[:1], summaries[:1])
+    summaries = [_summary(folder, MEDIUM) for folder in folders]
+    with pytest.raises(TrainingError, match=f"pretrained {folders[0]} --tier large"):
+        _summary(folders[0], LARGE)
+    calibration, metrics = _borrowed(folders, summaries, MEDIUM)
+    alone, _ = _borrowed(folders[:1], summaries[:1], MEDIUM)
     assert set(calibration) == {AUDIO, BOTH}
     assert calibration[AUDIO].temperature > alone[AUDIO].temperature
     assert set(metrics["corpora"]) == {"folds"}

@@ -11,7 +11,6 @@ import pytest
 from packaged import need_whisper
 from voices import adapting_run, write_crossval
 
-from benchmarks.errors import BenchmarkError
 from benchmarks.speakers import COLD, worth
 from edge_runtime import load_bundle
 from edge_runtime.bundle import Bundle
@@ -28,12 +27,12 @@ from training.evaluate.adapted import (
     settings_of,
     with_reference,
 )
-from training.evaluate.crossval_files import LARGE
 from training.evaluate.histories import CHANGES, TRAINED, Speakers
 from training.evaluate.reference import Heard, fit_arrays
 from training.fit.encoder import TUNED_FRAMES
 from training.fit.settings import EncoderSettings
 from training.run import load
+from training.tiers import MEDIUM, SMALL
 
 LABELS = ["angry", "happy", "neutral", "sad"]
 
@@ -198,34 +197,35 @@ def test_folds_and_then_a_run_learn_to_adapt(
 
     # The encoder hears along, and what is adapted rests on what both say.
     need_whisper()
-    with pytest.raises(BenchmarkError, match="fold1 is not joined with the encoder: python"):
-        worth(folder, spoken, [], jobs=1, large=True)
-    trained_further = PretrainedRecipe(jobs=1, encoder=EncoderSettings(encoder_epochs=1))
+    with pytest.raises(TrainingError, match="fold1 has no medium: python -m training pretrained"):
+        worth(folder, spoken, [], jobs=1, tier=MEDIUM)
+    trained_further = PretrainedRecipe(MEDIUM, jobs=1, encoder=EncoderSettings(encoder_epochs=1))
     found = join_folds(folder, spoken, trained_further)
     joined, adapting = found["metrics"]["corpora"], found["reference"]
     assert adapting["temperature"].keys() == {"audio"}
     for fold in sorted(folder.glob("fold*")):
-        beside = load_bundle(fold / LARGE).manifest.pretrained_reference
+        beside = load_bundle(fold / MEDIUM).manifest.pretrained_reference
         assert beside is not None
         assert beside.temperature == adapting["temperature"]
-    as_published = PretrainedRecipe(crossval=folder, encoder=EncoderSettings(encoder_epochs=0))
+    as_published = PretrainedRecipe(
+        MEDIUM, crossval=folder, encoder=EncoderSettings(encoder_epochs=0)
+    )
     with pytest.raises(TrainingError, match="made with --encoder-epochs 1, not 0"):
         join_run(tmp_path / "run", spoken, as_published)
     part = join_run(tmp_path / "run", spoken, replace(trained_further, crossval=folder)).reference
     assert part is not None
     assert part.settings == adapting
-    kept = load(tmp_path / "run").pretrained
-    assert kept is not None
+    kept = load(tmp_path / "run").pretrained[MEDIUM]
     assert kept.reference is not None
     assert kept.encoder is not None
     assert kept.settings["frames"] == TUNED_FRAMES
-    of_folds = [load(fold).pretrained for fold in sorted(folder.glob("fold*"))]
-    assert len({of.encoder for of in of_folds if of} | {kept.encoder}) == len(speakers) + 1
+    of_folds = [load(fold).pretrained[MEDIUM] for fold in sorted(folder.glob("fold*"))]
+    assert len({of.encoder for of in of_folds} | {kept.encoder}) == len(speakers) + 1
     np.testing.assert_allclose(kept.reference.arrays.mean, part.arrays.mean)
-    large, alone = (worth(folder, spoken, [], jobs=1, large=large) for large in (True, False))
-    for corpus, metrics in large.cells[COLD].items():
+    medium, alone = (worth(folder, spoken, [], jobs=1, tier=tier) for tier in (MEDIUM, SMALL))
+    for corpus, metrics in medium.cells[COLD].items():
         figures = joined[corpus]["audio"]["int8"]
         assert (metrics.n, round(metrics.ua, 4)) == (figures["n"], figures["ua"])
-    assert large.cells.keys() == alone.cells.keys()
-    assert all(0 <= share <= 1 for share in (*large.doubted.values(), *alone.doubted.values()))
-    assert large.calibration_error != alone.calibration_error
+    assert medium.cells.keys() == alone.cells.keys()
+    assert all(0 <= share <= 1 for share in (*medium.doubted.values(), *alone.doubted.values()))
+    assert medium.calibration_error != alone.calibration_error

@@ -21,7 +21,7 @@ from edge_runtime.segment import SegmentParams
 from training.corpora import NO_CLASS, Utterance
 from training.data.augment import CLEAN, TRAINING
 from training.data.log_mels import LogMels, hear_log_mels, levels_of
-from training.data.teachers.whisper import BLOCKS, WIDTH
+from training.data.teachers.whisper import WIDTH
 from training.data.whisper_encoder import (
     packed_encoder,
     published_encoder,
@@ -34,6 +34,7 @@ from training.fit import encoder as module
 from training.fit.encoder import TUNED_FRAMES, Examples, tune, tuned_encoders
 from training.fit.settings import EncoderSettings
 from training.run import DEFAULT_RUN, Pretrained, load
+from training.tiers import BLOCKS, LARGE, MEDIUM
 
 LABELS = ["angry", "sad"]
 SEGMENT = SegmentParams()
@@ -48,9 +49,7 @@ def _installed() -> None:
 
 
 @pytest.fixture
-def _small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One block of the encoder, and one thread."""
-    monkeypatch.setattr(module, "BLOCKS", 1)
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -95,7 +94,7 @@ def test_clips_and_their_variants_are_found_in_the_file(tones: Tones, tmp_path: 
         heard([missing], tmp_path)
 
 
-@pytest.mark.usefixtures("_small")
+@pytest.mark.usefixtures("_one_thread")
 def test_it_learns_the_classes_and_of_what_says_nothing_none(tones: Tones, tmp_path: Path) -> None:
     spoken = tones(2, 6)
     nothing = [dataclasses.replace(u, label=NO_CLASS, corpus="sounds") for u in spoken[:2]]
@@ -103,7 +102,7 @@ def test_it_learns_the_classes_and_of_what_says_nothing_none(tones: Tones, tmp_p
     assert examples.classes.tolist() == [0, 1] * 6 + [-1, -1]
     train = examples.places([*spoken[2:], *nothing])
     settings = dataclasses.replace(SHORT, encoder_epochs=6)
-    network = tune(examples, train, settings, "tones")
+    network = tune(examples, train, settings, 1, "tones")
     before = published_encoder(1, TUNED_FRAMES)
     assert not torch.equal(network.encoder.conv1.weight, before.conv1.weight)
     frames = examples.mels.opened()
@@ -119,7 +118,7 @@ def test_it_learns_the_classes_and_of_what_says_nothing_none(tones: Tones, tmp_p
     targets = module._targets(examples.classes, 2).numpy()
     np.testing.assert_allclose(targets[[0, 1, -1]], [[0.95, 0.05], [0.05, 0.95], [0.5, 0.5]])
     with pytest.raises(TrainingError, match="clips of every class; no sad"):
-        tune(examples, np.array([0, 2, 4, 6]), SHORT, "half")
+        tune(examples, np.array([0, 2, 4, 6]), SHORT, 1, "half")
 
 
 def test_every_clip_is_in_a_batch_and_none_is_too_small() -> None:
@@ -129,16 +128,16 @@ def test_every_clip_is_in_a_batch_and_none_is_too_small() -> None:
         assert min(len(range(clips)[batch]) for batch in batches) >= 4
 
 
-@pytest.mark.usefixtures("_small")
+@pytest.mark.usefixtures("_one_thread")
 def test_what_is_finished_is_kept_and_what_differs_is_trained_again(
     tones: Tones, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoken = tones(2, 4)
     examples = Examples(heard(spoken, tmp_path), LABELS)
     folds = {"one": examples.places(spoken[:4]), "both": examples.places(spoken)}
-    first = tuned_encoders(examples, folds, SHORT, ["clean"], jobs=1, progress=False)
+    first = tuned_encoders(examples, folds, SHORT, 1, ["clean"], jobs=1, progress=False)
     assert capsys.readouterr().err.count("epoch 2 of 2") == 2
-    again = tuned_encoders(examples, folds, SHORT, ["clean"], jobs=1, progress=False)
+    again = tuned_encoders(examples, folds, SHORT, 1, ["clean"], jobs=1, progress=False)
     assert capsys.readouterr().err == ""
     assert first == again
     assert first[0] != first[1]
@@ -147,18 +146,18 @@ def test_what_is_finished_is_kept_and_what_differs_is_trained_again(
     for share, expected in ((0.0, published), (1.0, None), (0.5, first[0])):
         way = dataclasses.replace(SHORT, encoder_share=share)
         (found,) = tuned_encoders(
-            examples, {"one": folds["one"]}, way, ["clean"], jobs=1, progress=False
+            examples, {"one": folds["one"]}, way, 1, ["clean"], jobs=1, progress=False
         )
         assert expected is None or found == expected
         assert (found == published) == (share == 0)
     assert capsys.readouterr().err == ""
     fewer = dataclasses.replace(SHORT, encoder_epochs=1)
-    tuned_encoders(examples, {"one": folds["one"]}, fewer, ["clean"], jobs=1, progress=False)
+    tuned_encoders(examples, {"one": folds["one"]}, fewer, 1, ["clean"], jobs=1, progress=False)
     assert "epoch 1 of 1" in capsys.readouterr().err
 
 
 def test_an_encoder_is_kept_in_the_steps_of_its_graph(tmp_path: Path) -> None:
-    encoder = published_encoder(BLOCKS, TUNED_FRAMES)
+    encoder = published_encoder(BLOCKS[LARGE], TUNED_FRAMES)
     with torch.no_grad():
         encoder.conv1.weight += 0.01 * torch.randn_like(encoder.conv1.weight)
     content = packed_encoder(encoder)
@@ -183,23 +182,20 @@ def test_a_damaged_encoder_is_a_line(
     assert main(["encoder", "--weights", str(path), "--out", str(tmp_path / "x.tflite")]) == 2
     assert f"{path}: the file is no encoder" in capsys.readouterr().err
     run = load(DEFAULT_RUN)
-    assert run.pretrained is not None
-    broken: Pretrained = dataclasses.replace(run.pretrained, encoder=content)
-    with pytest.raises(TrainingError, match=r"encoder\.npz: the file is no encoder"):
+    broken: Pretrained = dataclasses.replace(run.pretrained[LARGE], encoder=content)
+    with pytest.raises(TrainingError, match="encoder of the tier large: the file is no encoder"):
         broken.network()
 
 
 def test_a_run_without_its_encoder_is_not_finished(tmp_path: Path) -> None:
     run = load(DEFAULT_RUN)
-    assert run.pretrained is not None
     weights = packed_encoder(published_encoder(1, 16))
-    run.pretrained = dataclasses.replace(run.pretrained, encoder=weights)
+    run.pretrained[LARGE] = dataclasses.replace(run.pretrained[LARGE], encoder=weights)
     run.save(tmp_path)
-    kept = load(tmp_path).pretrained
-    assert kept is not None
+    kept = load(tmp_path).pretrained[LARGE]
     assert len(kept.network().layers) == 1
-    (tmp_path / "encoder.npz").unlink()
-    with pytest.raises(TrainingError, match=r"there is no encoder\.npz"):
+    (tmp_path / "encoder-large.npz").unlink()
+    with pytest.raises(TrainingError, match=r"there is no encoder-large\.npz"):
         load(tmp_path)
 
 
@@ -209,7 +205,7 @@ def test_the_published_encoder_has_a_layer_fitted_to_those_that_do_not_judge(
     spoken = tones(2, 4)
     clips = Clips(spoken, [], LABELS, SEGMENT, (CLEAN,), 1)
     tested = {"fold 1": spoken[:4], "all": []}
-    fold, every = hear_along(clips, tested, EncoderSettings(encoder_epochs=0))
+    fold, every = hear_along(clips, tested, MEDIUM, EncoderSettings(encoder_epochs=0))
     assert fold.ear.weights is None
     assert fold.ear.strength == STRENGTH
     assert fold.tested is not None

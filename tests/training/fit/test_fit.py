@@ -158,8 +158,8 @@ def test_a_run_without_float_weights_stays_one_when_it_is_saved_again(tmp_path: 
     run = load(Path("training/models/default"))
     run.save(tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    parts = {"reference.npz", "familiarity.npz", "encoder.npz"}
-    parts |= {"pretrained.npz", "pretrained_reference.npz"}
+    parts = {"reference.npz", "familiarity.npz", "encoder-large.npz"}
+    parts |= {"pretrained-large.npz", "pretrained_reference-large.npz"}
     assert names == {"run.json", "weights.pt", "vocabulary.txt", *parts}
     assert not load(tmp_path / "run").float_weights
 
