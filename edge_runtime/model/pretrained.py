@@ -31,6 +31,10 @@ from edge_runtime.pretrained_arrays import MELS, STRIDE
 HOP = 160  # samples from one frame to the next: 10 ms
 FFT = 400  # samples of a frame
 BEFORE = FFT // 2  # samples that the first frame of a window reaches back
+BLOCK = 25  # frames whose power is computed at a time: what is left to the end is little
+_OVERLAP = (
+    FFT - HOP
+)  # samples that the first frame of a block shares with the last of the one before
 _LEAST_POWER = 1e-7  # of the samples so far, by which they are divided
 _DYNAMIC = 8.0  # decades below the loudest band of a window that are told apart
 
@@ -50,9 +54,9 @@ class PretrainedStatistics:
 
     def __init__(self, encoder: Encoder, frames: int, width: int) -> None:
         self._encoder, self._frames, self._width = encoder, frames, width
-        self._samples = frames * HOP
-        # From half a frame before the window to half a frame behind it.
-        self._held = np.zeros(self._samples + FFT, np.float32)
+        # Of the block that is being heard: what its first frame reaches back to, and all it needs.
+        self._held = np.zeros(BLOCK * HOP + _OVERLAP, np.float32)
+        self._mels = np.empty((frames, MELS), np.float32)
         self._window = np.empty((1, MELS, frames), np.float32)
         self.reset()
 
@@ -60,6 +64,7 @@ class PretrainedStatistics:
         """Begin an utterance."""
         self._held[:BEFORE] = 0
         self._end = BEFORE
+        self._known = 0  # frames of the window whose power is known
         self._heard, self._power = 0, 0.0
         self._count = 0
         self._sum, self._squares = np.zeros((2, self._width))
@@ -68,15 +73,19 @@ class PretrainedStatistics:
         """Take the next samples of the utterance, int16, or float in [-1, 1], shape (n,)."""
         scale = np.float32(1 / FULL_SCALE if samples.dtype.kind == "i" else 1.0)
         while samples.size:
-            taken = samples[: self._held.size - self._end]
+            block = min(BLOCK, self._frames - self._known)
+            size = block * HOP + _OVERLAP
+            taken = samples[: size - self._end]
             end = self._end + taken.size
             np.multiply(taken, scale, out=self._held[self._end : end], casting="unsafe")
             self._end, samples = end, samples[taken.size :]
-            if end == self._held.size:
-                self._encode(self._samples, self._frames)
-                # What the next window's first frame reaches back to comes along.
-                self._held[:FFT] = self._held[self._samples :].copy()
-                self._end = FFT
+            if end == size:
+                self._hear(block * HOP, block)
+                # What the next block's first frame reaches back to comes along.
+                self._held[:_OVERLAP] = self._held[block * HOP : size].copy()
+                self._end = _OVERLAP
+                if self._known == self._frames:
+                    self._encode()
 
     def result(self) -> Float32 | None:
         """What is known of the windows that are complete, (2 x width,); None before the first."""
@@ -88,36 +97,50 @@ class PretrainedStatistics:
 
     def finish(self) -> Float32 | None:
         """Close the utterance and begin the next; None of one without a sample."""
-        left = self._end - BEFORE  # of the window that is not complete
+        left = self._end - BEFORE  # of the block that is not complete
         if self._heard == 0 and left == 0:
             return None
-        frames = left // HOP
-        if frames or not self._count:
+        frames = min(left // HOP, self._frames - self._known)
+        if self._known + frames == 0 and not self._count:
+            frames = 1
+        if self._known + frames:
             self._held[self._end :] = 0
-            self._encode(min(left, self._samples), min(max(frames, 1), self._frames))
+            # Behind the last frame of a window the next one begins.
+            last = self._known + frames == self._frames
+            self._hear(min(left, frames * HOP) if last else left, frames)
+            self._encode()
         found = self.result()
         self.reset()
         return found
 
-    def _encode(self, samples: int, frames: int) -> None:
-        """Hear the window that is held: of its frames so many are real."""
+    def _hear(self, samples: int, frames: int) -> None:
+        """Take in the power of what is held, so many samples of it, and of so many frames."""
         real = self._held[BEFORE : BEFORE + samples].astype(np.float64)
         self._heard += samples
         self._power += float(real @ real)
-        power = self._power / self._heard
-        fill_window(self._window[0], mel_levels(self._held, frames, power))
+        self._mels[self._known : self._known + frames] = mel_power(self._held, frames)
+        self._known += frames
+
+    def _encode(self) -> None:
+        """Hear the window as far as its frames are known, and begin the next."""
+        levels = _levels(self._mels[: self._known], self._power / self._heard)
+        fill_window(self._window[0], levels)
         (states,) = self._encoder(self._window)
-        valid = states[0, : max(1, frames // STRIDE)].astype(np.float64)
+        valid = states[0, : max(1, self._known // STRIDE)].astype(np.float64)
         self._count += len(valid)
         self._sum += valid.sum(axis=0)
         self._squares += np.einsum("ij,ij->j", valid, valid)
+        self._known = 0
 
 
 def mel_levels(samples: Float32, frames: int, power: float) -> Float32:
     """`mel_power` beside the mean `power` of the samples heard so far, log10: (frames, 80)."""
+    return _levels(mel_power(samples, frames), power)
+
+
+def _levels(mels: Float32, power: float) -> Float32:
     own = np.float32(power + _LEAST_POWER)
-    levels = np.log10(np.maximum(mel_power(samples, frames) / own, np.float32(1e-10)))
-    return np.asarray(levels, np.float32)
+    return np.asarray(np.log10(np.maximum(mels / own, np.float32(1e-10))), np.float32)
 
 
 def fill_window(window: Float32, levels: Float32) -> None:
@@ -136,11 +159,15 @@ def mel_power(samples: Float32, frames: int) -> Float32:
     Frame n is of samples 160 n to 160 n + 400, under a periodic Hann window; 80 triangles that are
     alike on Slaney's mel scale and have an area of 1, as librosa's.
     """
-    rows = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP][:frames]
     window, bank = _tables()
-    spectrum = np.fft.rfft(rows * window, axis=1)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
-    return np.asarray(power.astype(np.float32) @ bank)
+    rows = np.lib.stride_tricks.sliding_window_view(samples, FFT)[::HOP][:frames]
+    found = np.empty((len(rows), MELS), np.float32)
+    # Block by block: a product of other rows rounds otherwise.
+    for first in range(0, len(rows), BLOCK):
+        spectrum = np.fft.rfft(rows[first : first + BLOCK] * window, axis=1)
+        power = np.square(spectrum.real) + np.square(spectrum.imag)
+        found[first : first + BLOCK] = power.astype(np.float32) @ bank
+    return found
 
 
 @lru_cache(maxsize=1)
