@@ -23,7 +23,6 @@ from benchmarks.output import write_json
 from benchmarks.peers.opensmile_sets import extract as extract_set
 from benchmarks.peers.svm import classifier
 from benchmarks.trial import ADAPT, COMPARE, FIT, WAYS, WITH_ENCODER, Trial
-from edge_runtime.bundle import DEFAULT
 from edge_runtime.manifest import AUDIO
 from edge_runtime.pcm import Float32
 from training.adapt.adapt import HeadData, fit_run
@@ -44,7 +43,7 @@ from training.fit.remedy import remedied
 from training.fit.warmstart import Branches
 from training.network.fakequant import Phase
 from training.run import DEFAULT_RUN, load
-from training.tiers import LARGE
+from training.tiers import LARGE, SMALL
 
 SHARE = 0.25  # of the speakers, to test on
 SVM_C = 10.0
@@ -174,7 +173,7 @@ def _learners(found: Mapping[str, Found], trial: Trial) -> dict[str, str]:
     schedule = repr(replace(trial.schedule, seed=0))
     result = {COMPARE: _digest(str(SVM_C)), FIT: _digest(schedule, "remedied")}
     if {ADAPT, WITH_ENCODER} & set(trial.ways):
-        run = load(DEFAULT_RUN if trial.base == DEFAULT else Path(trial.base))
+        run = load(DEFAULT_RUN if trial.base == SMALL else Path(trial.base))
         trained = {kind_of(name) for name in run.training.get("corpora", {})}
         both = sorted(name for name in found if kind_of(name) in trained)
         if not trial.seen and (both or not trained):
@@ -264,7 +263,7 @@ class _Judges:
                 self._made[key] = _Compare(utterances, self._trial.jobs)
             else:
                 self._base = self._base or open_base(self._trial.base, self._work)
-                base = replace(self._base, large=way == WITH_ENCODER)
+                base = replace(self._base, tier=LARGE if way == WITH_ENCODER else SMALL)
                 self._made[key] = _Adapted(utterances, base, self._trial.jobs)
         return self._made[key]
 
@@ -279,7 +278,7 @@ class _Adapted:
         self._base = base
         self._heard, places = base.hear(utterances, jobs)
         self._encoded: Float32 | None = None
-        if base.large:
+        if base.tier != SMALL:
             every = self._heard.utterances
             self._heard, view = encoder_view(base, self._heard, jobs)
             self._encoded = view.values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from training.fit.settings import FitSettings
+from training.tiers import SMALL
 
 ADAPT, WITH_ENCODER, FIT, COMPARE = "adapt", "large", "fit", "compare"
 WAYS = (ADAPT, WITH_ENCODER, FIT, COMPARE)
@@ -22,8 +23,8 @@ class Trial:
     """Draws of speakers and clips, with seeds from 0 on."""
     ways: tuple[str, ...] = (ADAPT, FIT, COMPARE)
     """What learns, of `WAYS`."""
-    base: str = "default"
-    """What `adapt` starts from: default, or the folder of a run."""
+    base: str = SMALL
+    """What `adapt` starts from: small, or the folder of a run."""
     seen: bool = False
     """Whether the base may have trained on a corpus that judges it."""
     schedule: FitSettings = field(default_factory=FitSettings)

@@ -15,7 +15,7 @@ from edge_runtime.console import ERROR, OK, THEIRS, command_parser, counted, not
 from edge_runtime.errors import EdgeError
 from edge_runtime.settings import Limits, number
 from training.output import new_file
-from training.tiers import BLOCKS, LARGE, SMALL, TIERS
+from training.tiers import EXTENTS, LARGE, SMALL, TIERS, Extent
 
 if TYPE_CHECKING:
     from conversion.artifact import Options
@@ -66,9 +66,16 @@ def parser() -> argparse.ArgumentParser:
     encoder.add_argument(
         "--blocks",
         type=number(int, Limits(minimum=1, maximum=4)),
-        default=BLOCKS[LARGE],
+        default=EXTENTS[LARGE].blocks,
         metavar="N",
-        help=f"without --weights: so many of its four blocks (default: {BLOCKS[LARGE]})",
+        help="without --weights: so many of its four blocks (default: %(default)s)",
+    )
+    encoder.add_argument(
+        "--units",
+        type=number(int, Limits(minimum=1, maximum=EXTENTS[LARGE].units)),
+        default=EXTENTS[LARGE].units,
+        metavar="N",
+        help="without --weights: so many units of each block's dense layers (default: %(default)s)",
     )
     encoder.set_defaults(command=_encoder)
 
@@ -250,7 +257,7 @@ def _encoder(arguments: argparse.Namespace) -> int:
 
     weights = arguments.weights
     content = weights.read_bytes() if weights else None
-    encoder = encoder_of(content, arguments.blocks, str(weights))
+    encoder = encoder_of(content, Extent(arguments.blocks, arguments.units), str(weights))
     with tempfile.TemporaryDirectory() as work, at_once(arguments.out) as new:
         write_encoder(encoder, new, Path(work))
     size, blocks = arguments.out.stat().st_size, len(encoder.layers)

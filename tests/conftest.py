@@ -132,6 +132,21 @@ def bundle(bundle_path: Path) -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def small_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of the bundle in the box alone, with the graph over a whole window."""
+    from training.evaluate.judge import convert
+    from training.run import DEFAULT_RUN
+
+    return convert(DEFAULT_RUN, tmp_path_factory.mktemp("small") / "small", "--whole")
+
+
+@pytest.fixture(scope="session")
+def small(small_path: Path) -> Bundle:
+    """That, loaded."""
+    return load_bundle(small_path)
+
+
+@pytest.fixture(scope="session")
 def deaf_to_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small bundle, of random weights, whose model takes no words."""
     import torch

@@ -16,7 +16,7 @@ from training.errors import TrainingError
 _EPILOG = """examples:
   python -m training corpora  ravdess=data/ravdess emodb=data/emodb
   python -m training fit      manifest=my_clips.csv --out runs/mine
-  python -m training adapt    manifest=my_clips.csv --from default --out runs/own
+  python -m training adapt    manifest=my_clips.csv --out runs/own
   python -m training adapt    ravdess=data/ravdess emodb=data/emodb --classes seven --out runs/7
   python -m training segment  manifest=long.csv --out utterances.csv
   python -m training crossval ravdess=data/ravdess emodb=data/emodb --folds 5 --out runs/cv

@@ -45,7 +45,7 @@ from training.network.config import ModelConfig
 from training.network.fakequant import Phase, set_phase
 from training.network.model import MscnnSpu
 from training.output import into_at_once
-from training.tiers import BLOCKS, LARGE
+from training.tiers import EXTENTS, LARGE
 
 RUN_FILE, WEIGHTS_FILE, FLOAT_FILE = "run.json", "weights.pt", "float.pt"
 LOG_FOLDER = "log"
@@ -117,11 +117,11 @@ class Pretrained:
     """Its weights, where it was trained further (`training.fit.encoder`), as a file; None where it
     is as published."""
     tier: str = LARGE
-    """Which one of `BLOCKS`."""
+    """Which one of `EXTENTS`."""
 
     def network(self) -> WhisperEncoder:
         """The encoder. Raises TrainingError as `encoder_of`."""
-        return encoder_of(self.encoder, BLOCKS[self.tier], f"encoder of the tier {self.tier}")
+        return encoder_of(self.encoder, EXTENTS[self.tier], f"encoder of the tier {self.tier}")
 
 
 @dataclass(frozen=True)
@@ -297,8 +297,8 @@ def _of_pretrained(joined: Pretrained) -> dict[str, Any]:
 
 
 def _pretrained(folder: Path, tier: str, raw: dict[str, Any], config: ModelConfig) -> Pretrained:
-    if tier not in BLOCKS:
-        raise ValueError(f"it is joined in a tier {tier!r}, not one of {', '.join(BLOCKS)}")
+    if tier not in EXTENTS:
+        raise ValueError(f"it is joined in a tier {tier!r}, not one of {', '.join(EXTENTS)}")
     classes, settings = len(config.labels), raw.pop("reference", None)
     own = raw.pop("trained_further")  # a file that a run before left tells nothing
     content = (folder / PRETRAINED_FILE.format(tier=tier)).read_bytes()

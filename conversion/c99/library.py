@@ -13,6 +13,7 @@ from conversion.c99.program import ALIGNMENT, Product, Program, read_program
 from conversion.c99.text import comment, string, structure, table
 from conversion.c99.verdict import Standard, exponentials, standard_of, threshold
 from conversion.errors import ConversionError
+from conversion.head import whole_head
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import AUDIO_ENCODER, HEAD, AudioPart
 
@@ -98,7 +99,7 @@ def read_library(bundle: Bundle) -> Library:
         part=manifest.audio,
         encoder=encoder,
         # What the branches that are not there would add is nothing: `edge_runtime.model.fusion`.
-        head=read_program(bundle.contents[HEAD], HEAD, columns=slice(0, width)),
+        head=read_program(whole_head(bundle.contents[HEAD]), HEAD, columns=slice(0, width)),
         features=features_of(manifest.mfcc, manifest.audio, graph.inputs[0]),
         standard=standard_of(manifest, graph.outputs),
     )

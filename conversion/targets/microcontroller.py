@@ -9,6 +9,7 @@ from conversion.c99.golden import write_golden
 from conversion.c99.graphs import FOLDER, write_graphs
 from conversion.c99.library import read_library, write_library
 from conversion.c99.program import read_program
+from conversion.head import whole_head
 from conversion.targets import DerivedTarget
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import AUDIO_ENCODER, HEAD
@@ -28,8 +29,10 @@ class Microcontroller(DerivedTarget):
 
         Of the graphs that are run there; words are not read.
         """
-        if graph.stem in (AUDIO_ENCODER, HEAD):
-            read_program(graph.read_bytes(), graph.stem)
+        if graph.stem == AUDIO_ENCODER:
+            read_program(graph.read_bytes(), AUDIO_ENCODER)
+        elif graph.stem == HEAD:
+            read_program(whole_head(graph.read_bytes()), HEAD)
 
     def ready(self) -> Mapping[str, str]:
         """Nothing is needed to write the sources; who compiles them brings the compiler."""

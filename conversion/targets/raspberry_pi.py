@@ -7,12 +7,13 @@ from typing import ClassVar
 
 from conversion.errors import ConversionError
 from conversion.export import export_onnx, export_part, to_tflite
+from conversion.head import split_head
 from conversion.pretrained import export_encoder, write_encoder
 from conversion.quantize import float_tensors, learned_ranges, quantize
 from conversion.targets import BundleTarget
 from conversion.whole.float import whole_part
 from conversion.whole.int8 import write_whole
-from edge_runtime.manifest import PRETRAINED, WHOLE
+from edge_runtime.manifest import HEAD, PRETRAINED, WHOLE
 from training.data.whisper_encoder import WhisperEncoder
 from training.network.model import MscnnSpu
 
@@ -42,6 +43,9 @@ class RaspberryPi(BundleTarget):
             float_path = to_tflite(exported, work / "float")
             paths[role] = work / f"{role}.tflite"
             quantize(float_path, learned_ranges(model, exported.path, role), paths[role])
+            if role == HEAD:
+                branches = list(model.config.branches.values())
+                paths[role].write_bytes(split_head(paths[role].read_bytes(), branches))
             self.check(paths[role])
         return paths
 

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from conversion.head import patterns
 from conversion.whole.float import inputs
 from conversion.whole.ops import (
     FLAG,
@@ -58,7 +59,6 @@ _SATURATED = 3.2  # where int8 tanh is 1
 # The root of 0 to 1 is a sum of tanh(gain x), to 0.023 everywhere and 0.005 root mean square: fewer
 # are much worse, and more no better, for the tables have 127 steps.
 _ROOT_GAINS = 0.8 * 5.0 ** np.arange(4)
-_MOST_JOINED = 10  # inputs of a CONCATENATION in TensorFlow Lite for Microcontrollers
 
 
 def write_whole(model: MscnnSpu) -> bytes:
@@ -378,33 +378,28 @@ class _Whole(Operations):
         Where a part of the outputs reads nothing of a branch, the branch is left out for that part:
         a head that joins models of one modality is mostly such zeros.
         """
-        weight = layer.weight.detach().numpy()
-        reads = np.stack(
-            [np.abs(weight[:, columns]).max(axis=1) > 0 for _, columns in self.standard.values()],
-            axis=1,
-        )
-        groups: dict[tuple[bool, ...], list[int]] = {}
-        for output, pattern in enumerate(reads):
-            # An output that reads nothing is a constant, wherever it is.
-            chosen = pattern if pattern.any() else np.ones_like(pattern)
-            groups.setdefault(tuple(map(bool, chosen)), []).append(output)
-        if last or len(groups) > _MOST_JOINED:
-            groups = {(True,) * len(self.standard): list(range(len(weight)))}
+        weight, places = layer.weight.detach().numpy(), list(self.standard.values())
+        groups: dict[tuple[bool, ...], npt.NDArray[np.integer]] = {
+            (True,) * len(places): np.arange(len(weight))
+        }
+        if not last:
+            in_order = weight[:, np.concatenate([columns for _, columns in places])]
+            groups = patterns(in_order, [columns.size for _, columns in places])
         dense = []
         for pattern, outputs in groups.items():
-            read = list(itertools.compress(self.standard.values(), pattern))
+            read = list(itertools.compress(places, pattern))
             tensors = [tensor for tensor, _ in read]
             columns = np.concatenate([columns for _, columns in read])
-            dense.append(self._dense(tensors, layer, np.array(outputs), columns, 0, last))
-        order = np.concatenate([np.array(outputs) for outputs in groups.values()])
+            dense.append(self._dense(tensors, layer, outputs, columns, 0, last))
+        order = np.concatenate(list(groups.values()))
         return self.join(dense, (1, len(order)), 1), order
 
     def _dense(
         self,
         parts: list[int],
         layer: nn.Linear,
-        rows: npt.NDArray[np.int64],
-        columns: npt.NDArray[np.int64],
+        rows: npt.NDArray[np.integer],
+        columns: npt.NDArray[np.integer],
         index: int,
         last: bool,
     ) -> int:

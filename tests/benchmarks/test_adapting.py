@@ -97,7 +97,7 @@ def test_clips_that_cannot_be_drawn_apart_are_refused(clips: list[Utterance], me
 def test_a_base_that_heard_what_judges_it_is_refused() -> None:
     found = {"ased": Found(people(), Counter())}
     for way in (ADAPT, WITH_ENCODER):
-        with pytest.raises(BenchmarkError, match=r"base default trained on ased: .*--seen"):
+        with pytest.raises(BenchmarkError, match=r"base small trained on ased: .*--seen"):
             worth(found, Trial(ways=(COMPARE, way)))
 
 

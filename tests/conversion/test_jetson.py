@@ -30,7 +30,7 @@ from edge_runtime.stream import classify
 from training.data.whisper_encoder import published_encoder
 from training.network.config import ModelConfig
 from training.run import DEFAULT_RUN, load
-from training.tiers import BLOCKS, LARGE
+from training.tiers import EXTENTS, LARGE
 
 FORMS = ("float", "float16", "int8")
 BOTH = ModelConfig(
@@ -342,7 +342,7 @@ def test_the_pretrained_encoder_of_the_large_tier_is_taken_too(tmp_path: Path) -
     need_whisper()
     found = {}
     for form in ("float16", "int8"):  # it has no learned ranges: in int8 it stays float32
-        path = Jetson().encoder(published_encoder(BLOCKS[LARGE]), tmp_path / form, form)
+        path = Jetson().encoder(published_encoder(EXTENTS[LARGE]), tmp_path / form, form)
         found[form] = Graph(path)
     (spec,) = found["int8"].inputs
     values = np.random.default_rng(0).standard_normal(spec.shape, np.float32)

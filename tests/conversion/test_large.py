@@ -31,11 +31,11 @@ from edge_runtime.profile import load_profile
 from edge_runtime.stream import EmotionStream
 from training.data.teachers import whisper
 from training.data.teachers.whisper import FRAMES, WIDTH
-from training.data.whisper_encoder import published_encoder
+from training.data.whisper_encoder import packed_encoder, published_encoder, unpacked_encoder
 from training.errors import TrainingError
 from training.evaluate.judge import convert
 from training.run import DEFAULT_RUN, Pretrained, PretrainedReference, load
-from training.tiers import BLOCKS
+from training.tiers import EXTENTS, Extent
 
 Int16 = npt.NDArray[np.int16]
 
@@ -98,7 +98,7 @@ def test_the_encoder_has_the_states_of_the_graph_its_weights_are_from(scene: Int
     """The original quantizes every activation statically, so it is off from its own weights."""
     mel = whisper._mels(scene[:128_000].astype(np.float32) / 32768)[None]
     (expected,) = whisper._encoder().run([whisper._STATES], {"input_features": mel})
-    encoder = published_encoder(4)
+    encoder = published_encoder(Extent(4))
     with torch.no_grad():
         x = encoder_until(encoder, torch.from_numpy(mel))
     found = encoder.layers[3].self_attn_layer_norm(x).detach().numpy()
@@ -119,7 +119,7 @@ def encoder_until(encoder: torch.nn.Module, mel: torch.Tensor) -> torch.Tensor:
 def test_the_graph_computes_what_torch_does(bundle: Bundle, scene: Int16) -> None:
     """int8 weights, each product quantized as it goes: nearly the float states."""
     graph = bundle.open_graph(PRETRAINED)
-    encoder = published_encoder(BLOCKS[LARGE])
+    encoder = published_encoder(EXTENTS[LARGE])
 
     def torch_encoder(window: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
         with torch.no_grad():
@@ -357,4 +357,21 @@ def test_the_encoder_alone_is_a_graph(large: Path) -> None:
     assert [spec.shape for spec in graph.inputs] == [(1, 80, FRAMES)]
     assert [spec.shape for spec in graph.outputs] == [(1, FRAMES // 2, WIDTH)]
     with pytest.raises(TrainingError, match="4 blocks"):
-        published_encoder(5)
+        published_encoder(Extent(5))
+    with pytest.raises(TrainingError, match="has 1536 units, not 2000"):
+        published_encoder(Extent(1, 2000))
+
+
+def test_an_encoder_keeps_the_units_that_weigh_most() -> None:
+    every, fewer = published_encoder(Extent(1), 2), published_encoder(Extent(1, 1152), 2)
+    state = every.state_dict()
+    reads, gives = (state[f"layers.0.{layer}.weight"] for layer in ("fc1", "fc2"))
+    weight = reads.norm(dim=1) * gives.norm(dim=0)
+    kept = weight.argsort(descending=True)[:1152].sort().values
+    found = fewer.state_dict()
+    assert torch.equal(found["layers.0.fc1.weight"], reads[kept])
+    assert torch.equal(found["layers.0.fc1.bias"], state["layers.0.fc1.bias"][kept])
+    assert torch.equal(found["layers.0.fc2.weight"], gives[:, kept])
+    assert torch.equal(found["layers.0.q_proj.weight"], state["layers.0.q_proj.weight"])
+    again = unpacked_encoder(packed_encoder(fewer))
+    assert again.layers[0].fc1.out_features == 1152

@@ -56,6 +56,7 @@ from training.network.model import Head
 from training.provenance import provenance
 from training.rounding import Loss, changes, loss_of
 from training.run import FLOAT_HEAD, Pretrained, Run, forms_of, with_origin
+from training.tiers import SMALL
 
 FAKE_QUANT = "fake-quant"
 
@@ -98,7 +99,7 @@ def adapt(
     Parameters
     ----------
     found : corpora by name; their texts are not read.
-    source : default, large, or the folder of a run.
+    source : a tier of the shipped run, or the folder of a run.
     strength : of the penalty, as in `training.adapt.head`; None: by cross-validation.
     jobs : processes that hear clips; by default one a core.
 
@@ -113,7 +114,7 @@ def adapt(
     with tempfile.TemporaryDirectory() as work:
         base = open_base(source, Path(work))
         heard, _ = base.hear(usable, jobs, progress)
-        more = encoder_view(base, heard, jobs, progress) if base.large else None
+        more = encoder_view(base, heard, jobs, progress) if base.tier != SMALL else None
     heard = more[0] if more else heard
     known = {id(u) for u in heard.utterances}
     labels = check_clips(heard.utterances)
@@ -232,9 +233,9 @@ def fit_run(base: Base, data: HeadData) -> tuple[Run, Verdicts]:
         }
     if len(data.views) > 1:
         own = run.calibration[AUDIO].temperature
-        joined, logits, temperature = _joined(data, rounded, own, base.pretrained)
+        joined, logits, temperature = _joined(data, rounded, own, base)
         run.pretrained = {joined.tier: joined}
-        said[f"{AUDIO}/{verdicts.LARGE_FORM}"] = logits * np.float32(own / temperature)
+        said[f"{AUDIO}/{verdicts.JOINED}"] = logits * np.float32(own / temperature)
     return run, said
 
 
@@ -249,7 +250,7 @@ def _loss(data: HeadData, exact: Float32, rounded: Float32) -> Loss:
 
 
 def _joined(
-    data: HeadData, rounded: Float32, temperature: float, base: Pretrained | None
+    data: HeadData, rounded: Float32, temperature: float, base: Base
 ) -> tuple[Pretrained, Float32, float]:
     """A layer behind the pre-trained encoder, judged together with the head.
 
@@ -259,13 +260,14 @@ def _joined(
     said = log_probabilities(data.out_of_fold(data.views[1:]))
     logits = np.log(np.maximum(together(rounded, temperature, said), 1e-9)).astype(np.float32)
     calibration, metrics = _measured(data, {FAKE_QUANT: logits})
-    layer = data.layer(data.views[1])
+    layer, known = data.layer(data.views[1]), base.pretrained
     part = Pretrained(
         PretrainedArrays(layer.weights, layer.bias),
-        part_settings(calibration, base.settings["frames"] if base else FRAMES),
+        part_settings(calibration, known.settings["frames"] if known else FRAMES),
         {AUDIO: calibration[AUDIO].threshold},
         metrics,
-        encoder=base.encoder if base else None,
+        encoder=known.encoder if known else None,
+        tier=base.tier,
     )
     return part, logits, calibration[AUDIO].temperature
 

@@ -17,7 +17,7 @@ from training.evaluate.pretrained import ear_of, hear_states
 from training.evaluate.reference import Heard, hear
 from training.fit.warmstart import audio_alone
 from training.run import DEFAULT_RUN, Pretrained, Run, load
-from training.tiers import BLOCKS, LARGE
+from training.tiers import EXTENTS, LARGE, SMALL, TIERS
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Base:
     """What of it judges sound alone."""
     bundle: str
     """The bundle whose encoder is this run's: a folder, or the one in the box."""
-    large: bool
-    """Whether a pre-trained encoder hears along, that of the large tier."""
+    tier: str
+    """How much of a pre-trained encoder hears along."""
     folder: Path = DEFAULT_RUN
     """Where the run is."""
     pretrained: Pretrained | None = None
@@ -52,12 +52,14 @@ def encoder_view(
 ) -> tuple[Heard, View]:
     """What the base's pre-trained encoder makes of clips; of them, those that it hears as well.
 
-    Of a base without one it is the published encoder.
+    Of a base without one it is the published encoder, as much of it as the large tier has where the
+    base's own has none.
 
     Raises TrainingError as `hear_states`, such as without the package that has its weights.
     """
     segment = base.run.features.segment
-    ear = ear_of(BLOCKS[LARGE], base.pretrained.encoder if base.pretrained else None)
+    extent = EXTENTS.get(base.tier, EXTENTS[LARGE])
+    ear = ear_of(extent, base.pretrained.encoder if base.pretrained else None)
     states, places = hear_states(
         heard.utterances, segment, (CLEAN,), jobs, progress, graph=ear.graph
     )
@@ -66,21 +68,21 @@ def encoder_view(
 
 
 def open_base(source: str, work: Path) -> Base:
-    """The base that `--from` names: default, large, or the folder of a run.
+    """The base that `--from` names: a tier of the shipped run, or the folder of a run.
 
     The bundle of a folder is made in `work`. Raises TrainingError for a folder that holds no run,
     one that does not hear, or whose features no device computes, or that cannot be converted.
     """
-    if source in (DEFAULT, LARGE):
-        shipped, large = load(DEFAULT_RUN), source == LARGE
-        pretrained = shipped.pretrained.get(LARGE) if large else None
-        return Base(source, audio_alone(shipped), DEFAULT, large, pretrained=pretrained)
+    if source in TIERS:
+        shipped = load(DEFAULT_RUN)
+        pretrained = shipped.pretrained.get(source)
+        return Base(source, audio_alone(shipped), DEFAULT, source, pretrained=pretrained)
     run = load(Path(source))
     _check_features(run, source)
     run = audio_alone(run)
     run.save(work / "base")
     bundle = convert(work / "base", work / "bundle", "--no-whole")
-    return Base(Path(source).resolve().name, run, str(bundle), False, Path(source))
+    return Base(Path(source).resolve().name, run, str(bundle), SMALL, Path(source))
 
 
 def _check_features(run: Run, source: str) -> None:

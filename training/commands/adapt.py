@@ -18,6 +18,7 @@ from training.commands.common import (
     refuse_filled,
     refuse_finished,
 )
+from training.tiers import SMALL
 from training.tracking import MLFLOW, tracked
 
 if TYPE_CHECKING:
@@ -60,10 +61,10 @@ def add(commands: Any) -> None:
     command.add_argument(
         "--from",
         dest="source",
-        default="default",
-        metavar="default|large|RUN",
-        help="what to start from: the shipped model, with the pre-trained encoder (large), or any "
-        "finished run (default: default)",
+        default=SMALL,
+        metavar="small|medium|large|RUN",
+        help="what to start from: the shipped model alone (small, the default), with the "
+        "pre-trained encoder of a larger tier, or any finished run",
     )
     add_arguments(command, AdaptRecipe)
     command.set_defaults(command=_run)

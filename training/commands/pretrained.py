@@ -14,7 +14,7 @@ from edge_runtime.settings import add_arguments, from_arguments, setting
 from training.commands.common import add_classes, add_corpora
 from training.commands.fit import classes_of
 from training.fit.settings import EncoderSettings, SurroundingSettings
-from training.tiers import BLOCKS, LARGE
+from training.tiers import EXTENTS, LARGE
 
 if TYPE_CHECKING:
     from edge_runtime.manifest import Calibration
@@ -32,8 +32,8 @@ class PretrainedRecipe:
 
     tier: str = setting(
         LARGE,
-        "How much of the encoder: medium is the first block, 2.7 MB, large the first three, 6.4.",
-        choices=tuple(BLOCKS),
+        "How much of the encoder: medium is two blocks of it, 3.9 MB, large three, 6.4 MB.",
+        choices=tuple(EXTENTS),
     )
     ordinary: str | None = setting(
         None, "Class of ordinary speech, as for fit; without, it is left out.", metavar="LABEL"

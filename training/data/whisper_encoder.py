@@ -19,16 +19,18 @@ from edge_runtime.pretrained_arrays import MELS
 from edge_runtime.untrusted import ZIP_ERRORS
 from training.data.teachers.whisper import FRAMES, WIDTH, weights
 from training.errors import TrainingError
+from training.tiers import Extent
 
 _HEADS = 6
 _MOST_FRAMES = 800  # for which it has positions
+_MOST_UNITS = 4 * WIDTH
 _LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 
 class Block(nn.Module):
     """A block of the encoder: self-attention, then two dense layers, each normalized before."""
 
-    def __init__(self) -> None:
+    def __init__(self, units: int) -> None:
         super().__init__()
         self.self_attn_layer_norm = nn.LayerNorm(WIDTH)
         self.q_proj = nn.Linear(WIDTH, WIDTH)
@@ -36,8 +38,8 @@ class Block(nn.Module):
         self.v_proj = nn.Linear(WIDTH, WIDTH)
         self.out_proj = nn.Linear(WIDTH, WIDTH)
         self.final_layer_norm = nn.LayerNorm(WIDTH)
-        self.fc1 = nn.Linear(WIDTH, 4 * WIDTH)
-        self.fc2 = nn.Linear(4 * WIDTH, WIDTH)
+        self.fc1 = nn.Linear(WIDTH, units)
+        self.fc2 = nn.Linear(units, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
         """States (n, T, 384) to states of the same shape."""
@@ -60,12 +62,12 @@ class Block(nn.Module):
 class WhisperEncoder(nn.Module):
     """The encoder's first blocks."""
 
-    def __init__(self, blocks: int, frames: int) -> None:
+    def __init__(self, extent: Extent, frames: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv1d(MELS, WIDTH, 3, padding=1)
         self.conv2 = nn.Conv1d(WIDTH, WIDTH, 3, stride=2, padding=1)
         self.positions = nn.Parameter(torch.zeros(frames // 2, WIDTH))
-        self.layers = nn.ModuleList(Block() for _ in range(blocks))
+        self.layers = nn.ModuleList(Block(extent.units) for _ in range(extent.blocks))
 
     def forward(self, mel: Tensor) -> Tensor:
         """Log-mel frames (n, 80, frames) to states (n, frames / 2, 384)."""
@@ -80,17 +82,23 @@ def _gelu(x: Tensor) -> Tensor:
     return nn.functional.gelu(x, approximate="tanh")
 
 
-def published_encoder(blocks: int, frames: int = FRAMES) -> WhisperEncoder:
+def published_encoder(extent: Extent, frames: int = FRAMES) -> WhisperEncoder:
     """The encoder with its published weights.
 
-    Raises TrainingError for more blocks or frames than it has, and where the package with the
-    weights is not installed.
+    Of the units of its dense layers those are left out that weigh least: by the norm of what they
+    read times that of what they give.
+
+    Raises TrainingError for more of blocks, units or frames than it has, and where the package with
+    the weights is not installed.
     """
+    blocks, units = extent.blocks, extent.units
     if not 1 <= blocks <= 4 or not 2 <= frames <= _MOST_FRAMES or frames % 2:
         raise TrainingError(
             f"the encoder has 4 blocks and hears up to {_MOST_FRAMES} frames, an even number, not "
             f"{blocks} blocks and {frames} frames"
         )
+    if not 1 <= units <= _MOST_UNITS:
+        raise TrainingError(f"a block of the encoder has {_MOST_UNITS} units, not {units}")
     import onnx
     from onnx import numpy_helper
 
@@ -115,10 +123,22 @@ def published_encoder(blocks: int, frames: int = FRAMES) -> WhisperEncoder:
             for kind in ("weight", "bias"):
                 name = f"inner.encoder.layers.{block}.{layer}.{kind}"
                 state[f"layers.{block}.{layer}.{kind}"] = kept[name]
-    model = WhisperEncoder(blocks, frames)
+        if units < _MOST_UNITS:
+            _keep_units(state, f"layers.{block}", units)
+    model = WhisperEncoder(extent, frames)
     tensors = {name: torch.from_numpy(np.array(value, np.float32)) for name, value in state.items()}
     model.load_state_dict(tensors)
     return model.eval()
+
+
+def _keep_units(state: dict[str, npt.NDArray[Any]], block: str, units: int) -> None:
+    """Leave so many units to the dense layers of a block."""
+    reads, gives = (f"{block}.{layer}.weight" for layer in ("fc1", "fc2"))
+    weight = np.linalg.norm(state[reads], axis=1) * np.linalg.norm(state[gives], axis=0)
+    kept = np.sort(np.argsort(-weight, kind="stable")[:units])
+    for name in (reads, f"{block}.fc1.bias"):
+        state[name] = state[name][kept]
+    state[gives] = state[gives][:, kept]
 
 
 def _products(graph: Any, kept: dict[str, npt.NDArray[Any]]) -> list[dict[str, str]]:
@@ -202,7 +222,8 @@ def unpacked_encoder(content: bytes) -> WhisperEncoder:
     blocks = len({name.split(".")[1] for name in state if name.startswith("layers.")})
     if "positions" not in state or not blocks:
         raise ValueError("the file is no encoder: it has no positions, or no blocks")
-    encoder = WhisperEncoder(blocks, 2 * len(state["positions"]))
+    units = len(state.get("layers.0.fc1.weight", ()))
+    encoder = WhisperEncoder(Extent(blocks, units), 2 * len(state["positions"]))
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
@@ -210,13 +231,13 @@ def unpacked_encoder(content: bytes) -> WhisperEncoder:
     return encoder.eval()
 
 
-def encoder_of(content: bytes | None, blocks: int, name: str) -> WhisperEncoder:
-    """The encoder of a file of that name, or, without one, so many blocks of the published.
+def encoder_of(content: bytes | None, extent: Extent, name: str) -> WhisperEncoder:
+    """The encoder of a file of that name, or, without one, so much of the published.
 
     Raises TrainingError as `published_encoder`, and for a file that is none.
     """
     if content is None:
-        return published_encoder(blocks)
+        return published_encoder(extent)
     try:
         return unpacked_encoder(content)
     except ValueError as error:

@@ -24,7 +24,7 @@ from training.evaluate.pretrained import Ear, States, ear_of, fit_layer, hear_st
 from training.fit.encoder import Examples, tuned_encoders
 from training.fit.settings import EncoderSettings
 from training.run import Pretrained, PretrainedReference
-from training.tiers import BLOCKS
+from training.tiers import EXTENTS
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def hear_along(
     Raises TrainingError where nothing can be heard, as `ear_of`, or as `fit_layer` and `tune`.
     """
     if not settings.encoder_epochs:
-        ear, judging = ear_of(BLOCKS[tier]), list(tested.values())
+        ear, judging = ear_of(EXTENTS[tier]), list(tested.values())
         return _with_layers(clips, tier, ear, judging, clips.variants)
     with tempfile.TemporaryDirectory() as work:
         every = [*clips.known, *clips.sounds]
@@ -96,11 +96,11 @@ def hear_along(
             out = {id(utterance) for utterance in left_out}
             folds[name] = examples.places([u for u in every if id(u) not in out])
         heard = [repr(clips.segment), [variant.identity() for variant in clips.variants]]
-        tuned = tuned_encoders(examples, folds, settings, BLOCKS[tier], heard, clips.jobs)
+        tuned = tuned_encoders(examples, folds, settings, EXTENTS[tier], heard, clips.jobs)
     result = []
     for encoder, left_out in zip(tuned, tested.values(), strict=True):
         # Each hears all clips anew: clean, and once as some device does.
-        ear = ear_of(BLOCKS[tier], encoder)
+        ear = ear_of(EXTENTS[tier], encoder)
         result += _with_layers(clips, tier, ear, [left_out], clips.variants[:2])
     return result
 

@@ -31,15 +31,16 @@ from training.data.balance import cells, check_every_class
 from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of, seed_of
 from training.data.teachers.whisper import FRAMES, weights
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
+from training.tiers import Extent
 
 Floats = npt.NDArray[np.float64]
 
 STRENGTH = 1.0
 """Weight of what the published encoder says: that of the model's own scores, as an expert."""
 TUNED_STRENGTH = 1.5
-"""Of one that is trained further, which errs less than the model; see docs/large.md."""
+"""Of one that is trained further, which errs less than the model; see docs/tiers.md."""
 PENALTY = 0.02
-"""Of the squared weights, beside the mean loss of the clips; how it was found: docs/large.md."""
+"""Of the squared weights, beside the mean loss of the clips; how it was found: docs/tiers.md."""
 _NOTHING = 2.0  # weight of all sounds that say nothing, in classes of a corpus
 _PIECE = 16  # clips a task
 _VERSION = 1  # raise when what is computed of a clip changes
@@ -85,16 +86,17 @@ class Ear:
         return self.weights is not None
 
 
-def ear_of(blocks: int, trained_further: bytes | None = None) -> Ear:
-    """So many blocks of the published encoder, or one of other weights: made once by the converter,
+def ear_of(extent: Extent, trained_further: bytes | None = None) -> Ear:
+    """So much of the published encoder, or one of other weights: made once by the converter,
     and kept.
 
     Raises TrainingError where that fails, such as without the package that has published weights.
     """
     folder = opened_cache(cache_folder("encoder"))
     if trained_further is None:
-        identity = f"{content_of(weights())[:12]}-{blocks}-{FRAMES}"
-        path = _graph(folder, identity, ["--blocks", str(blocks)])
+        blocks, units = extent.blocks, extent.units
+        identity = f"{content_of(weights())[:12]}-{blocks}-{units}-{FRAMES}"
+        path = _graph(folder, identity, ["--blocks", str(blocks), "--units", str(units)])
         return Ear(path, FRAMES, STRENGTH)
     identity = hashlib.sha256(trained_further).hexdigest()[:24]
     with tempfile.TemporaryDirectory() as work:

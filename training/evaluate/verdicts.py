@@ -25,9 +25,9 @@ from training.output import at_once
 from training.run import FLOAT_HEAD
 
 FILE = "verdicts.csv"
-LARGE_FORM = "large"
-"""Of a run that was adapted from the large tier: with the pre-trained encoder."""
-FORMS = (LARGE_FORM, "int8", "fake-quant", "float", FLOAT_HEAD)
+JOINED = "joined"
+"""Of a run that was adapted from a larger tier: with the pre-trained encoder."""
+FORMS = (JOINED, "int8", "fake-quant", "float", FLOAT_HEAD)
 """Forms that are kept, the one that a device computes first."""
 _SCORE = "score:"
 _FIXED = ("clip", "corpus", "label", "speaker", "modality", "form", "guess")

@@ -43,6 +43,7 @@ from training.data.whisper_encoder import (
 )
 from training.fit.settings import EncoderSettings
 from training.output import at_once
+from training.tiers import Extent
 
 TUNED_FRAMES = 400
 """Window of an encoder that is trained further, frames of 10 ms: few clips are longer."""
@@ -101,7 +102,7 @@ def tuned_encoders(
     examples: Examples,
     folds: Mapping[str, npt.NDArray[np.int64]],
     settings: EncoderSettings,
-    blocks: int,
+    extent: Extent,
     made_from: Sequence[Any],
     jobs: int | None = None,
     progress: bool = True,
@@ -115,7 +116,7 @@ def tuned_encoders(
     examples : the clips of all of them.
     folds : by what progress calls them.
     settings : how they are trained.
-    blocks : how many of the encoder.
+    extent : how much of the encoder.
     made_from : what fixes what is heard of a clip, as JSON can hold it.
     jobs : processes, one thread each; by default one a core. What is trained alone has all cores.
 
@@ -129,9 +130,9 @@ def tuned_encoders(
     tasks = []
     for name, places in folds.items():
         trained_by = {k: v for k, v in asdict(settings).items() if k != "encoder_share"}
-        identity = [_VERSION, trained_by, blocks, *made_from, list(examples.labels)]
+        identity = [_VERSION, trained_by, asdict(extent), *made_from, list(examples.labels)]
         path = folder / cache_key(*identity, [clips[place] for place in places])
-        tasks.append((examples, places, settings, blocks, name, path.with_suffix(".npz")))
+        tasks.append((examples, places, settings, extent, name, path.with_suffix(".npz")))
     wanted = [task for task in tasks if not task[-1].exists()]
     threads = 1 if len(wanted) > 1 and jobs != 1 else None
     workers = jobs if len(wanted) > 1 else 1
@@ -139,7 +140,7 @@ def tuned_encoders(
     with contextlib.closing(found):
         fresh = {task[-1]: one for task, one in zip(wanted, found, strict=True)}
     every = [fresh.get(task[-1]) or task[-1].read_bytes() for task in tasks]
-    published = published_encoder(blocks, TUNED_FRAMES).state_dict()
+    published = published_encoder(extent, TUNED_FRAMES).state_dict()
     return [_between(published, content, settings.encoder_share) for content in every]
 
 
@@ -156,15 +157,15 @@ def _between(published: Mapping[str, Tensor], trained: bytes, share: float) -> b
 
 _VERSION = 1  # raise when what is trained changes
 _TITLE = "training encoders further"
-_Task = tuple[Examples, npt.NDArray[np.int64], EncoderSettings, int, str, Path]
+_Task = tuple[Examples, npt.NDArray[np.int64], EncoderSettings, Extent, str, Path]
 
 
 def _tune(task: _Task, threads: int | None) -> bytes:
     """Train one and cache it."""
     if threads:
         torch.set_num_threads(threads)
-    examples, train, settings, blocks, name, path = task
-    content = packed_encoder(tune(examples, train, settings, blocks, name).encoder)
+    examples, train, settings, extent, name, path = task
+    content = packed_encoder(tune(examples, train, settings, extent, name).encoder)
     if path.parent.is_dir():
         with at_once(path) as new:
             new.write_bytes(content)
@@ -175,7 +176,7 @@ def tune(
     examples: Examples,
     train: npt.NDArray[np.int64],
     settings: EncoderSettings,
-    blocks: int,
+    extent: Extent,
     name: str,
 ) -> Network:
     """Train the published encoder further, on the clips at the places `train`; the last epoch
@@ -188,7 +189,7 @@ def tune(
     check_every_class(truth, examples.labels, "training the encoder")
     torch.manual_seed(settings.seed)
     drawn = np.random.default_rng(settings.seed)
-    network = Network(published_encoder(blocks, TUNED_FRAMES), len(examples.labels)).train()
+    network = Network(published_encoder(extent, TUNED_FRAMES), len(examples.labels)).train()
     parts = [
         {"params": network.encoder.parameters(), "lr": settings.encoder_lr},
         {"params": network.head.parameters(), "lr": _HEAD_LR},

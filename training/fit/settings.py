@@ -57,7 +57,7 @@ class EncoderSettings(Settings):
     encoder_epochs: int = setting(
         0,
         "Epochs of training the encoder further, such as 6, about two minutes of one core each for "
-        "3,400 clips with --bf16: for people like those that train, see docs/large.md; 0 leaves it "
+        "3,400 clips with --bf16: for people like those that train, see docs/tiers.md; 0 leaves it "
         "as it is published.",
         minimum=0,
     )

@@ -39,6 +39,7 @@ from training.evaluate.reference import Heard
 from training.evaluate.verdicts import read
 from training.fit.warmstart import audio_alone
 from training.run import DEFAULT_RUN, load, with_origin
+from training.tiers import MEDIUM
 
 RATE = 44_100
 # Pitch in Hz, syllables a second.
@@ -400,7 +401,7 @@ def test_labels_are_doubted_by_the_pretrained_encoder_as_well(
     monkeypatch.setattr("training.data.teachers.whisper._PACKAGE", "no-such-package")
     assert main([*adapt, str(tmp_path / "without")]) == 0
     assert views == [2, 1]
-    told = "labels are doubted by what default hears alone: the encoder whisper needs"
+    told = "labels are doubted by what small hears alone: the encoder whisper needs"
     assert told in caplog.text
     made = [load(tmp_path / name).weights for name in ("with", "without")]
     assert all((made[0][name] == made[1][name]).all() for name in made[0])
@@ -415,13 +416,13 @@ def test_a_second_encoder_is_joined_and_read_back(tmp_path: Path) -> None:
     views = [view, other]
     assert choose_strength(views, truth, plan.folds) > 0
     run, _ = fit_run(
-        Base("base", base, "", True), HeadData(clips, views, truth, labels, plan, PRIOR)
+        Base("base", base, "", MEDIUM), HeadData(clips, views, truth, labels, plan, PRIOR)
     )
     run.save(tmp_path / "run")
     again = load(tmp_path / "run")
-    assert again.pretrained is not None
-    assert again.pretrained.arrays.weights.shape == (768, 3)
-    assert again.pretrained.metrics["all"]["ua"] > 0.6
+    joined = again.pretrained[MEDIUM]
+    assert joined.arrays.weights.shape == (768, 3)
+    assert joined.metrics["all"]["ua"] > 0.6
     assert again.metrics["corpora"]["made"]["audio"]["fake-quant"]["n"] == 60
 
 

@@ -34,7 +34,7 @@ from training.fit import encoder as module
 from training.fit.encoder import TUNED_FRAMES, Examples, tune, tuned_encoders
 from training.fit.settings import EncoderSettings
 from training.run import DEFAULT_RUN, Pretrained, load
-from training.tiers import BLOCKS, LARGE, MEDIUM
+from training.tiers import EXTENTS, LARGE, MEDIUM, Extent
 
 LABELS = ["angry", "sad"]
 SEGMENT = SegmentParams()
@@ -102,8 +102,8 @@ def test_it_learns_the_classes_and_of_what_says_nothing_none(tones: Tones, tmp_p
     assert examples.classes.tolist() == [0, 1] * 6 + [-1, -1]
     train = examples.places([*spoken[2:], *nothing])
     settings = dataclasses.replace(SHORT, encoder_epochs=6)
-    network = tune(examples, train, settings, 1, "tones")
-    before = published_encoder(1, TUNED_FRAMES)
+    network = tune(examples, train, settings, Extent(1), "tones")
+    before = published_encoder(Extent(1), TUNED_FRAMES)
     assert not torch.equal(network.encoder.conv1.weight, before.conv1.weight)
     frames = examples.mels.opened()
     windows = np.empty((len(spoken), MELS, TUNED_FRAMES), np.float32)
@@ -118,7 +118,7 @@ def test_it_learns_the_classes_and_of_what_says_nothing_none(tones: Tones, tmp_p
     targets = module._targets(examples.classes, 2).numpy()
     np.testing.assert_allclose(targets[[0, 1, -1]], [[0.95, 0.05], [0.05, 0.95], [0.5, 0.5]])
     with pytest.raises(TrainingError, match="clips of every class; no sad"):
-        tune(examples, np.array([0, 2, 4, 6]), SHORT, 1, "half")
+        tune(examples, np.array([0, 2, 4, 6]), SHORT, Extent(1), "half")
 
 
 def test_every_clip_is_in_a_batch_and_none_is_too_small() -> None:
@@ -135,29 +135,31 @@ def test_what_is_finished_is_kept_and_what_differs_is_trained_again(
     spoken = tones(2, 4)
     examples = Examples(heard(spoken, tmp_path), LABELS)
     folds = {"one": examples.places(spoken[:4]), "both": examples.places(spoken)}
-    first = tuned_encoders(examples, folds, SHORT, 1, ["clean"], jobs=1, progress=False)
+    first = tuned_encoders(examples, folds, SHORT, Extent(1), ["clean"], jobs=1, progress=False)
     assert capsys.readouterr().err.count("epoch 2 of 2") == 2
-    again = tuned_encoders(examples, folds, SHORT, 1, ["clean"], jobs=1, progress=False)
+    again = tuned_encoders(examples, folds, SHORT, Extent(1), ["clean"], jobs=1, progress=False)
     assert capsys.readouterr().err == ""
     assert first == again
     assert first[0] != first[1]
     # How far to go is decided afterwards.
-    published = packed_encoder(published_encoder(1, TUNED_FRAMES))
+    published = packed_encoder(published_encoder(Extent(1), TUNED_FRAMES))
     for share, expected in ((0.0, published), (1.0, None), (0.5, first[0])):
         way = dataclasses.replace(SHORT, encoder_share=share)
         (found,) = tuned_encoders(
-            examples, {"one": folds["one"]}, way, 1, ["clean"], jobs=1, progress=False
+            examples, {"one": folds["one"]}, way, Extent(1), ["clean"], jobs=1, progress=False
         )
         assert expected is None or found == expected
         assert (found == published) == (share == 0)
     assert capsys.readouterr().err == ""
     fewer = dataclasses.replace(SHORT, encoder_epochs=1)
-    tuned_encoders(examples, {"one": folds["one"]}, fewer, 1, ["clean"], jobs=1, progress=False)
+    tuned_encoders(
+        examples, {"one": folds["one"]}, fewer, Extent(1), ["clean"], jobs=1, progress=False
+    )
     assert "epoch 1 of 1" in capsys.readouterr().err
 
 
 def test_an_encoder_is_kept_in_the_steps_of_its_graph(tmp_path: Path) -> None:
-    encoder = published_encoder(BLOCKS[LARGE], TUNED_FRAMES)
+    encoder = published_encoder(EXTENTS[LARGE], TUNED_FRAMES)
     with torch.no_grad():
         encoder.conv1.weight += 0.01 * torch.randn_like(encoder.conv1.weight)
     content = packed_encoder(encoder)
@@ -189,7 +191,7 @@ def test_a_damaged_encoder_is_a_line(
 
 def test_a_run_without_its_encoder_is_not_finished(tmp_path: Path) -> None:
     run = load(DEFAULT_RUN)
-    weights = packed_encoder(published_encoder(1, 16))
+    weights = packed_encoder(published_encoder(Extent(1), 16))
     run.pretrained[LARGE] = dataclasses.replace(run.pretrained[LARGE], encoder=weights)
     run.save(tmp_path)
     kept = load(tmp_path).pretrained[LARGE]
