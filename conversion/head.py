@@ -115,7 +115,11 @@ def whole_head(content: bytes) -> bytes:
 
     Raises ConversionError for a graph of something else.
     """
-    graph = read_dense(content)
+    return write_dense(read_dense(content))
+
+
+def write_dense(graph: DenseGraph) -> bytes:
+    """The TFLite file of a graph, each layer in one piece."""
     writer = _Writer(graph)
     tensor = writer.source
     for layer in graph.layers:

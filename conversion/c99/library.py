@@ -9,11 +9,11 @@ from math import log2
 from pathlib import Path
 
 from conversion.c99.features import Features, features_of
+from conversion.c99.head import head_of_sound
 from conversion.c99.program import ALIGNMENT, Product, Program, read_program
 from conversion.c99.text import comment, string, structure, table
 from conversion.c99.verdict import Standard, exponentials, standard_of, threshold
 from conversion.errors import ConversionError
-from conversion.head import whole_head
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import AUDIO_ENCODER, HEAD, AudioPart
 
@@ -98,8 +98,7 @@ def read_library(bundle: Bundle) -> Library:
         bundle=bundle,
         part=manifest.audio,
         encoder=encoder,
-        # What the branches that are not there would add is nothing: `edge_runtime.model.fusion`.
-        head=read_program(whole_head(bundle.contents[HEAD]), HEAD, columns=slice(0, width)),
+        head=read_program(head_of_sound(bundle.contents[HEAD], width), HEAD, inside=True),
         features=features_of(manifest.mfcc, manifest.audio, graph.inputs[0]),
         standard=standard_of(manifest, graph.outputs),
     )
@@ -181,7 +180,7 @@ def _described(library: Library) -> list[str]:
     lines += [
         f"Of the head's input, the first {library.standard.gain.size} values are computed: the "
         "others are",
-        "zero without words, and add nothing.",
+        "zero without words, and add nothing; what reads them alone is in a bias.",
         "",
         "operations (rows x filters of taps x bytes, MACs):",
     ]

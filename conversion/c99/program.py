@@ -112,17 +112,14 @@ class Program:
         return self.offsets.get(view.buffer, 0) + view.offset
 
 
-def read_program(
-    content: bytes, role: str, advance: int = 0, columns: slice | None = None
-) -> Program:
+def read_program(content: bytes, role: str, advance: int = 0, inside: bool = False) -> Program:
     """The products of the TFLite graph of these bytes.
 
     From one run to the next, the input moves on by `advance` rows, if not 0: rows that both see are
-    computed once. With `columns` the input has its place in the arena, and those columns of it
-    alone: the others are at the zero point, and add nothing to what a FULLY_CONNECTED computes.
+    computed once. `inside` the arena the input has its place as well.
     Raises ConversionError, with the operation and the layer, for what is no product.
     """
-    return _Reader(content, role, advance, columns).program()
+    return _Reader(content, role, advance, inside).program()
 
 
 def quantized_multiplier(real: float) -> tuple[int, int]:
@@ -140,14 +137,14 @@ def quantized_multiplier(real: float) -> tuple[int, int]:
 class _Reader:
     """Reads the operations of the first subgraph one by one."""
 
-    def __init__(self, content: bytes, role: str, advance: int, columns: slice | None) -> None:
+    def __init__(self, content: bytes, role: str, advance: int, inside: bool) -> None:
         from ai_edge_litert import schema_py_generated as schema
         from ai_edge_litert.tools.flatbuffer_utils import (
             get_builtin_code_from_operator_code,
             read_model_from_bytearray,
         )
 
-        self._role, self._advance, self._columns = role, advance, columns
+        self._role, self._advance, self._inside = role, advance, inside
         self._code_of = get_builtin_code_from_operator_code
         self._names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
         self._int8 = schema.TensorType.INT8
@@ -171,7 +168,7 @@ class _Reader:
             "FULLY_CONNECTED": self._dense,
         }
         lives: dict[int, Life] = {}
-        if self._columns:
+        if self._inside:
             lives[source] = Life(self._sizes[source], _INPUT, _INPUT)
         for name, operator in operations:
             if name == "SLICE":
@@ -244,17 +241,10 @@ class _Reader:
 
     def _own(self, tensor: int) -> View:
         """The tensor gets memory of its own."""
-        *steps, _ = self._shape(tensor)
-        width = self._columns_of(tensor)
+        *steps, width = self._shape(tensor)
         self._sizes[tensor] = prod(steps) * width
         self._views[tensor] = View(tensor, 0, width)
         return self._views[tensor]
-
-    def _columns_of(self, tensor: int) -> int:
-        """Bytes of a row of it that lie in memory."""
-        if self._columns and tensor in map(int, self._graph.inputs):
-            return len(range(self._columns.start, self._columns.stop))
-        return self._shape(tensor)[-1]
 
     def _view(self, tensor: int) -> View:
         return self._views[tensor] if tensor in self._views else self._own(tensor)
@@ -325,7 +315,7 @@ class _Reader:
         view = self._view(source)
         if seen != self._shape(source)[-1]:
             raise self._lacking(operator, "FULLY_CONNECTED over more than one row")
-        length = self._columns_of(source)
+        length = seen
         return self._product(
             operator,
             (weights, bias, filters),
@@ -350,8 +340,6 @@ class _Reader:
         scales, _ = self._grid(weights)
         (out_scale,), out_zero = self._grid(out)
         values: npt.NDArray[np.int8] = self._constant(operator, weights, "i1").reshape(filters, -1)
-        if self._columns and int(operator.inputs[0]) in map(int, self._graph.inputs):
-            values = values[:, self._columns]
         target = self._view(out)
         move, rest = divmod(self._moves.get(source.buffer, 0) * source.stride, form["step"])
         if rest:  # rows of this run lie between those of the last

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from conversion import head as module
+from conversion.c99.head import head_of_sound
 from conversion.errors import ConversionError
 from conversion.flatbuffer import GraphWriter
 from conversion.head import Layer, patterns, read_dense, split_head, whole_head
@@ -100,6 +101,60 @@ def test_what_has_no_parts_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert split_head(graph_of(mixed, last), BRANCHES) != graph_of(mixed, last)
     monkeypatch.setattr(module, "MOST_PARTS", 1)
     assert split_head(graph_of(mixed, last), BRANCHES) == graph_of(mixed, last)
+
+
+def without_delegate(content: bytes, values: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+    """What TensorFlow Lite's own kernels make of them, which round as a microcontroller's."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    kind = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=kind)
+    interpreter.allocate_tensors()
+    found = []
+    for row in values:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], row[None])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0])
+    return np.stack(found)
+
+
+def test_who_hears_alone_needs_nothing_of_what_reads(bundle: Bundle) -> None:
+    content, width = bundle.contents[HEAD], bundle.manifest.branches["audio"]
+    alone = head_of_sound(content, width)
+    before, after = (read_dense(each).layers[0].weights for each in (content, alone))
+    reads = np.abs(before[:, :width]).max(axis=1) > 0
+    assert 0 < reads.sum() < len(before)
+    assert after.shape == (reads.sum(), width)
+    (spec,) = Graph(content, "tflite").inputs
+    values = np.full((200, *spec.shape[1:]), spec.zero_point, np.int8)
+    values[:, :width] = RNG.integers(-128, 128, (200, width))
+    np.testing.assert_array_equal(
+        without_delegate(alone, values[:, :width]), without_delegate(content, values)
+    )
+    # What reads words is not always still without any: a bias that counts.
+    hidden = layer(
+        first((True, False, False), (False, True, True), (False, True, False)), "h", RELU
+    )
+    hidden = dataclasses.replace(hidden, bias=np.array([900, 30_000, -5], np.int32), zero=-128)
+    logits = layer(RNG.integers(-127, 128, (3, 3)).astype(np.int8), "logits")
+    content = graph_of(hidden, logits)
+    values = np.full((50, sum(BRANCHES)), 3, np.int8)
+    values[:, : BRANCHES[0]] = RNG.integers(-128, 128, (50, BRANCHES[0]))
+    kept = head_of_sound(content, BRANCHES[0])
+    assert (read_dense(kept).layers[1].bias != logits.bias).any()
+    np.testing.assert_array_equal(
+        without_delegate(kept, values[:, : BRANCHES[0]]), without_delegate(content, values)
+    )
+
+
+def test_a_head_of_one_layer_keeps_what_is_constant() -> None:
+    content = graph_of(layer(first((True, False, False), (False, True, True)), "logits"))
+    values = np.full((50, sum(BRANCHES)), 3, np.int8)
+    values[:, : BRANCHES[0]] = RNG.integers(-128, 128, (50, BRANCHES[0]))
+    np.testing.assert_array_equal(
+        without_delegate(head_of_sound(content, BRANCHES[0]), values[:, : BRANCHES[0]]),
+        without_delegate(content, values),
+    )
 
 
 def test_a_graph_of_something_else_is_refused() -> None:
