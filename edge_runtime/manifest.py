@@ -336,6 +336,8 @@ class Manifest:
 
         It is calibrated without how familiar a sound is.
         """
+        if self.familiarity is None and self.pretrained is None:
+            return self
         without = self.familiarity.without if self.familiarity else {}
         return replace(
             self,

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,13 @@ def bundle_path() -> Path:
 def bundle(bundle_path: Path) -> Bundle:
     """The bundle in the box, loaded."""
     return load_bundle(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def model_alone(bundle: Bundle) -> Bundle:
+    """The bundle in the box, of which no pre-trained encoder hears along."""
+    manifest = replace(bundle.manifest, pretrained=None, pretrained_reference=None)
+    return replace(bundle, manifest=manifest)
 
 
 @pytest.fixture(scope="session")

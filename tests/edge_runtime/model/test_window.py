@@ -60,7 +60,8 @@ def test_what_does_not_fit_is_refused(small: Bundle) -> None:
 
 
 def test_a_bundle_without_the_graph_is_named(bundle: Bundle) -> None:
-    without = replace(bundle, source="mine")
+    graphs = {role: spec for role, spec in bundle.manifest.graphs.items() if role != WHOLE}
+    without = Bundle(replace(bundle.manifest, graphs=graphs), bundle.contents, "mine")
     with pytest.raises(BundleError, match="bundle mine has no whole graph"):
         WholeWindow(without)
 
