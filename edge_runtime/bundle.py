@@ -51,7 +51,8 @@ from edge_runtime.tokenizer import FIRST_WORD
 from edge_runtime.untrusted import parse_json
 
 MODEL_CARD = "MODEL_CARD.md"
-DEFAULT, LARGE = "default", "large"  # bundles that go by their names
+DEFAULT = "default"  # the bundle in the box
+BUILT = ("medium", "large")  # its larger tiers, which go by their names once they were built
 CURRENT = "current"  # what was delivered last (`edge_runtime.update`)
 PRETRAINED_ARRAYS = "pretrained_arrays"  # beside the role of its graph
 MODELS = Path(__file__).parent / "models"
@@ -247,7 +248,7 @@ class _FolderContents(Mapping[str, bytes]):
 
 
 def load_bundle(source: str | Path = DEFAULT, trust: Trust | None = None) -> Bundle:
-    """Read and verify a bundle: a name (DEFAULT, LARGE, CURRENT), a directory, or a .zip.
+    """Read and verify a bundle: a name (DEFAULT, of BUILT, CURRENT), a directory, or a .zip.
 
     With `trust` it must be signed by the pinned key, but for those that came with this program.
     Raises BundleError, in one line that says which file and why, for a missing or unreadable
@@ -354,18 +355,18 @@ def _place(source: str) -> Path:
                 "python -m conversion deploy"
             )
         return place
-    if source != LARGE:
+    if source not in BUILT:
         with suppress(RuntimeError):  # ~ of somebody who is not here
             return Path(source).expanduser()
         return Path(source)
-    own = data_folder("models") / LARGE
-    for folder in (MODELS / LARGE, own):
+    own = data_folder("models") / source
+    for folder in (MODELS / source, own):
         if folder.is_dir():
             return folder
     raise BundleError(
-        f"the bundle {LARGE} is not here: in a checkout, on a workstation, python -m conversion "
-        f"build training/models/default --tier large --out {own} builds it; copy that folder to a "
-        "device"
+        f"the bundle {source} is not here: in a checkout, on a workstation, python -m conversion "
+        f"build training/models/default --tier {source} --keywords "
+        f"training/models/default/keywords.txt --out {own} builds it; copy that folder to a device"
     )
 
 

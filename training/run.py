@@ -19,6 +19,7 @@ RUN/log/, RUN/checkpoints/, RUN/*.png
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ PRETRAINED_REFERENCE_FILE = "pretrained_reference-{tier}.npz"
 ENCODER_FILE = "encoder-{tier}.npz"
 DEFAULT_RUN = Path(__file__).parent / "models" / "default"  # what the default bundle is built from
 _VERSION = 2
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +258,7 @@ def load(folder: Path) -> Run:
             familiarity=_familiarity(folder, raw.get("familiarity"), shape),
             pretrained={
                 tier: _pretrained(folder, tier, one, shape)
-                for tier, one in raw.get("pretrained", {}).items()
+                for tier, one in _tiers(folder, raw.get("pretrained", {})).items()
             },
             dimensions=Dimensions(**raw["dimensions"]) if "dimensions" in raw else None,
         )
@@ -294,6 +296,18 @@ def _of_pretrained(joined: Pretrained) -> dict[str, Any]:
     if joined.reference:
         raw["reference"] = joined.reference.settings
     return raw
+
+
+def _tiers(folder: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """What was joined, by tier; nothing where an earlier version did, which knew of no tiers."""
+    if "settings" not in raw:
+        return raw
+    log.warning(
+        "warning: %s was joined with an encoder by an earlier version, which does not count: "
+        "python -m training pretrained does it again",
+        folder,
+    )
+    return {}
 
 
 def _pretrained(folder: Path, tier: str, raw: dict[str, Any], config: ModelConfig) -> Pretrained:

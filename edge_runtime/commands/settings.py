@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from edge_runtime import __version__
 from edge_runtime.audio.mono import HIGHEST_RATE, LOWEST_RATE
 from edge_runtime.audio.raw import ENCODINGS, RawFormat
-from edge_runtime.bundle import CURRENT, DEFAULT, LARGE
+from edge_runtime.bundle import BUILT, CURRENT, DEFAULT
 from edge_runtime.config import Effective, effective, settings_file
 from edge_runtime.graph import THREADS
 from edge_runtime.segment import NORMAL, SENSITIVITIES
@@ -34,8 +34,8 @@ from edge_runtime.web import WebSettings
 
 Chosen = TypeVar("Chosen")
 BUNDLE = (
-    'Bundle: a folder, a .zip, "default", "large" where it was built, or "current": what was '
-    "delivered last (edge-emotion update)."
+    'Bundle: a folder, a .zip, "default", "medium" or "large" where that was built, or "current": '
+    "what was delivered last (edge-emotion update)."
 )
 DEVICE = "Microphone: index or part of its name, see `edge-emotion devices`."
 DEVICE_NAME = "What people call this device; unless given, the name of the machine."
@@ -204,7 +204,7 @@ def lasting(key: str, value: Any) -> Any:
     if isinstance(value, Path):
         return Path(_from_root(value))
     if key == "bundle":
-        return value if value in (DEFAULT, LARGE, CURRENT) else _if_there(value)
+        return value if value in (DEFAULT, CURRENT, *BUILT) else _if_there(value)
     if key == "text":
         engine, colon, model = value.partition(":")
         return f"{engine}{colon}{_if_there(model)}"

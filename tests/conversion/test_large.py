@@ -17,7 +17,10 @@ from conversion.bundle import build
 from conversion.card import model_card
 from conversion.errors import ConversionError
 from conversion.targets import bundle_target
-from edge_runtime.bundle import LARGE, Bundle, load_bundle
+from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.commands.run import open_stream
+from edge_runtime.commands.settings import RunSettings
+from edge_runtime.doctor import examine
 from edge_runtime.enroll import Enrolment
 from edge_runtime.errors import BundleError, ProfileError
 from edge_runtime.graph import Graph
@@ -28,14 +31,14 @@ from edge_runtime.model.recognizer import Heard, Recognizer
 from edge_runtime.model.reference import Reference
 from edge_runtime.pretrained_arrays import PretrainedArrays, PretrainedReferenceArrays
 from edge_runtime.profile import load_profile
-from edge_runtime.stream import EmotionStream
+from edge_runtime.stream import EmotionStream, judge_clip
 from training.data.teachers import whisper
 from training.data.teachers.whisper import FRAMES, WIDTH
 from training.data.whisper_encoder import packed_encoder, published_encoder, unpacked_encoder
 from training.errors import TrainingError
 from training.evaluate.judge import convert
 from training.run import DEFAULT_RUN, Pretrained, PretrainedReference, load
-from training.tiers import EXTENTS, Extent
+from training.tiers import EXTENTS, LARGE, MEDIUM, Extent
 
 Int16 = npt.NDArray[np.int16]
 
@@ -346,10 +349,33 @@ def test_large_goes_by_its_name_once_it_is_built(
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr("edge_runtime.bundle.MODELS", tmp_path / "none")
-    with pytest.raises(BundleError, match=r"python -m conversion build .* --tier large --out"):
-        load_bundle(LARGE)
+    for tier in (MEDIUM, LARGE):
+        told = rf"python -m conversion build .* --tier {tier} --keywords .* --out"
+        with pytest.raises(BundleError, match=told):
+            load_bundle(tier)
     shutil.copytree(large, tmp_path / "edge-emotion" / "models" / LARGE)
     assert load_bundle(LARGE).manifest.pretrained is not None
+
+
+def test_where_its_encoder_comes_out_wrong_the_model_judges_alone(
+    large: Path, scene: Int16, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = load_bundle(large)
+    assert whole.as_computed() is whole
+    # What is installed stands for tflite-runtime, see tests/device/compare_tflite_runtime.py.
+    monkeypatch.setattr("edge_runtime.bundle.TFLITE_RUNTIME", "litert")
+    stream = EmotionStream(whole)
+    assert stream.bundle.manifest.pretrained is None
+    expected = EmotionStream(load_bundle(large).plain())
+    found = [judge_clip(each, scene[:64_000]) for each in (stream, expected)]
+    assert all(found)
+    assert found[0].scores == found[1].scores  # type: ignore[union-attr]
+    assert Enrolment(whole)._encoder is None
+    open_stream(whole, RunSettings(), live=False)
+    assert "litert cannot compute the pre-trained encoder of bundle" in capsys.readouterr().err
+    report = examine(str(large))
+    (told,) = (line for line in report.lines if "runs in" in line)
+    assert told.endswith("LiteRT (ai-edge-litert), its model alone: the encoder needs LiteRT")
 
 
 def test_the_encoder_alone_is_a_graph(large: Path) -> None:

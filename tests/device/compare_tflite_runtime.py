@@ -16,21 +16,24 @@ from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.bundle import Bundle
 from edge_runtime.manifest import WHOLE
 from edge_runtime.stream import classify
+from training.evaluate.judge import convert
+from training.run import DEFAULT_RUN
+from training.tiers import LARGE
 
 TIMEOUT = 300  # seconds
 
-# Reads clips and graph inputs from an .npz, writes verdicts of the bundle in the box, and graph
-# outputs of another, as JSON.
+# Reads clips and graph inputs from an .npz, writes verdicts of the large tier, and the outputs of
+# the small one's graphs, as JSON.
 _THERE = """
 import json, platform, sys
 import numpy as np
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.stream import classify
 data = np.load(sys.argv[1])
-bundle = load_bundle()
+bundle = load_bundle(sys.argv[2])
 stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), engine="tflite-runtime")
 events = [classify(stream, data[name]) for name in data.files if name.startswith("clip")]
-other = load_bundle(sys.argv[2])
+other = load_bundle(sys.argv[3])
 graphs = {
     role: [
         o.tolist()
@@ -45,6 +48,12 @@ json.dump({
 }, sys.stdout)
 """
 SAMPLES = [clip.values[0] for clip in clips()]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def large_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with a pre-trained encoder beside it."""
+    return convert(DEFAULT_RUN, tmp_path_factory.mktemp("large") / "large", "--tier", LARGE)
 
 
 @pytest.fixture(scope="module")
@@ -66,13 +75,23 @@ def inputs(small: Bundle) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def there(
-    inputs: dict[str, np.ndarray], small_path: Path, tmp_path_factory: pytest.TempPathFactory
+    inputs: dict[str, np.ndarray],
+    small_path: Path,
+    large_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
     """What the other environment makes of the clips and the inputs."""
     path = tmp_path_factory.mktemp("there") / "data.npz"
     np.savez(path, **{f"clip{i:02d}": clip for i, clip in enumerate(SAMPLES)}, **inputs)
     done = subprocess.run(
-        [os.environ["TEST_TFLITE_PYTHON"], "-c", _THERE, str(path), str(small_path)],
+        [
+            os.environ["TEST_TFLITE_PYTHON"],
+            "-c",
+            _THERE,
+            str(path),
+            str(large_path),
+            str(small_path),
+        ],
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
@@ -89,10 +108,10 @@ def test_it_is_the_other_interpreter(there: Any) -> None:
     assert there["numpy"].startswith("1.")
 
 
-def test_every_clip_gets_the_verdict_of_the_model_alone(there: Any) -> None:
+def test_every_clip_gets_the_verdict_of_the_model_alone(there: Any, large_path: Path) -> None:
     """Its pre-trained encoder comes out wrong there (`Bundle.as_computed`)."""
     assert there["alone"]
-    bundle = load_bundle().plain()
+    bundle = load_bundle(large_path).plain()
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), engine="litert")
     assert len(there["verdicts"]) == len(SAMPLES)
     for clip, verdict in zip(SAMPLES, there["verdicts"], strict=True):

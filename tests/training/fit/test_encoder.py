@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -198,6 +199,22 @@ def test_a_run_without_its_encoder_is_not_finished(tmp_path: Path) -> None:
     assert len(kept.network().layers) == 1
     (tmp_path / "encoder-large.npz").unlink()
     with pytest.raises(TrainingError, match=r"there is no encoder-large\.npz"):
+        load(tmp_path)
+
+
+def test_a_run_that_knows_of_no_tiers_is_not_joined(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = load(DEFAULT_RUN)
+    run.save(tmp_path)
+    raw = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    raw["pretrained"] = raw["pretrained"][LARGE]
+    (tmp_path / "run.json").write_text(json.dumps(raw), encoding="utf-8")
+    assert load(tmp_path).pretrained == {}
+    assert "joined with an encoder by an earlier version" in caplog.text
+    raw["pretrained"] = {"huge": raw["pretrained"]}
+    (tmp_path / "run.json").write_text(json.dumps(raw), encoding="utf-8")
+    with pytest.raises(TrainingError, match="in a tier 'huge', not one of medium, large"):
         load(tmp_path)
 
 
