@@ -375,7 +375,9 @@ def test_where_its_encoder_comes_out_wrong_the_model_judges_alone(
     assert "litert cannot compute the pre-trained encoder of bundle" in capsys.readouterr().err
     report = examine(str(large))
     (told,) = (line for line in report.lines if "runs in" in line)
-    assert told.endswith("LiteRT (ai-edge-litert), its model alone: the encoder needs LiteRT")
+    assert told.endswith(
+        "LiteRT (ai-edge-litert), its model alone: the encoder beside it needs LiteRT"
+    )
 
 
 def test_the_encoder_alone_is_a_graph(large: Path) -> None:
