@@ -46,38 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
 
     _add_build(commands)
-
-    encoder = commands.add_parser(
-        "encoder",
-        help="the pre-trained encoder of the larger tiers as a graph",
-        description="Write the first blocks of the encoder of Whisper-tiny as a TFLite graph of "
-        "int8 weights, as training pretrained asks it and build --tier puts it into a bundle.",
-    )
-    encoder.add_argument(
-        "--out", type=new_file, required=True, metavar="TFLITE", help="file to write"
-    )
-    encoder.add_argument(
-        "--weights",
-        type=Path,
-        metavar="NPZ",
-        help="weights of an encoder that was trained further, encoder-TIER.npz of a run (default: "
-        "those in the package pipecat-ai)",
-    )
-    encoder.add_argument(
-        "--blocks",
-        type=number(int, Limits(minimum=1, maximum=4)),
-        default=EXTENTS[LARGE].blocks,
-        metavar="N",
-        help="without --weights: so many of its four blocks (default: %(default)s)",
-    )
-    encoder.add_argument(
-        "--units",
-        type=number(int, Limits(minimum=1, maximum=EXTENTS[LARGE].units)),
-        default=EXTENTS[LARGE].units,
-        metavar="N",
-        help="without --weights: so many units of each block's dense layers (default: %(default)s)",
-    )
-    encoder.set_defaults(command=_encoder)
+    _add_encoder(commands)
 
     parity = commands.add_parser(
         "parity",
@@ -120,6 +89,40 @@ def parser() -> argparse.ArgumentParser:
     diff.set_defaults(command=_diff)
     deliver.add(commands)
     return result
+
+
+def _add_encoder(commands: Any) -> None:
+    encoder = commands.add_parser(
+        "encoder",
+        help="the pre-trained encoder of the larger tiers as a graph",
+        description="Write the first blocks of the encoder of Whisper-tiny as a TFLite graph of "
+        "int8 weights, as training pretrained asks it and build --tier puts it into a bundle.",
+    )
+    encoder.add_argument(
+        "--out", type=new_file, required=True, metavar="TFLITE", help="file to write"
+    )
+    encoder.add_argument(
+        "--weights",
+        type=Path,
+        metavar="NPZ",
+        help="weights of an encoder that was trained further, encoder-TIER.npz of a run (default: "
+        "those in the package pipecat-ai)",
+    )
+    encoder.add_argument(
+        "--blocks",
+        type=number(int, Limits(minimum=1, maximum=4)),
+        default=EXTENTS[LARGE].blocks,
+        metavar="N",
+        help="without --weights: so many of its four blocks (default: %(default)s)",
+    )
+    encoder.add_argument(
+        "--units",
+        type=number(int, Limits(minimum=1, maximum=EXTENTS[LARGE].units)),
+        default=EXTENTS[LARGE].units,
+        metavar="N",
+        help="without --weights: so many units of each block's dense layers (default: %(default)s)",
+    )
+    encoder.set_defaults(command=_encoder)
 
 
 def _add_build(commands: Any) -> None:

@@ -64,7 +64,7 @@ FLOORS = {
         "cli",
     ),
     "training": (
-        "errors output provenance limits rounding workers",
+        "errors output provenance limits rounding workers tiers",
         "network corpora tracking begun",
         "data speech",
         "run words",
