@@ -82,7 +82,7 @@ class SpeakerReference:
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class KnownCorpora:
     """What tells how unlike all that trained a clip is, see `training.evaluate.familiarity`."""
 
     arrays: FamiliarityArrays
@@ -158,7 +158,7 @@ class Run:
     """The words of a model that reads, in the order of its embedding table."""
     reference: SpeakerReference | None = None
     """What adapts it to a speaker."""
-    familiarity: Known | None = None
+    familiarity: KnownCorpora | None = None
     """What tells how unlike all that trained an utterance is."""
     pretrained: dict[str, Pretrained] = field(default_factory=dict)
     """What joins a pre-trained encoder to it, by tier."""
@@ -282,11 +282,11 @@ def _reference(
 
 def _familiarity(
     folder: Path, settings: dict[str, Any] | None, config: ModelConfig
-) -> Known | None:
+) -> KnownCorpora | None:
     if settings is None:
         return None
     content = (folder / FAMILIARITY_FILE).read_bytes()
-    return Known(read_familiarity(content, config.audio_statistics), settings)
+    return KnownCorpora(read_familiarity(content, config.audio_statistics), settings)
 
 
 def _of_pretrained(joined: Pretrained) -> dict[str, Any]:

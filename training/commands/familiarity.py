@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_runtime.manifest import Calibration
     from training.corpora import Utterance
     from training.data.augment import Augmentation
-    from training.evaluate.familiarity import Judged
+    from training.evaluate.familiarity import FarVerdicts
     from training.run import Run
 
 SUMMARY = "familiarity.json"
@@ -109,7 +109,7 @@ def fit_run(
     from training.evaluate.judge import calibrations, convert
     from training.fit.fit import surrounded_variants
     from training.output import at_once
-    from training.run import Known, load
+    from training.run import KnownCorpora, load
 
     run = load(folder)
     if not run.config.parts.audio:
@@ -143,7 +143,7 @@ def fit_run(
     for crossval, fitted in zip(crossvals, folds, strict=True):
         for fold in fitted:
             of_fold = load(fold.folder)
-            of_fold.familiarity = Known(fold.arrays, settings)
+            of_fold.familiarity = KnownCorpora(fold.arrays, settings)
             of_fold.calibration = {**of_fold.calibration, **chosen}
             of_fold.save(fold.folder)
             convert(fold.folder, fold.folder / "bundle")
@@ -154,7 +154,7 @@ def fit_run(
             f"{folder} adapts to speakers, or hears with an encoder: what was fitted of that is to "
             "be fitted again (python -m training reference, python -m training pretrained)"
         )
-    run.familiarity = Known(arrays, settings)
+    run.familiarity = KnownCorpora(arrays, settings)
     run.calibration = {**run.calibration, **chosen}
     known = run.metrics.get("calibration_error", {})
     run.metrics = {**run.metrics, "calibration_error": {**known, **errors}, "familiarity": told}
@@ -169,7 +169,7 @@ def _judge_folds(
     utterances: Sequence[Utterance],
     forms: dict[str, Augmentation],
     jobs: int | None,
-) -> tuple[Judged, list[_Fold]]:
+) -> tuple[FarVerdicts, list[_Fold]]:
     """What each fold of a crossval is familiar with, and how far away is what it was judged by."""
     import numpy as np
 
@@ -178,7 +178,7 @@ def _judge_folds(
     from training.corpora import class_indices
     from training.evaluate.adapted import crossval_verdicts
     from training.evaluate.familiarity import (
-        Judged,
+        FarVerdicts,
         distances,
         fit_arrays,
         hear_forms,
@@ -212,7 +212,7 @@ def _judge_folds(
         verdicts.append(logits)
         truth.append(class_indices(tested, labels))
         corpora += [u.corpus for u in tested]
-    judged = Judged(
+    judged = FarVerdicts(
         {key: np.concatenate([part[key] for part in verdicts]) for key in verdicts[0]},
         np.concatenate(truth),
         np.array(corpora),

@@ -160,13 +160,13 @@ def calibrate_adapted(
     return settings_of(temperature, float(np.quantile(ratios, REFUSED)) if ratios else 0.0)
 
 
-Judged = tuple[Bundle, Heard, dict[str, Float32], Along | None]
+HeardFold = tuple[Bundle, Heard, dict[str, Float32], Along | None]
 """A bundle with a reference part, what it is judged by, of that the calibrated probabilities of the
 model by modality, and what the encoder hears of it, if it hears along."""
 
 
 def shared_temperatures(
-    parts: Sequence[Judged], labels: Sequence[str], seed: int
+    parts: Sequence[HeardFold], labels: Sequence[str], seed: int
 ) -> dict[str, float]:
     """What adapted verdicts are to be divided by, by modality: over all kinds of histories."""
     found: defaultdict[str, list[tuple[Adapted, npt.NDArray[np.int64]]]] = defaultdict(list)

@@ -130,7 +130,7 @@ def factors_in(
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class FarVerdicts:
     """Verdicts of one crossval, and how far away the clips were from what trained."""
 
     verdicts: Verdicts
@@ -150,9 +150,9 @@ class Judged:
         """Of the temperature, by form, (n,); 1 of what could not be heard."""
         return {form: factors_of(away, by.usual, by.slope) for form, away in self.away.items()}
 
-    def take(self, rows: npt.NDArray[np.bool_]) -> Judged:
+    def take(self, rows: npt.NDArray[np.bool_]) -> FarVerdicts:
         """Some of them."""
-        return Judged(
+        return FarVerdicts(
             {key: values[rows] for key, values in self.verdicts.items()},
             self.truth[rows],
             self.corpora[rows],
@@ -188,7 +188,7 @@ class Fitted:
     """Of sound alone, at that distance."""
 
 
-def fit(judged: Sequence[Judged], steepest: float = _STEEPEST) -> Fitted:
+def fit(judged: Sequence[FarVerdicts], steepest: float = _STEEPEST) -> Fitted:
     """Temperature and slope by verdicts on sound that did not train.
 
     The first are those by which "usual" is meant: of corpora that trained. They have the least
@@ -217,13 +217,15 @@ def fit(judged: Sequence[Judged], steepest: float = _STEEPEST) -> Fitted:
     return Fitted(round(usual, 4), round(float(found.x[1]), 4), float(np.exp(found.x[0])))
 
 
-def probabilities(one: Judged, form: str, by: Fitted) -> Float32:
+def probabilities(one: FarVerdicts, form: str, by: Fitted) -> Float32:
     """Of the classes by sound alone, (n, classes)."""
     factors = factors_of(one.away[form], by.usual, by.slope)
     return softmax(one.sound(form) / factors[:, None], by.temperature)
 
 
-def errors_of(judged: Mapping[str, Judged], fitted: Fitted) -> dict[str, dict[str, list[float]]]:
+def errors_of(
+    judged: Mapping[str, FarVerdicts], fitted: Fitted
+) -> dict[str, dict[str, list[float]]]:
     """Expected calibration error of sound alone, 0 to 1, by the names of crossvals, and form.
 
     By one temperature for all; by distance as well, as `fitted` to all of them; and so where no

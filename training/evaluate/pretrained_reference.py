@@ -26,7 +26,7 @@ from edge_runtime.manifest import (
     PretrainedReferencePart,
 )
 from edge_runtime.pretrained_arrays import PretrainedReferenceArrays
-from training.evaluate.adapted import Judged, shared_temperatures
+from training.evaluate.adapted import HeardFold, shared_temperatures
 from training.evaluate.pretrained import States
 from training.evaluate.reference import LIMIT, fit_beside, of_speakers
 from training.run import PRETRAINED_REFERENCE_FILE
@@ -86,7 +86,7 @@ def with_pretrained_reference(
 
 
 def calibrate_pretrained_reference(
-    parts: Sequence[Judged], labels: Sequence[str], seed: int = 0
+    parts: Sequence[HeardFold], labels: Sequence[str], seed: int = 0
 ) -> dict[str, Any]:
     """The numbers of the part, fitted on clips that did not train, after all kinds of histories."""
     beside = parts[0][0].manifest.pretrained_reference

@@ -24,7 +24,7 @@ from edge_runtime.model.recognizer import Recognizer
 from edge_runtime.model.reference import Reference
 from training.evaluate.familiarity import settings_of
 from training.network.config import ModelConfig
-from training.run import Known
+from training.run import KnownCorpora
 
 Int16 = npt.NDArray[np.int16]
 
@@ -43,7 +43,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rng.normal(0, 2, (3, 2)).astype(np.float32),
     )
     run.reference = random_reference(width)
-    run.familiarity = Known(arrays, settings_of(USUAL, SLOPE, {"audio": Calibration(2.0, 0.3)}))
+    run.familiarity = KnownCorpora(
+        arrays, settings_of(USUAL, SLOPE, {"audio": Calibration(2.0, 0.3)})
+    )
     out = folder / "bundle"
     build(run, out, bundle_target("raspberry-pi"), "familiar", whole=False, allow_loss=True)
     return out

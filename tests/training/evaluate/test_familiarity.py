@@ -18,7 +18,7 @@ from training.commands.reference import fit_folds
 from training.corpora import Utterance
 from training.errors import TrainingError
 from training.evaluate.familiarity import (
-    Judged,
+    FarVerdicts,
     distances,
     errors_of,
     fit,
@@ -59,7 +59,7 @@ def test_what_is_like_no_corpus_is_further_away(bundle: Bundle) -> None:
         fit_arrays([corpus(width, 1)])
 
 
-def verdicts(away: np.ndarray, sharp: np.ndarray, name: str, seed: int) -> Judged:
+def verdicts(away: np.ndarray, sharp: np.ndarray, name: str, seed: int) -> FarVerdicts:
     """Verdicts that say they are right as often as at `sharp` 1, and are as often as told."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (len(away), 4))
@@ -67,7 +67,7 @@ def verdicts(away: np.ndarray, sharp: np.ndarray, name: str, seed: int) -> Judge
     truth = np.array([rng.choice(4, p=row) for row in shares])
     corpora = np.array([f"{name}{n % 3}" for n in range(len(away))])
     told = {"audio/int8": (logits * sharp[:, None]).astype(np.float32)}
-    return Judged(told, truth, corpora, {"int8": away})
+    return FarVerdicts(told, truth, corpora, {"int8": away})
 
 
 def test_certainty_falls_with_the_distance_as_it_does_in_truth() -> None:
