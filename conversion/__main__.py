@@ -168,6 +168,15 @@ def _add_build(commands: Any) -> None:
         "was joined with (training pretrained): medium, 3 MB more, or large, 6 MB",
     )
     build.add_argument(
+        "--phases",
+        type=number(int, Limits(minimum=1)),
+        default=1,
+        metavar="N",
+        help="hear on so many grids of maps, a frame apart, as many as the model's stride at most: "
+        "scores depend half as much on where an utterance begins, for N times the work of the "
+        "audio encoder (default: 1)",
+    )
+    build.add_argument(
         "--allow-loss",
         action="store_true",
         help="build what rounding to int8 has broken as well, which is refused (more than 10 "
@@ -204,6 +213,7 @@ def _build(arguments: argparse.Namespace) -> int:
         arguments.keywords,
         arguments.whole,
         arguments.tier,
+        arguments.phases,
         arguments.allow_loss,
     )
 

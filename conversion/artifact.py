@@ -42,6 +42,7 @@ class Options:
     keywords: Path | None = None
     whole: bool | None = None
     tier: str = SMALL
+    phases: int = 1
     allow_loss: bool = False
 
 
@@ -166,6 +167,7 @@ def _build(run: Run, out: Path, target: Target, options: Options) -> None:
         options.keywords,
         options.whole,
         options.tier,
+        options.phases,
         options.allow_loss,
     )
 

@@ -90,6 +90,7 @@ def build(
     keywords: Path | None = None,
     whole: bool | None = None,
     tier: str = SMALL,
+    phases: int = 1,
     allow_loss: bool = False,
 ) -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
@@ -99,7 +100,8 @@ def build(
     is a list of phrases for the device to spot, by which it judges where it says what they tell
     (training phrases). `whole` adds the whole model as one graph over a window of fixed length; by
     default where the int8 graphs stay within `GRAPH_BYTES` with it. A `tier` but small adds the
-    pre-trained encoder that the run was joined with, and leaves that graph out. Where `run` has no
+    pre-trained encoder that the run was joined with, and leaves that graph out. `phases` are of the
+    manifest's audio part (`edge_runtime.manifest.AudioPart`). Where `run` has no
     calibration of what a verdict rests on, the bundle never says "unsure".
     The new bundle is made beside `out` and takes its place when a device's code has loaded and run
     it; until then, and where it fails, `out` stays as it is.
@@ -110,7 +112,7 @@ def build(
     """
     refuse_foreign(out)
     form = form or target.forms[0]
-    _check_wishes(run, target, form, whole, tier)
+    _check_wishes(run, target, form, whole, tier, phases)
     listed, limit = _listed(keywords, run.config.labels) if keywords else (b"", 0.0)
     broken = faults.of_run(run, form)
     _refuse_broken(broken, allow_loss)
@@ -142,7 +144,7 @@ def build(
             graph = target.encoder(run.pretrained[tier].network(), work, form)
             manifest, others = _with_encoder(manifest, run.pretrained[tier], graph, work)
             files |= others
-        manifest = _with_dimensions(manifest, run)
+        manifest = _with_phases(_with_dimensions(manifest, run), phases)
         beside = target.further(files, work, form)
         specs = tuple(_file_spec(path) for path in beside)
         manifest = replace(manifest, form=form, files=specs)
@@ -158,7 +160,9 @@ def build(
             refuse_foreign(out)  # what came since
 
 
-def _check_wishes(run: Run, target: BundleTarget, form: str, whole: bool | None, tier: str) -> None:
+def _check_wishes(
+    run: Run, target: BundleTarget, form: str, whole: bool | None, tier: str, phases: int
+) -> None:
     """Raise ConversionError for what is asked of `build` and cannot be."""
     if form not in target.forms:
         raise ConversionError(
@@ -168,6 +172,11 @@ def _check_wishes(run: Run, target: BundleTarget, form: str, whole: bool | None,
         raise ConversionError(
             f"the run is joined with no pre-trained encoder for the tier {tier}: "
             f"python -m training pretrained RUN NAME=PATH... --tier {tier} does that"
+        )
+    if phases > run.config.audio_stride:
+        raise ConversionError(
+            f"--phases {phases}: the model's stride is {run.config.audio_stride}, and it has as "
+            "many grids of maps at most"
         )
     if tier != SMALL and whole:
         raise ConversionError("the whole-window graph is of the model alone: --tier small")
@@ -356,6 +365,13 @@ def _with_encoder(
         metrics=joined.metrics,
     )
     return changed, files
+
+
+def _with_phases(manifest: Manifest, phases: int) -> Manifest:
+    """Heard on so many grids of maps, where it hears."""
+    if manifest.audio is None:
+        return manifest
+    return replace(manifest, audio=replace(manifest.audio, phases=phases))
 
 
 def _with_dimensions(manifest: Manifest, run: Run) -> Manifest:

@@ -64,6 +64,8 @@ _OPTIONAL = (
     "dimensions",
 )
 
+_PHASES = "phases"  # of the audio part, likewise
+
 _LONGEST_TEXT = 4096  # converters make long names of tensors
 
 _INTEGER_BOUND = 1 << 31  # beyond it no field means anything
@@ -119,6 +121,9 @@ class AudioPart:
     """Corpus mean of each feature, shape (features,)."""
     feature_std: npt.NDArray[np.float32]
     """Corpus standard deviation of each feature, shape (features,)."""
+    phases: int = 1
+    """Grids of maps, a frame apart, whose statistics are averaged, `stride` of them at most: scores
+    depend less on where an utterance begins. May be left out, for 1."""
 
 
 @dataclass(frozen=True)
@@ -334,13 +339,17 @@ class Manifest:
     def plain(self) -> Manifest:
         """The model alone, for what has no more: no encoder hears along.
 
-        It is calibrated without how familiar a sound is.
+        It is calibrated without how familiar a sound is, and has one grid of maps.
         """
-        if self.familiarity is None and self.pretrained is None:
+        audio = self.audio
+        if audio and audio.phases > 1:
+            audio = replace(audio, phases=1)
+        if self.familiarity is None and self.pretrained is None and audio is self.audio:
             return self
         without = self.familiarity.without if self.familiarity else {}
         return replace(
             self,
+            audio=audio,
             calibration={**self.calibration, **without},
             familiarity=None,
             pretrained=None,
@@ -388,6 +397,8 @@ def manifest_to_json(manifest: Manifest) -> str:
     for name in _OPTIONAL:
         if not raw[name]:
             del raw[name]
+    if raw["audio"] and raw["audio"][_PHASES] == 1:
+        del raw["audio"][_PHASES]
     return json.dumps(raw, indent=1, default=_array_to_list) + "\n"
 
 
@@ -420,7 +431,7 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         kinds = get_type_hints(kind)
         if not isinstance(raw, dict):
             raise ValueError(f"{where} is not an object")
-        lacking = kinds.keys() - raw - set(_OPTIONAL)
+        lacking = kinds.keys() - raw - {*_OPTIONAL, _PHASES}
         for what, names in (("lacks", lacking), ("has an unknown", raw.keys() - kinds)):
             if names:
                 raise ValueError(f"{where} {what} {shown(min(names))}")

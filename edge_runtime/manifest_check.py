@@ -62,6 +62,11 @@ def _check_shapes(manifest: Manifest, path: Path) -> None:
             f"bundle {path}: chunk_frames {manifest.audio.chunk_frames} is not a multiple of "
             f"stride {manifest.audio.stride}"
         )
+    if manifest.audio and not 1 <= manifest.audio.phases <= manifest.audio.stride:
+        raise BundleError(
+            f"bundle {path}: {manifest.audio.phases} phases, of which there are as many as the "
+            f"stride {manifest.audio.stride} at most"
+        )
     if manifest.attention and (not manifest.audio or not manifest.text):
         raise BundleError(f"bundle {path}: attention needs an audio and a text model")
     if manifest.pretrained:

@@ -10,7 +10,6 @@ import numpy as np
 from edge_runtime.branches import STATISTICS
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
-from edge_runtime.graph import Array
 from edge_runtime.manifest import AUDIO_ENCODER
 from edge_runtime.mfcc import MfccStream
 from edge_runtime.model.spu import RunningStatistics
@@ -62,8 +61,11 @@ class AudioBranch:
         context = (part.context_frames, manifest.mfcc.features)
         self._edge = np.full(context, frames.zero_point, frames.dtype)
         self._window = part.chunk_frames + 2 * part.context_frames
+        # Grids of maps begin a frame apart, and each has statistics of its own.
+        self._phases = part.phases
+        self._waited = self._window + part.phases - 1
         # Frames that the encoder waits for, and room for those that come at a time.
-        rows = self._window + _ROOM
+        rows = self._waited + _ROOM
         self._frames = np.full((rows, manifest.mfcc.features), frames.zero_point, frames.dtype)
         self._real = np.empty((_ROOM, manifest.mfcc.features), np.float32)
         self._range = np.iinfo(frames.dtype) if frames.scale else None
@@ -80,10 +82,12 @@ class AudioBranch:
 
     def pooled(self) -> Float32 | None:
         """Statistics so far, (scales, 3, filters); None before the first chunk is complete."""
-        if self._statistics.count == 0:
+        found = [grid.result(self._scales) for grid in self._statistics if grid.count]
+        if not found:
             return None
-        # (3, scales x filters), the scales side by side
-        return self._statistics.result(self._scales).reshape(self._form).transpose(1, 0, 2)
+        # The first has every frame of the others. (3, scales x filters), the scales side by side
+        mean = found[0] if len(found) == 1 else np.mean(found, axis=0, dtype=np.float32)
+        return np.asarray(mean, np.float32).reshape(self._form).transpose(1, 0, 2)
 
     def finish(self) -> Float32 | None:
         """Close the utterance: its statistics, (scales, 3, filters); None if it had no sample."""
@@ -102,7 +106,7 @@ class AudioBranch:
         self._mfcc.reset()
         self._filled = len(self._edge)
         self._frames[: self._filled] = self._edge
-        self._statistics = RunningStatistics(self._zeros.size)
+        self._statistics = [RunningStatistics(self._zeros.size) for _ in range(self._phases)]
 
     def _encode(self, features: Float32) -> None:
         """Pool over every chunk whose context is complete."""
@@ -116,8 +120,8 @@ class AudioBranch:
                 np.clip(real, self._range.min, self._range.max, out=real)
             self._frames[self._filled : end] = real
             begin = 0
-            while end - begin >= self._window:
-                self._pool(self._frames[begin : begin + self._window], self._step)
+            while end - begin >= self._waited:
+                self._pool(begin, self._step)
                 begin += self._step
             self._drop(begin, end)
 
@@ -125,8 +129,8 @@ class AudioBranch:
         """Pool over what is left, with silence after the end."""
         left = self._filled - len(self._edge)
         while left > 0:
-            self._frames[self._filled : self._window] = self._edge[0, 0]
-            self._pool(self._frames[: self._window], min(left, self._step))
+            self._frames[self._filled : self._waited] = self._edge[0, 0]
+            self._pool(0, min(left, self._step))
             self._drop(self._step, max(self._filled, self._step))
             left -= self._step
 
@@ -136,7 +140,11 @@ class AudioBranch:
         if begin:
             self._frames[: self._filled] = self._frames[begin:end]
 
-    def _pool(self, window: Array, valid: int) -> None:
-        steps = -(-valid // self._stride)
-        maps = [scale[0, 0, :steps] for scale in self._encoder(window[None, None])]
-        self._statistics.update(maps, self._zeros)
+    def _pool(self, begin: int, valid: int) -> None:
+        """Over the maps of so many frames, of each grid those that begin in them."""
+        for phase, grid in enumerate(self._statistics):
+            steps = -(-(valid - phase) // self._stride)
+            if steps > 0:
+                window = self._frames[begin + phase : begin + phase + self._window]
+                maps = [scale[0, 0, :steps] for scale in self._encoder(window[None, None])]
+                grid.update(maps, self._zeros)
