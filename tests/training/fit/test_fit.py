@@ -30,6 +30,7 @@ from training.network.config import ModelConfig
 from training.network.fakequant import Phase, QuantizedConv1d
 from training.network.model import AudioMSCNN, MscnnSpu
 from training.run import DEFAULT_RUN, Run, load
+from training.tiers import EXTENTS
 
 CONFIG = ModelConfig(labels=("high", "low"), filters=8, hidden=(8,))
 SETTINGS = FitSettings(epochs=4, qat_epochs=2, batch=8, lr=5e-3, augment=False)
@@ -158,8 +159,9 @@ def test_a_run_without_float_weights_stays_one_when_it_is_saved_again(tmp_path: 
     run = load(Path("training/models/default"))
     run.save(tmp_path / "run")
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    parts = {"reference.npz", "familiarity.npz", "encoder-large.npz"}
-    parts |= {"pretrained-large.npz", "pretrained_reference-large.npz"}
+    parts = {"reference.npz", "familiarity.npz"}
+    joined = ("encoder", "pretrained", "pretrained_reference")
+    parts |= {f"{name}-{tier}.npz" for name in joined for tier in EXTENTS}
     assert names == {"run.json", "weights.pt", "vocabulary.txt", *parts}
     assert not load(tmp_path / "run").float_weights
 
