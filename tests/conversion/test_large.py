@@ -300,7 +300,7 @@ def test_the_card_says_that_the_encoder_was_trained_further(large: Path) -> None
 
 def test_a_run_that_is_joined_with_nothing_is_refused(tmp_path: Path) -> None:
     run, target = load(DEFAULT_RUN), bundle_target("raspberry-pi")
-    plain = dataclasses.replace(run, pretrained=None)
+    plain = dataclasses.replace(run, pretrained={})
     with pytest.raises(ConversionError, match="python -m training pretrained RUN"):
         build(plain, tmp_path / "out", target, "large", tier=LARGE)
 
