@@ -62,11 +62,12 @@ def test_every_command_of_a_recipe_parses(tmp_path: Path, script: str) -> None:
         PARSERS[program]().parse_args(words)
     *_, build, large = asked
     name = script.removesuffix("-bundle")
-    tiers = {"default": "medium", "open": "small"}
     for made, called in ((build, name), (large, f"{name}-large")):
         assert made[:2] == ["conversion", "build"]
         assert made[made.index("--name") + 1] == called
-        assert made[made.index("--tier") + 1] == ("large" if made is large else tiers[name])
+        assert ("--tier" in made) == (made is large)
+    joined = {words[words.index("--tier") + 1] for words in asked if words[1] == "pretrained"}
+    assert joined == {"default": {"medium", "large"}, "open": {"large"}}[name]
 
 
 def test_rooms_to_measure_in_do_not_train(tmp_path: Path) -> None:

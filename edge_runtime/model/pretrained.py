@@ -32,9 +32,7 @@ HOP = 160  # samples from one frame to the next: 10 ms
 FFT = 400  # samples of a frame
 BEFORE = FFT // 2  # samples that the first frame of a window reaches back
 BLOCK = 25  # frames whose power is computed at a time: what is left to the end is little
-_OVERLAP = (
-    FFT - HOP
-)  # samples that the first frame of a block shares with the last of the one before
+_OVERLAP = FFT - HOP  # samples that a block's first frame shares with the last one before it
 _LEAST_POWER = 1e-7  # of the samples so far, by which they are divided
 _DYNAMIC = 8.0  # decades below the loudest band of a window that are told apart
 
