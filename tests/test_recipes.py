@@ -60,14 +60,17 @@ def test_every_command_of_a_recipe_parses(tmp_path: Path, script: str) -> None:
     assert len(asked) >= 7
     for program, *words in asked:
         PARSERS[program]().parse_args(words)
-    *_, build, large = asked
     name = script.removesuffix("-bundle")
-    for made, called in ((build, name), (large, f"{name}-large")):
-        assert made[:2] == ["conversion", "build"]
-        assert made[made.index("--name") + 1] == called
-        assert ("--tier" in made) == (made is large)
-    joined = {words[words.index("--tier") + 1] for words in asked if words[1] == "pretrained"}
-    assert joined == {"default": {"medium", "large"}, "open": {"large"}}[name]
+    tiers = {"default": ["medium", "large"], "open": ["large"]}[name]
+    joined = [words[words.index("--tier") + 1] for words in asked if words[1] == "pretrained"]
+    assert list(dict.fromkeys(joined)) == tiers
+    *built, own = [words for words in asked if words[:2] == ["conversion", "build"]]
+    assert own == asked[-1]
+    assert own[own.index("--name") + 1] == name
+    assert "--tier" not in own
+    for words, tier in zip(built, tiers, strict=True):
+        assert words[words.index("--tier") + 1] == tier
+        assert words[words.index("--name") + 1] == f"{name}-{tier}"
 
 
 def test_rooms_to_measure_in_do_not_train(tmp_path: Path) -> None:
