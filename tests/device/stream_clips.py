@@ -1,8 +1,7 @@
 """Every clip of a folder through a stream of its own; prints a line of JSON a clip.
 
 Run by this machine's Python and by an emulated one: `python stream_clips.py FOLDER [alone]`, which
-holds raw samples, int16 at 16 kHz. With `alone` a model judges alone that has an
-encoder beside it.
+holds raw samples, int16 at 16 kHz. With `alone` a model that has an encoder beside it judges alone.
 """
 
 import json
