@@ -28,12 +28,12 @@ PHASES = 3
 
 
 @pytest.fixture(scope="module")
-def phased(model_alone: Bundle) -> Bundle:
-    audio = model_alone.manifest.audio
+def phased(bundle: Bundle) -> Bundle:
+    audio = bundle.manifest.audio
     assert audio is not None
     assert audio.stride == PHASES
-    manifest = replace(model_alone.manifest, audio=replace(audio, phases=PHASES))
-    return replace(model_alone, manifest=manifest)
+    manifest = replace(bundle.manifest, audio=replace(audio, phases=PHASES))
+    return replace(bundle, manifest=manifest)
 
 
 def pooled(bundle: Bundle, samples: Int16, block: int) -> Float32:
@@ -84,11 +84,11 @@ def test_every_cut_gives_the_same_bits(phased: Bundle, sentence: Int16, length: 
 
 
 def test_where_an_utterance_begins_counts_less(
-    model_alone: Bundle, phased: Bundle, recordings: list[Int16]
+    bundle: Bundle, phased: Bundle, recordings: list[Int16]
 ) -> None:
     moved: dict[int, list[float]] = {1: [], PHASES: []}
-    for phases, bundle in ((1, model_alone), (PHASES, phased)):
-        recognizer = Recognizer(bundle)
+    for phases, judge in ((1, bundle), (PHASES, phased)):
+        recognizer = Recognizer(judge)
         for samples in recordings:
             scores = []
             for milliseconds in (0, 7, 11, 19):
