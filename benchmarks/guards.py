@@ -49,6 +49,7 @@ _RATIOS = {
     "whole window, audio alone": _Limits(
         "int8 whole window, audio alone / float32 in ONNX Runtime", 0.30, 0.60
     ),
+    "pre-trained encoder": _Limits("encoder, int8 weights / float32 in ONNX Runtime", 0.6, 1.0),
 }
 # Of times the medians: what another process takes away falls on a few blocks.
 _REAL_TIME = _Limits("real-time factor of the stages, medians", 0.005, 0.02)

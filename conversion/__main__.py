@@ -170,11 +170,10 @@ def _add_build(commands: Any) -> None:
     build.add_argument(
         "--phases",
         type=number(int, Limits(minimum=1)),
-        default=1,
         metavar="N",
         help="hear on so many grids of maps, a frame apart, as many as the model's stride at most: "
-        "scores depend half as much on where an utterance begins, for N times the work of the "
-        "audio encoder (default: 1)",
+        "the more, the less scores depend on where an utterance begins, for N times the work of "
+        "the audio encoder (default: the stride)",
     )
     build.add_argument(
         "--allow-loss",

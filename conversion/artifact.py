@@ -42,7 +42,7 @@ class Options:
     keywords: Path | None = None
     whole: bool | None = None
     tier: str = SMALL
-    phases: int = 1
+    phases: int | None = None
     allow_loss: bool = False
 
 

@@ -90,7 +90,7 @@ def build(
     keywords: Path | None = None,
     whole: bool | None = None,
     tier: str = SMALL,
-    phases: int = 1,
+    phases: int | None = None,
     allow_loss: bool = False,
 ) -> None:
     """Convert `run` for `target` into the bundle directory `out`, replacing a bundle there.
@@ -101,8 +101,8 @@ def build(
     (training phrases). `whole` adds the whole model as one graph over a window of fixed length; by
     default where the int8 graphs stay within `GRAPH_BYTES` with it. A `tier` but small adds the
     pre-trained encoder that the run was joined with, and leaves that graph out. `phases` are of the
-    manifest's audio part (`edge_runtime.manifest.AudioPart`). Where `run` has no
-    calibration of what a verdict rests on, the bundle never says "unsure".
+    manifest's audio part (`edge_runtime.manifest.AudioPart`), by default as many as its stride.
+    Where `run` has no calibration of what a verdict rests on, the bundle never says "unsure".
     The new bundle is made beside `out` and takes its place when a device's code has loaded and run
     it; until then, and where it fails, `out` stays as it is.
     A run that rounding has broken, or graphs that do not compute what its model does, are refused
@@ -161,7 +161,7 @@ def build(
 
 
 def _check_wishes(
-    run: Run, target: BundleTarget, form: str, whole: bool | None, tier: str, phases: int
+    run: Run, target: BundleTarget, form: str, whole: bool | None, tier: str, phases: int | None
 ) -> None:
     """Raise ConversionError for what is asked of `build` and cannot be."""
     if form not in target.forms:
@@ -173,7 +173,7 @@ def _check_wishes(
             f"the run is joined with no pre-trained encoder for the tier {tier}: "
             f"python -m training pretrained RUN NAME=PATH... --tier {tier} does that"
         )
-    if phases > run.config.audio_stride:
+    if phases is not None and phases > run.config.audio_stride:
         raise ConversionError(
             f"--phases {phases}: the model's stride is {run.config.audio_stride}, and it has as "
             "many grids of maps at most"
@@ -362,15 +362,16 @@ def _with_encoder(
         pretrained_reference=reference,
         graphs={**manifest.graphs, PRETRAINED: _describe(graph)},
         calibration=calibration,
-        metrics=joined.metrics,
+        metrics=joined.metrics_beside(manifest.metrics),
     )
     return changed, files
 
 
-def _with_phases(manifest: Manifest, phases: int) -> Manifest:
+def _with_phases(manifest: Manifest, phases: int | None) -> Manifest:
     """Heard on so many grids of maps, where it hears."""
     if manifest.audio is None:
         return manifest
+    phases = phases or manifest.audio.stride
     return replace(manifest, audio=replace(manifest.audio, phases=phases))
 
 

@@ -52,7 +52,7 @@ from edge_runtime.untrusted import parse_json
 
 MODEL_CARD = "MODEL_CARD.md"
 DEFAULT = "default"  # the bundle in the box
-BUILT = ("medium", "large")  # its larger tiers, which go by their names once they were built
+BUILT = ("small", "large")  # its other tiers, which go by their names once they were built
 CURRENT = "current"  # what was delivered last (`edge_runtime.update`)
 PRETRAINED_ARRAYS = "pretrained_arrays"  # beside the role of its graph
 MODELS = Path(__file__).parent / "models"

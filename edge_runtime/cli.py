@@ -27,8 +27,8 @@ exit codes: 0 fine, 2 a mistake in what was asked, 1 a fault of this program
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(only: str = "") -> argparse.ArgumentParser:
+    """The command line; with the name of a command, of that alone: no other is read in."""
     result, places = command_parser(
         PROGRAM,
         "Speech emotion recognition on this device; no audio leaves it unless --text names a "
@@ -36,14 +36,16 @@ def parser() -> argparse.ArgumentParser:
         _EPILOG,
     )
     result.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    for name in commands.MODULES:
+    for name in (only,) if only else commands.MODULES:
         importlib.import_module(f"edge_runtime.commands.{name}").add(places)
     return result
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse and run; the exit code."""
-    parsed = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    named = given[0] if given and given[0] in commands.MODULES else ""
+    parsed = parser(named).parse_args(given)
     return run_command(PROGRAM, lambda: _carry_out(parsed))
 
 

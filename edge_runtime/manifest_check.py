@@ -263,10 +263,10 @@ def _expected_of_pretrained(manifest: Manifest) -> list[tuple[str, Any, Any]]:
     if manifest.pretrained is None:
         return []
     graph, frames = manifest.graphs[PRETRAINED], manifest.pretrained.frames
-    states = [(1, frames // STRIDE, spec.shape[-1] if spec.shape else 0) for spec in graph.outputs]
+    width = graph.outputs[0].shape[-1] if graph.outputs and graph.outputs[0].shape else 0
     return [
         (f"{graph.file} input", [(1, MELS, frames)], _shapes(graph.inputs)),
-        (f"{graph.file} output", states[:1], _shapes(graph.outputs)),
+        (f"{graph.file} output", [(1, frames // STRIDE, width)], _shapes(graph.outputs)),
     ]
 
 

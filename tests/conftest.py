@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,29 @@ def bundle_path() -> Path:
 def bundle(bundle_path: Path) -> Bundle:
     """The bundle in the box, loaded."""
     return load_bundle(bundle_path)
+
+
+@pytest.fixture(scope="session")
+def model_alone(bundle: Bundle) -> Bundle:
+    """The bundle in the box without its pre-trained encoder, and on one grid of maps."""
+    manifest = replace(bundle.manifest, pretrained=None, pretrained_reference=None)
+    assert manifest.audio is not None
+    return replace(bundle, manifest=replace(manifest, audio=replace(manifest.audio, phases=1)))
+
+
+@pytest.fixture(scope="session")
+def small_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of the bundle in the box alone, with the graph over a whole window."""
+    from training.evaluate.judge import convert
+    from training.run import DEFAULT_RUN
+
+    return convert(DEFAULT_RUN, tmp_path_factory.mktemp("small") / "small", "--whole")
+
+
+@pytest.fixture(scope="session")
+def small(small_path: Path) -> Bundle:
+    """That, loaded."""
+    return load_bundle(small_path)
 
 
 @pytest.fixture(scope="session")

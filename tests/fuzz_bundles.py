@@ -327,16 +327,6 @@ def kind_of(number: int) -> str:
     return kinds[number * 7 % len(kinds)]
 
 
-def base(folder: Path) -> Path:
-    """The bundle in the box, without the graph that no stream reads."""
-    shutil.copytree(MODELS / DEFAULT, folder)
-    (folder / "whole.tflite").unlink()
-    raw = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    del raw["graphs"]["whole"]
-    (folder / "manifest.json").write_text(json.dumps(raw), encoding="utf-8")
-    return folder
-
-
 def make_case(number: int, sound: Path, folder: Path) -> Path:
     """The bundle of a case, made of a `sound` one in an empty `folder`."""
     kind = kind_of(number)
@@ -401,7 +391,7 @@ def child(first: int, last: int, sound: Path, folder: Path, only: str) -> None:
 def fuzz(first: int, last: int, folder: Path, only: str = "") -> Report:
     """Try the cases from `first` to before `last` in children; `folder` is empty."""
     report, begun = Report(), time.monotonic()
-    sound = base(folder / "sound")
+    sound = Path(shutil.copytree(MODELS / DEFAULT, folder / "sound"))
     while first < last:
         command = [sys.executable, __file__, "--child", str(first), str(last), str(folder), only]
         process = subprocess.Popen(

@@ -53,7 +53,10 @@ class Case:
 
 
 def random_case(config: ModelConfig, path: Path, keywords: Path | None = None) -> Case:
-    """A model of the shape of `config`, converted into the bundle `path`."""
+    """A model of the shape of `config`, converted into the bundle `path`.
+
+    It hears on one grid of maps, as the model in PyTorch does.
+    """
     torch.manual_seed(1)
     rng = np.random.default_rng(0)
     config = replace(
@@ -83,6 +86,7 @@ def random_case(config: ModelConfig, path: Path, keywords: Path | None = None) -
     predict(model, *given)  # type: ignore[arg-type]
     run.weights = run.float_weights = model.state_dict()
     examples.path = path
-    build(run, path, bundle_target("raspberry-pi"), "words", keywords=keywords, allow_loss=True)
+    target = bundle_target("raspberry-pi")
+    build(run, path, target, "words", keywords=keywords, phases=1, allow_loss=True)
     examples.bundle = load_bundle(path)
     return examples

@@ -64,13 +64,13 @@ def test_every_command_of_a_recipe_parses(tmp_path: Path, script: str) -> None:
     tiers = {"default": ["medium", "large"], "open": ["large"]}[name]
     joined = [words[words.index("--tier") + 1] for words in asked if words[1] == "pretrained"]
     assert list(dict.fromkeys(joined)) == tiers
-    *built, own = [words for words in asked if words[:2] == ["conversion", "build"]]
-    assert own == asked[-1]
-    assert own[own.index("--name") + 1] == name
-    assert "--tier" not in own
-    for words, tier in zip(built, tiers, strict=True):
+    own = {"default": "medium", "open": "small"}[name]
+    built = [words for words in asked if words[:2] == ["conversion", "build"]]
+    assert built == asked[-len(built) :]
+    for words, tier in zip(built, ["small", *tiers], strict=True):
         assert words[words.index("--tier") + 1] == tier
-        assert words[words.index("--name") + 1] == f"{name}-{tier}"
+        assert words[words.index("--name") + 1] == (name if tier == own else f"{name}-{tier}")
+        assert words[words.index("--out") + 1] == ("out/bundle" if tier == own else f"out/{tier}")
 
 
 def test_rooms_to_measure_in_do_not_train(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ import torch
 
 from edge_runtime.bundle import DEFAULT
 from edge_runtime.familiarity_arrays import FamiliarityArrays, read_familiarity
-from edge_runtime.manifest import Calibration
+from edge_runtime.manifest import TEXT, Calibration
 from edge_runtime.mfcc import MfccParams
 from edge_runtime.pretrained_arrays import (
     PretrainedArrays,
@@ -124,6 +124,16 @@ class Pretrained:
     def network(self) -> WhisperEncoder:
         """The encoder. Raises TrainingError as `encoder_of`."""
         return encoder_of(self.encoder, EXTENTS[self.tier], f"encoder of the tier {self.tier}")
+
+    def metrics_beside(self, own: dict[str, Any]) -> dict[str, Any]:
+        """`metrics`, and of a model's `own` those of words alone, which no encoder hears."""
+        if not self.metrics.get("corpora"):
+            return self.metrics
+        corpora = dict(self.metrics["corpora"])
+        for corpus, modalities in own.get("corpora", {}).items():
+            if TEXT in modalities:
+                corpora[corpus] = {**corpora.get(corpus, {}), TEXT: modalities[TEXT]}
+        return {**self.metrics, "protocol": own["protocol"], "corpora": corpora}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.contest import Contest
+from benchmarks.errors import BenchmarkError
 from benchmarks.peers import SECONDS
 from conversion.bundle import build
 from conversion.export import export_part
@@ -18,7 +19,7 @@ from conversion.whole.float import whole_part
 from conversion.whole.int8 import write_whole
 from edge_runtime.bundle import Bundle, load_bundle
 from edge_runtime.graph import Graph
-from edge_runtime.manifest import AUDIO, AUDIO_ENCODER, HEAD, WHOLE
+from edge_runtime.manifest import AUDIO, AUDIO_ENCODER, HEAD, PRETRAINED, WHOLE
 from training.network.model import MscnnSpu
 from training.run import Run
 
@@ -29,8 +30,8 @@ def contests(bundle: Bundle, run: Run) -> list[Contest]:
     """The graphs alone, over 7.5 s.
 
     The streaming graphs: the encoder in the bundle's chunks, then the others once. The whole
-    window: the one graph, where the bundle has it; and where that hears and reads, what is left of
-    it without words.
+    window: the one graph, where the bundle has it, or has a pre-trained encoder in its place; and
+    where that hears and reads, what is left of it without words. That encoder, over one window.
     """
     manifest = bundle.manifest
     with tempfile.TemporaryDirectory() as work:
@@ -38,6 +39,11 @@ def contests(bundle: Bundle, run: Run) -> list[Contest]:
         build(run, folder, bundle_target(manifest.target), "float", form="float")
         floats = _open(load_bundle(folder))
         ours = _open(bundle)
+        if PRETRAINED in ours:
+            network = run.pretrained[_tier(bundle, run)].network()
+            target = bundle_target(manifest.target)
+            floats[PRETRAINED] = Graph(target.encoder(network, Path(work), "float"))
+            ours[WHOLE] = Graph(write_whole(run.model()))
         mixed = WHOLE in ours and manifest.audio is not None and run.config.variant != AUDIO
         if mixed:
             model = audio_alone(run).model()
@@ -69,13 +75,25 @@ def contests(bundle: Bundle, run: Run) -> list[Contest]:
             runner({role: floats[role] for role in roles}),
         )
 
-    found = [versus("graphs", [role for role in ours if role not in (WHOLE, AUDIO_ALONE)])]
+    others = (WHOLE, AUDIO_ALONE, PRETRAINED)
+    found = [versus("graphs", [role for role in ours if role not in others])]
     if WHOLE in ours:
         alone = run.config.variant == AUDIO
         found.append(versus(AUDIO_ALONE if alone else "whole window", [WHOLE]))
     if mixed:
         found.append(versus(AUDIO_ALONE, [AUDIO_ALONE]))
+    if PRETRAINED in ours:
+        found.append(versus("pre-trained encoder", [PRETRAINED]))
     return found
+
+
+def _tier(bundle: Bundle, run: Run) -> str:
+    """The tier of `run` that `bundle` is, which has a pre-trained encoder. BenchmarkError."""
+    arrays = bundle.pretrained()
+    for tier, joined in run.pretrained.items():
+        if arrays and np.array_equal(joined.arrays.weights, arrays.weights):
+            return tier
+    raise BenchmarkError(f"bundle {bundle.source} was not built from the run: no tier of it is so")
 
 
 def audio_alone(run: Run) -> Run:

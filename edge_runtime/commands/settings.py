@@ -34,7 +34,7 @@ from edge_runtime.web import WebSettings
 
 Chosen = TypeVar("Chosen")
 BUNDLE = (
-    'Bundle: a folder, a .zip, "default", "medium" or "large" where that was built, or "current": '
+    'Bundle: a folder, a .zip, "default", "small" or "large" where that was built, or "current": '
     "what was delivered last (edge-emotion update)."
 )
 DEVICE = "Microphone: index or part of its name, see `edge-emotion devices`."

@@ -69,13 +69,13 @@ def test_recorded_figures_that_fell_are_told(sound: Run) -> None:
     assert faults.of_run(replace(sound, metrics=figures(3)), "int8") == []
 
 
-def test_graphs_that_compute_something_else_are_told(sound: Run, bundle: Bundle) -> None:
+def test_graphs_that_compute_something_else_are_told(sound: Run, small: Bundle) -> None:
     """The bundle of the shipped run, held against a model of which one layer is another."""
     run = load(DEFAULT_RUN)
-    assert faults.of_bundle(run, bundle, "int8") == []
+    assert faults.of_bundle(run, small, "int8") == []
     name = "head.layers.1.weight"
     other = replace(run, weights={**run.weights, name: run.weights[name].roll(1, 0)})
-    found = faults.of_bundle(other, bundle, "int8")
+    found = faults.of_bundle(other, small, "int8")
     assert [line.partition(": ")[0] for line in found] == [
         *("audio", "text", "audio+text", "audio+text, whole window")
     ]

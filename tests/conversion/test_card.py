@@ -124,8 +124,8 @@ def test_a_name_cannot_break_the_front_matter(bundle: Bundle) -> None:
     assert index["name"] == name
 
 
-def test_float_graphs_are_not_called_int8(bundle: Bundle) -> None:
-    manifest = bundle.manifest
+def test_float_graphs_are_not_called_int8(small: Bundle) -> None:
+    manifest = small.manifest
     graphs = {
         role: replace(
             graph,

@@ -19,8 +19,8 @@ from training.run import DEFAULT_RUN, load
 
 
 @pytest.fixture(scope="module")
-def reports(bundle: Bundle) -> dict[str, GraphReport]:
-    return {report.role: report for report in inspect_bundle(bundle)}
+def reports(small: Bundle) -> dict[str, GraphReport]:
+    return {report.role: report for report in inspect_bundle(small)}
 
 
 def test_the_encoder_runs_in_the_delegate_as_a_whole(reports: dict[str, GraphReport]) -> None:

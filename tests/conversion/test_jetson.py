@@ -151,7 +151,7 @@ def agreement(one: Bundle, other: Bundle, clips: list[Any], words: list[str]) ->
 
 
 def test_int8_names_the_class_that_tflite_names(
-    bundles: dict[str, Path], bundle: Bundle, corpora: Path
+    bundles: dict[str, Path], small: Bundle, corpora: Path
 ) -> None:
     """A sample: every 20th clip of RAVDESS and EMO-DB; docs/targets.md has the figure of all."""
     paths = sorted([*(corpora / "ravdess").rglob("*.flac"), *(corpora / "emodb").rglob("*.flac")])
@@ -159,7 +159,7 @@ def test_int8_names_the_class_that_tflite_names(
     assert len(clips) >= 40
     words = ["i am so happy for you", "leave me alone", "the train leaves at nine", "she is gone"]
     # An eighth of a step of scale more or less turns a verdict that stands on the edge.
-    assert agreement(load_bundle(bundles["int8"]), bundle, clips, words) >= 0.98
+    assert agreement(load_bundle(bundles["int8"]), small, clips, words) >= 0.98
     assert (
         agreement(load_bundle(bundles["float16"]), load_bundle(bundles["float"]), clips, words) == 1
     )

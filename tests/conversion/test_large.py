@@ -38,7 +38,7 @@ from training.data.whisper_encoder import packed_encoder, published_encoder, unp
 from training.errors import TrainingError
 from training.evaluate.judge import convert
 from training.run import DEFAULT_RUN, Pretrained, PretrainedReference, load
-from training.tiers import EXTENTS, LARGE, MEDIUM, Extent
+from training.tiers import EXTENTS, LARGE, SMALL, Extent
 
 Int16 = npt.NDArray[np.int16]
 
@@ -349,7 +349,7 @@ def test_large_goes_by_its_name_once_it_is_built(
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setattr("edge_runtime.bundle.MODELS", tmp_path / "none")
-    for tier in (MEDIUM, LARGE):
+    for tier in (SMALL, LARGE):
         told = rf"python -m conversion build .* --tier {tier} --keywords .* --out"
         with pytest.raises(BundleError, match=told):
             load_bundle(tier)

@@ -26,7 +26,7 @@ from conversion.targets import STEP_ROLES
 from conversion.targets.microcontroller import Microcontroller
 from edge_runtime.audio.file import read_file
 from edge_runtime.bundle import load_bundle
-from edge_runtime.manifest import AUDIO_ENCODER, HEAD, WHOLE
+from edge_runtime.manifest import AUDIO_ENCODER, HEAD, PRETRAINED, WHOLE
 from edge_runtime.mfcc import mfcc
 from edge_runtime.model.recognizer import Recognizer
 from training.network.config import ModelConfig
@@ -78,7 +78,7 @@ def test_arrays_of_the_graphs_are_the_bundle_s(tmp_path: Path) -> None:
     strict = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror")
     subprocess.run([GCC, *strict, "-shared", "-fPIC", source, "-o", made], check=True)  # type: ignore[list-item]
     compiled_graphs = ctypes.CDLL(str(made))
-    assert sorted(STEP_ROLES) == sorted(set(bundle.manifest.graphs) - {WHOLE})
+    assert sorted(STEP_ROLES) == sorted(set(bundle.manifest.graphs) - {PRETRAINED, WHOLE})
     for role in STEP_ROLES:
         content = bundle.contents[role]
         array = (ctypes.c_ubyte * len(content)).in_dll(compiled_graphs, f"es_graph_{role}")

@@ -85,10 +85,10 @@ def test_an_artifact_is_replaced_but_nothing_beside_it(npu: Path, bundle: Bundle
     assert before == {path: path.read_bytes() for path in npu.rglob("*") if path.is_file()}
 
 
-def test_an_operation_that_the_npu_lacks_is_named_with_its_layer(bundle_path: Path) -> None:
+def test_an_operation_that_the_npu_lacks_is_named_with_its_layer(small_path: Path) -> None:
     pytest.importorskip("ethosu")
     with pytest.raises(ConversionError) as refused:
-        target_named("ethos-u").check(bundle_path / "whole.tflite")
+        target_named("ethos-u").check(small_path / "whole.tflite")
     line = str(refused.value)
     assert "whole.tflite: ethos-u55-256 does not take DEPTHWISE_CONV_2D of layer depthwise" in line
     assert "Unsupported kernel stride" in line

@@ -70,7 +70,7 @@ def test_the_device_computes_what_the_fake_quantized_model_computes(case: Case) 
 
 def test_the_float_bundle_computes_what_torch_computes(case: Case, tmp_path: Path) -> None:
     out = tmp_path / "float"
-    build(case.run, out, bundle_target("raspberry-pi"), "float", form="float")
+    build(case.run, out, bundle_target("raspberry-pi"), "float", form="float", phases=1)
     recognizer = Recognizer(load_bundle(out))
     assert recognizer.engine == "onnxruntime"
     expected = softmax(case.logits(Phase.FLOAT))
@@ -84,7 +84,7 @@ def test_the_float_bundle_computes_what_torch_computes(case: Case, tmp_path: Pat
 def test_the_whole_window_graph_says_what_streaming_says(case: Case, tmp_path: Path) -> None:
     """Heard, read, and both; the float form to float precision, int8 within a few steps."""
     out = tmp_path / "float"
-    build(case.run, out, bundle_target("raspberry-pi"), "float", form="float")
+    build(case.run, out, bundle_target("raspberry-pi"), "float", form="float", phases=1)
     exact = load_bundle(out)
     features, _ = case.inputs()
     heard = list(features) if features else [None] * len(case.texts)  # type: ignore[call-overload]
@@ -121,7 +121,8 @@ def test_a_head_that_reads_one_modality_in_part_says_the_same(tmp_path: Path) ->
     weight[2::4, : places["audio"]] = 0
     weight[2::4, places["text"] : places["attention"]] = 0  # reads alone
     weight[3] = 0
-    build(case.run, tmp_path / "sparse", bundle_target("raspberry-pi"), "sparse", allow_loss=True)
+    target = bundle_target("raspberry-pi")
+    build(case.run, tmp_path / "sparse", target, "sparse", phases=1, allow_loss=True)
     bundle = load_bundle(tmp_path / "sparse")
     reports = {report.role: report for report in inspect_bundle(bundle)}
     dense = [o for o in reports[WHOLE].operations if o.name == "FULLY_CONNECTED"]

@@ -31,6 +31,8 @@ FOLDER = os.environ["TEST_EMULATED_FOLDER"]
 """Where the root has the environments and the checkout, as seen from inside it."""
 MACHINE = os.environ["TEST_EMULATED_MACHINE"]
 IS_32_BIT = MACHINE == "armv7l"
+ENCODER_APART = 0.02
+"""Of a score: between the layers of an encoder all is float32, which rounds otherwise there."""
 PER_CORPUS = 4 if IS_32_BIT else 10
 """Real clips whose events are held against this machine's."""
 SIZE_MB = 120
@@ -119,7 +121,8 @@ def heard() -> list[tuple[str, Events, Events]]:
     for name, clip in (*parts_of_the_scene(), *real_clips(PER_CORPUS)):
         (inside / name).write_bytes(np.concatenate([clip, SILENCE]).astype("<i2").tobytes())
     script = REPOSITORY / "tests" / "device" / "stream_clips.py"
-    here = run([sys.executable, str(script), str(inside)])
+    # What there is in 32 bits cannot compute the encoder.
+    here = run([sys.executable, str(script), str(inside), *(["alone"] if IS_32_BIT else [])])
     assert here.returncode == 0, here.stderr.decode()
     there = enter("python", "-", f"{FOLDER}/pcm", given=script)
     assert there.returncode == 0, there.stderr.decode()
@@ -150,7 +153,7 @@ def test_real_clips_are_heard_as_on_this_machine(heard: list[tuple[str, Events, 
     assert len(heard) >= SCENE_PARTS + PER_CORPUS * len(CLIPS)
     assert finals >= len(heard) - 5  # of some clips nothing is an utterance
     assert moved == 0
-    assert furthest <= tolerance()
+    assert furthest <= tolerance() + (0 if IS_32_BIT else ENCODER_APART)
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +161,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The large bundle, built here, once more inside the root as FOLDER/large."""
     out = tmp_path_factory.mktemp("large") / "large"
     command = (sys.executable, "-m", "conversion", "build", "training/models/default")
-    wanted = ("--tier", "large", "--out", out)
-    built = subprocess.run([*command, *wanted], cwd=REPOSITORY, capture_output=True)
+    built = subprocess.run(
+        [*command, "--tier", "large", "--out", out], cwd=REPOSITORY, capture_output=True
+    )
     assert built.returncode == 0, built.stderr.decode()
     inside = Path(ROOT + FOLDER, "large")
     shutil.rmtree(inside, ignore_errors=True)
@@ -172,8 +176,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_large_tier_agrees_with_this_machine(
     clip: np.ndarray, tmp_path: Path, large: Path
 ) -> None:
-    """What lies between the layers of its encoder is float32, which rounds otherwise there."""
-    agree(clip, tmp_path, 0.02, ("--bundle", str(large)), ("--bundle", f"{FOLDER}/large"))
+    agree(clip, tmp_path, ENCODER_APART, ("--bundle", str(large)), ("--bundle", f"{FOLDER}/large"))
 
 
 def emotions(output: bytes) -> Events:

@@ -22,33 +22,29 @@ from training.tiers import LARGE
 
 TIMEOUT = 300  # seconds
 
-# Reads clips and graph inputs from an .npz, writes verdicts, those of another bundle, and graph
-# outputs as JSON.
+# Reads clips and graph inputs from an .npz, writes verdicts of the large tier, and the outputs of
+# the small one's graphs, as JSON.
 _THERE = """
 import json, platform, sys
 import numpy as np
 from edge_runtime import EmotionStream, load_bundle
 from edge_runtime.stream import classify
 data = np.load(sys.argv[1])
-bundle, large = load_bundle(), load_bundle(sys.argv[2])
-clips = [data[name] for name in data.files if name.startswith("clip")]
-def judge(bundle):
-    whole = bundle.manifest.segment.whole()
-    stream = EmotionStream(bundle, segment=whole, engine="tflite-runtime")
-    events = [classify(stream, clip) for clip in clips]
-    return stream, [{"label": e.label, "scores": e.scores} for e in events]
-stream, verdicts = judge(bundle)
+bundle = load_bundle(sys.argv[2])
+stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), engine="tflite-runtime")
+events = [classify(stream, data[name]) for name in data.files if name.startswith("clip")]
+other = load_bundle(sys.argv[3])
 graphs = {
     role: [
         o.tolist()
-        for o in bundle.open_graph(role)(*(data[f"{role}/{t.name}"] for t in spec.inputs))
+        for o in other.open_graph(role)(*(data[f"{role}/{t.name}"] for t in spec.inputs))
     ]
-    for role, spec in bundle.manifest.graphs.items()
+    for role, spec in other.manifest.graphs.items()
 }
 json.dump({
     "python": platform.python_version(), "numpy": np.__version__,
-    "engine": stream.recognizer.engine, "graphs": graphs,
-    "verdicts": verdicts, "large": judge(large)[1],
+    "engine": stream.recognizer.engine, "alone": stream.bundle is not bundle, "graphs": graphs,
+    "verdicts": [{"label": e.label, "scores": e.scores} for e in events],
 }, sys.stdout)
 """
 SAMPLES = [clip.values[0] for clip in clips()]  # type: ignore[attr-defined]
@@ -61,12 +57,12 @@ def large_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def inputs() -> dict[str, np.ndarray]:
-    """Random values for the inputs of each graph of the bundle, by role and name."""
+def inputs(small: Bundle) -> dict[str, np.ndarray]:
+    """Random values for the inputs of each graph of the model, by role and name."""
     rng = np.random.default_rng(0)
     values = {
         f"{role}/{spec.name}": rng.integers(-128, 128, spec.shape).astype(spec.dtype)
-        for role, graph in load_bundle().manifest.graphs.items()
+        for role, graph in small.manifest.graphs.items()
         for spec in graph.inputs
     }
     for name, value in values.items():
@@ -79,13 +75,23 @@ def inputs() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def there(
-    inputs: dict[str, np.ndarray], large_path: Path, tmp_path_factory: pytest.TempPathFactory
+    inputs: dict[str, np.ndarray],
+    small_path: Path,
+    large_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Any:
     """What the other environment makes of the clips and the inputs."""
     path = tmp_path_factory.mktemp("there") / "data.npz"
     np.savez(path, **{f"clip{i:02d}": clip for i, clip in enumerate(SAMPLES)}, **inputs)
     done = subprocess.run(
-        [os.environ["TEST_TFLITE_PYTHON"], "-c", _THERE, str(path), str(large_path)],
+        [
+            os.environ["TEST_TFLITE_PYTHON"],
+            "-c",
+            _THERE,
+            str(path),
+            str(large_path),
+            str(small_path),
+        ],
         capture_output=True,
         text=True,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
@@ -102,33 +108,27 @@ def test_it_is_the_other_interpreter(there: Any) -> None:
     assert there["numpy"].startswith("1.")
 
 
-def test_every_clip_gets_the_same_verdict(there: Any) -> None:
-    agree(load_bundle(), there["verdicts"])
-
-
-def test_of_the_large_tier_the_model_judges_alone(there: Any, large_path: Path) -> None:
+def test_every_clip_gets_the_verdict_of_the_model_alone(there: Any, large_path: Path) -> None:
     """Its pre-trained encoder comes out wrong there (`Bundle.as_computed`)."""
-    agree(load_bundle(large_path).plain(), there["large"])
-
-
-def agree(bundle: Bundle, verdicts: list[dict[str, Any]]) -> None:
-    """They are those of the bundle in LiteRT."""
+    assert there["alone"]
+    bundle = load_bundle(large_path).plain()
     stream = EmotionStream(bundle, segment=bundle.manifest.segment.whole(), engine="litert")
-    assert len(verdicts) == len(SAMPLES)
-    for clip, verdict in zip(SAMPLES, verdicts, strict=True):
+    assert len(there["verdicts"]) == len(SAMPLES)
+    for clip, verdict in zip(SAMPLES, there["verdicts"], strict=True):
         expected = classify(stream, clip)
         assert verdict["label"] == expected.label
         for label, score in expected.scores.items():
             assert verdict["scores"][label] == pytest.approx(score, abs=tolerance())
 
 
-def test_every_graph_computes_the_same_integers(there: Any, inputs: dict[str, np.ndarray]) -> None:
+def test_every_graph_computes_the_same_integers(
+    there: Any, inputs: dict[str, np.ndarray], small: Bundle
+) -> None:
     # The two round the product with a scale in their own ways: one step at most, and as much in
     # each of the stages of the whole window.
-    bundle = load_bundle()
-    for role, spec in bundle.manifest.graphs.items():
+    for role, spec in small.manifest.graphs.items():
         given = [inputs[f"{role}/{tensor.name}"] for tensor in spec.inputs]
-        expected = bundle.open_graph(role, engine="litert")(*given)
+        expected = small.open_graph(role, engine="litert")(*given)
         for ours, theirs in zip(expected, there["graphs"][role], strict=True):
             difference = np.abs(ours.astype(int) - np.array(theirs))
             assert difference.max() <= (4 if role == WHOLE else 1), role

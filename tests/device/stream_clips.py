@@ -1,7 +1,7 @@
 """Every clip of a folder through a stream of its own; prints a line of JSON a clip.
 
-Run by this machine's Python and by an emulated one: `python stream_clips.py FOLDER`, which holds
-raw samples, int16 at 16 kHz.
+Run by this machine's Python and by an emulated one: `python stream_clips.py FOLDER [alone]`, which
+holds raw samples, int16 at 16 kHz. With `alone` a model that has an encoder beside it judges alone.
 """
 
 import json
@@ -17,6 +17,8 @@ AT_A_TIME = 480
 """Samples: as a microphone hands them over."""
 
 bundle = load_bundle()
+if "alone" in sys.argv[2:] and bundle.manifest.pretrained:
+    bundle = bundle.plain()
 for path in sorted(Path(sys.argv[1]).iterdir()):
     samples = np.frombuffer(path.read_bytes(), "<i2").astype(np.int16)
     with EmotionStream(bundle) as stream:

@@ -28,12 +28,12 @@ PHASES = 3
 
 
 @pytest.fixture(scope="module")
-def phased(bundle: Bundle) -> Bundle:
-    audio = bundle.manifest.audio
+def phased(model_alone: Bundle) -> Bundle:
+    audio = model_alone.manifest.audio
     assert audio is not None
     assert audio.stride == PHASES
-    manifest = replace(bundle.manifest, audio=replace(audio, phases=PHASES))
-    return replace(bundle, manifest=manifest)
+    manifest = replace(model_alone.manifest, audio=replace(audio, phases=PHASES))
+    return replace(model_alone, manifest=manifest)
 
 
 def pooled(bundle: Bundle, samples: Int16, block: int) -> Float32:
@@ -84,11 +84,11 @@ def test_every_cut_gives_the_same_bits(phased: Bundle, sentence: Int16, length: 
 
 
 def test_where_an_utterance_begins_counts_less(
-    bundle: Bundle, phased: Bundle, recordings: list[Int16]
+    model_alone: Bundle, phased: Bundle, recordings: list[Int16]
 ) -> None:
     moved: dict[int, list[float]] = {1: [], PHASES: []}
-    for phases, judge in ((1, bundle), (PHASES, phased)):
-        recognizer = Recognizer(judge)
+    for phases, bundle in ((1, model_alone), (PHASES, phased)):
+        recognizer = Recognizer(bundle)
         for samples in recordings:
             scores = []
             for milliseconds in (0, 7, 11, 19):
@@ -102,7 +102,7 @@ def test_where_an_utterance_begins_counts_less(
 
 def test_a_bundle_says_how_many(bundle_copy: Path, tmp_path: Path) -> None:
     target, run = bundle_target("raspberry-pi"), load(DEFAULT_RUN)
-    build(run, tmp_path / "phased", target, "phased", whole=False, phases=PHASES)
+    build(run, tmp_path / "phased", target, "phased", whole=False)
     made = load_bundle(tmp_path / "phased")
     assert made.manifest.audio is not None
     assert made.manifest.audio.phases == PHASES
@@ -110,10 +110,12 @@ def test_a_bundle_says_how_many(bundle_copy: Path, tmp_path: Path) -> None:
     assert plain.audio is not None
     assert plain.audio.phases == 1
     assert plain.plain() is plain
+    build(run, tmp_path / "one", target, "one", whole=False, phases=1)
+    assert "phases" not in json.loads((tmp_path / "one" / "manifest.json").read_text())["audio"]
     with pytest.raises(ConversionError, match="--phases 4: the model's stride is 3"):
         build(run, tmp_path / "more", target, "more", whole=False, phases=4)
     raw = json.loads((bundle_copy / "manifest.json").read_text())
-    assert "phases" not in raw["audio"]
+    assert raw["audio"]["phases"] == PHASES
     for phases in (0, 4):
         raw["audio"]["phases"] = phases
         (bundle_copy / "manifest.json").write_text(json.dumps(raw))

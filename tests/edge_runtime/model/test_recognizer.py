@@ -88,15 +88,15 @@ def step_of_a_score(bundle: Bundle) -> float:
 
 
 def test_streaming_gives_the_verdict_of_a_whole_array_computation(
-    bundle: Bundle, recordings: list[Int16]
+    model_alone: Bundle, recordings: list[Int16]
 ) -> None:
-    recognizer = Recognizer(bundle)
+    recognizer = Recognizer(model_alone)
     steps = []
     for samples in recordings:
         speech = speech_of(samples)
-        expected = whole_array_scores(bundle, speech)
+        expected = whole_array_scores(model_alone, speech)
         found = recognize(recognizer, speech, 1600)
-        steps.append(np.abs(found - expected).max() / step_of_a_score(bundle))
+        steps.append(np.abs(found - expected).max() / step_of_a_score(model_alone))
     # Some thousandths of the int8 frames lie so close to a half that float32 and float64 features
     # round them apart; that can move a logit by one step, or two that move against each other.
     assert max(steps) <= 2
@@ -104,20 +104,20 @@ def test_streaming_gives_the_verdict_of_a_whole_array_computation(
     assert np.median(steps) < 0.01
 
 
-def test_the_scene_agrees_with_a_whole_array_computation(bundle: Bundle, scene: Int16) -> None:
-    found = recognize(Recognizer(bundle), scene, 1600)
-    bound = 2 * step_of_a_score(bundle)  # as above
-    assert np.abs(found - whole_array_scores(bundle, scene)).max() <= bound
+def test_the_scene_agrees_with_a_whole_array_computation(model_alone: Bundle, scene: Int16) -> None:
+    found = recognize(Recognizer(model_alone), scene, 1600)
+    bound = 2 * step_of_a_score(model_alone)  # as above
+    assert np.abs(found - whole_array_scores(model_alone, scene)).max() <= bound
 
 
 @pytest.mark.parametrize("length", [1, 160, 399, 400, 401, 4000, 4160, 5600, 5601, 20_000])
 def test_utterances_of_every_length_agree_with_a_whole_array_computation(
-    bundle: Bundle, sentence: Int16, length: int
+    model_alone: Bundle, sentence: Int16, length: int
 ) -> None:
     samples = sentence[20_000 : 20_000 + length]
-    found = recognize(Recognizer(bundle), samples, 700)
-    bound = 2 * step_of_a_score(bundle)  # as above
-    assert np.abs(found - whole_array_scores(bundle, samples)).max() <= bound
+    found = recognize(Recognizer(model_alone), samples, 700)
+    bound = 2 * step_of_a_score(model_alone)  # as above
+    assert np.abs(found - whole_array_scores(model_alone, samples)).max() <= bound
 
 
 @settings(deadline=None, max_examples=15)

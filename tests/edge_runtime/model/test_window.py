@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from edge_runtime.segment import speech_of
 Int16 = npt.NDArray[np.int16]
 
 
-def test_real_clips_get_the_verdict_of_the_stream(bundle: Bundle, recordings: list[Int16]) -> None:
-    window, recognizer = WholeWindow(bundle), Recognizer(bundle.plain())
+def test_real_clips_get_the_verdict_of_the_stream(small: Bundle, recordings: list[Int16]) -> None:
+    window, recognizer = WholeWindow(small), Recognizer(small.plain())
     for samples in recordings:
         speech = speech_of(samples)
         recognizer.feed(speech)
@@ -37,9 +38,9 @@ def test_real_clips_get_the_verdict_of_the_stream(bundle: Bundle, recordings: li
 
 
 @pytest.mark.parametrize("frames", [25, 100, 374, 375, 749, 750])
-def test_any_length_up_to_the_window_agrees(bundle: Bundle, scene: Int16, frames: int) -> None:
-    window, recognizer = WholeWindow(bundle), Recognizer(bundle.plain())
-    parameters = bundle.manifest.mfcc
+def test_any_length_up_to_the_window_agrees(small: Bundle, scene: Int16, frames: int) -> None:
+    window, recognizer = WholeWindow(small), Recognizer(small.plain())
+    parameters = small.manifest.mfcc
     samples = scene[16_000 : 16_000 + parameters.window + (frames - 1) * parameters.hop]
     features = mfcc(samples)
     assert len(features) == frames
@@ -50,8 +51,8 @@ def test_any_length_up_to_the_window_agrees(bundle: Bundle, scene: Int16, frames
     np.testing.assert_allclose(whole, streamed.scores, atol=0.15 if frames < 50 else 0.1)
 
 
-def test_what_does_not_fit_is_refused(bundle: Bundle) -> None:
-    window = WholeWindow(bundle)
+def test_what_does_not_fit_is_refused(small: Bundle) -> None:
+    window = WholeWindow(small)
     with pytest.raises(ValueError, match="751 frames are more than the 750 of a window"):
         window.scores(np.zeros((WINDOW_FRAMES + 1, 96), np.float32))
     assert window.scores(None) is None
@@ -65,8 +66,12 @@ def test_a_bundle_without_the_graph_is_named(bundle: Bundle) -> None:
         WholeWindow(without)
 
 
-def test_a_graph_that_does_not_fit_the_manifest_is_refused(bundle_copy: Path) -> None:
+def test_a_graph_that_does_not_fit_the_manifest_is_refused(
+    small_path: Path, tmp_path: Path
+) -> None:
     import json
+
+    bundle_copy = Path(shutil.copytree(small_path, tmp_path / "bundle"))
 
     manifest = json.loads((bundle_copy / "manifest.json").read_text())
     manifest["graphs"][WHOLE]["inputs"][0]["shape"] = [1, 1, 500, 96]
