@@ -257,7 +257,10 @@ def test_peers_are_timed_beside_ours(
     out = tmp_path / "peers.json"
     assert main(["peers", "--json", str(out)]) == 0
     rows = {row["quantity"]: row for row in json.loads(out.read_text())["rows"]}
-    assert set(rows) == {"MFCC + deltas", "graphs", "whole window", "whole window, audio alone"}
+    assert set(rows) == {
+        *("MFCC + deltas", "graphs", "whole window", "whole window, audio alone"),
+        "pre-trained encoder",
+    }
     assert all(row["ours_ms"] > 0 and row["peer_ms"] > 0 for row in rows.values())
     assert "one thread" in capsys.readouterr().out
 

@@ -69,7 +69,7 @@ def test_a_broken_guard_is_a_line_and_exit_code_1(
     assert "above its bound 0" in printed.err
     assert "GMAC/s" in printed.out
     result = json.loads(out.read_text())
-    assert len(result["guards"]) == 6
+    assert len(result["guards"]) == 7
     assert result["guards"][-1]["holds"] is False
     # Small products do not beat the large one by more than the noise of a busy machine.
     assert 0 < result["int8_rate"]["share"] < 2
