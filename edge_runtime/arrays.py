@@ -32,8 +32,12 @@ def packed(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
     return file.getvalue()
 
 
-def unpacked(content: bytes, names: Collection[str], what: str) -> dict[str, npt.NDArray[Any]]:
+def unpacked(
+    content: bytes, names: Collection[str], what: str, or_also: Collection[str] = ()
+) -> dict[str, npt.NDArray[Any]]:
     """The arrays `names` of a file of `what`. ValueError, in words, where it holds anything else.
+
+    It may have those of `or_also` as well: all or none.
 
     Nothing of the file is run (no pickles), and no more is unpacked than `MOST_BYTES`.
     """
@@ -43,7 +47,9 @@ def unpacked(content: bytes, names: Collection[str], what: str) -> dict[str, npt
             if size > MOST_BYTES:
                 raise ValueError(f"{size:,} bytes are more than the {MOST_BYTES:,} of {what}")
             found = sorted(archive.namelist())
-            if found != sorted(f"{name}.npy" for name in names):
+            if found == sorted(f"{name}.npy" for name in (*names, *or_also)):
+                names = (*names, *or_also)
+            elif found != sorted(f"{name}.npy" for name in names):
                 listed = shown(", ".join(found), 80)
                 raise ValueError(f"holds {listed}, not the arrays of {what}")
             return {

@@ -174,7 +174,12 @@ class Bundle:
         """What follows its pre-trained encoder; None without. BundleError where it does not fit."""
         part = self.manifest.pretrained
         spec = part.arrays if part else None
-        return self._of_states(spec, PRETRAINED_ARRAYS, read_pretrained)
+        arrays = self._of_states(spec, PRETRAINED_ARRAYS, read_pretrained)
+        if part and part.distance_slope and arrays and arrays.familiarity is None:
+            raise BundleError(
+                f"bundle {self.source}: {part.arrays.file} lacks what the distance_slope is of"
+            )
+        return arrays
 
     def pretrained_reference(self) -> PretrainedReferenceArrays | None:
         """What adapts that to a speaker; None without. BundleError where it does not fit."""

@@ -65,6 +65,7 @@ _OPTIONAL = (
 )
 
 _PHASES = "phases"  # of the audio part, likewise
+_DISTANCE = ("usual_distance", "distance_slope")  # of the pre-trained part, likewise
 
 _LONGEST_TEXT = 4096  # converters make long names of tensors
 
@@ -201,6 +202,10 @@ class PretrainedPart:
     """Weight of what it says beside the model's own scores, by what the verdict rests on."""
     temperature: dict[str, float]
     """What the joined log probabilities are divided by, by what the verdict rests on."""
+    usual_distance: float = 0.0
+    """As `FamiliarityPart.usual`, by what the encoder hears."""
+    distance_slope: float = 0.0
+    """As `FamiliarityPart.slope`, beside that; 0 never changes anything."""
 
 
 @dataclass(frozen=True)
@@ -399,6 +404,9 @@ def manifest_to_json(manifest: Manifest) -> str:
             del raw[name]
     if raw["audio"] and raw["audio"][_PHASES] == 1:
         del raw["audio"][_PHASES]
+    if raw.get("pretrained") and not raw["pretrained"]["distance_slope"]:
+        for name in _DISTANCE:
+            del raw["pretrained"][name]
     return json.dumps(raw, indent=1, default=_array_to_list) + "\n"
 
 
@@ -431,7 +439,7 @@ def _from_json(kind: Any, raw: Any, where: str) -> Any:
         kinds = get_type_hints(kind)
         if not isinstance(raw, dict):
             raise ValueError(f"{where} is not an object")
-        lacking = kinds.keys() - raw - {*_OPTIONAL, _PHASES}
+        lacking = kinds.keys() - raw - {*_OPTIONAL, _PHASES, *_DISTANCE}
         for what, names in (("lacks", lacking), ("has an unknown", raw.keys() - kinds)):
             if names:
                 raise ValueError(f"{where} {what} {shown(min(names))}")

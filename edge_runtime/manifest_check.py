@@ -217,6 +217,11 @@ def _check_pretrained(manifest: Manifest, path: Path) -> None:
                     f"bundle {path}: the pretrained {name} of {modality!r} is "
                     f"{values.get(modality)}; it must be {least:g} to {_MOST:g}"
                 )
+    bounds = {
+        "usual_distance": abs(part.usual_distance) <= _MOST,
+        "distance_slope": 0 <= part.distance_slope <= _MOST,
+    }
+    _check_bounds("pretrained", part, bounds, path)
 
 
 def _check_pretrained_reference(manifest: Manifest, path: Path) -> None:

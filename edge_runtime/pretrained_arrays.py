@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from edge_runtime.arrays import check_arrays, packed, unpacked
+from edge_runtime.familiarity_arrays import NAMES, FamiliarityArrays, familiarity_of
 from edge_runtime.pcm import Float32
 
 MELS = 80  # bands of a frame that the encoder hears
@@ -22,10 +23,13 @@ class PretrainedArrays:
     standard deviations."""
     bias: Float32
     """Of the class scores, (classes,)."""
+    familiarity: FamiliarityArrays | None = None
+    """Where the corpora that trained are, by the same statistics; None where nothing says so."""
 
     def content(self) -> bytes:
-        """The file: an .npz of float32."""
-        return packed({item.name: getattr(self, item.name) for item in fields(self)})
+        """The file: an .npz of float32, what tells corpora apart float16."""
+        also = self.familiarity.kept() if self.familiarity else {}
+        return packed({"weights": self.weights, "bias": self.bias, **also})
 
 
 def read_pretrained(content: bytes, width: int, classes: int) -> PretrainedArrays:
@@ -33,10 +37,11 @@ def read_pretrained(content: bytes, width: int, classes: int) -> PretrainedArray
 
     See `edge_runtime.arrays.unpacked`.
     """
-    names = [item.name for item in fields(PretrainedArrays)]
-    values = unpacked(content, names, "a pre-trained part")
     shapes = {"weights": (2 * width, classes), "bias": (classes,)}
-    return PretrainedArrays(**check_arrays(values, shapes))
+    values = unpacked(content, [*shapes], "a pre-trained part", NAMES)
+    known = {name: values.pop(name) for name in NAMES if name in values}
+    familiarity = familiarity_of(known, 2 * width) if known else None
+    return PretrainedArrays(**check_arrays(values, shapes), familiarity=familiarity)
 
 
 @dataclass(frozen=True, eq=False)

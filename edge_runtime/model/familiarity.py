@@ -57,8 +57,13 @@ class Familiarity:
     def distance(self, standard: Float32) -> float:
         """Logarithm of the squared distance to the nearest corpus, of standardized statistics."""
         limit = self._part.limit
-        away = self._axes @ np.clip(standard, -limit, limit) - self._centres
-        return log(max(_LEAST, float(np.einsum("ij,ij->i", away, away).min())))
+        return nearest(self._axes @ np.clip(standard, -limit, limit), self._centres)
+
+
+def nearest(place: Float32, centres: Float32) -> float:
+    """Logarithm of the squared distance of a `place` (axes,) to the nearest of (corpora, axes)."""
+    away = place - centres
+    return log(max(_LEAST, float(np.einsum("ij,ij->i", away, away).min())))
 
 
 def factor(distance: float, usual: float, slope: float) -> float:

@@ -23,6 +23,7 @@ from edge_runtime.bundle import Bundle
 from edge_runtime.errors import BundleError
 from edge_runtime.graph import Array
 from edge_runtime.manifest import PRETRAINED, PretrainedPart, PretrainedReferencePart
+from edge_runtime.model.familiarity import factor, nearest
 from edge_runtime.model.fusion import joined, log_softmax
 from edge_runtime.model.reference import Opinion
 from edge_runtime.pcm import FULL_SCALE, SAMPLE_RATE, Float32, Int16
@@ -206,6 +207,7 @@ class Pretrained:
             raise BundleError(f"bundle {bundle.source} has no pre-trained encoder")
         self._part, self._weights, self._bias = part, arrays.weights, arrays.bias
         self._beside = bundle.manifest.pretrained_reference
+        self._known = arrays.familiarity if part.distance_slope else None
         graph = bundle.open_graph(PRETRAINED, threads, engine)
         self._statistics = PretrainedStatistics(graph, part.frames, len(arrays.weights) // 2)
 
@@ -226,6 +228,15 @@ class Pretrained:
         if states is None:
             return None
         return log_softmax((states @ self._weights + self._bias).tolist())
+
+    def factor(self, states: Float32 | None) -> float:
+        """What log probabilities are to be divided by for how unlike such statistics are to those
+        of all that trained, 0.5 to 4 (`edge_runtime.model.familiarity`); 1 of none.
+        """
+        if states is None or self._known is None:
+            return 1.0
+        distance = nearest(states @ self._known.projection, self._known.centres)
+        return factor(distance, self._part.usual_distance, self._part.distance_slope)
 
     def join(
         self,

@@ -135,6 +135,8 @@ class Recognizer:
                 factor = self._familiarity.factor_of(standard)
         elif self._familiarity:
             factor = self._familiarity.factor(audio)
+        if self._pretrained:
+            factor *= self._pretrained.factor(states)
         self.times.graph += perf_counter() - start
         return Heard(audio, said, opinion, factor)
 
@@ -157,7 +159,7 @@ class Recognizer:
             scores = self.reference.join(scores, opinion, basis)
         if self._pretrained and heard and heard.pretrained is not None:
             scores = self._pretrained.join(scores, heard.pretrained, basis, opinion)
-        if self._familiarity and heard:
+        if heard and heard.factor != 1:
             scores = tempered(scores, heard.factor)
         told = self._spotted.evidence(text) if self._spotted else None
         if told is not None:

@@ -122,7 +122,7 @@ def join_folds(
     from training.evaluate.encoders import hear_along
     from training.evaluate.familiarity import factors_in, tempered_verdicts
     from training.evaluate.judge import DEGRADED, calibrations, convert, summarize
-    from training.evaluate.pretrained import join_verdicts
+    from training.evaluate.pretrained import distances, join_verdicts
     from training.output import at_once
     from training.run import load
 
@@ -132,7 +132,7 @@ def join_folds(
     judged = crossval_verdicts(folder, utterances, ("int8", DEGRADED))
     clips = _clips(load(judged[0][0]), utterances, recipe)
     tested = {f"{folder.name}, {fold.name}": mine for fold, mine, _ in judged}
-    folds, parts, tested_all, numbers = [], [], [], []
+    folds, parts, away, tested_all, numbers = [], [], [], [], []
     heard = hear_along(clips, tested, recipe.tier, recipe.encoder)
     for number, ((fold, mine, logits), ear) in enumerate(zip(judged, heard, strict=True)):
         if ear.tested is None:
@@ -145,6 +145,7 @@ def join_folds(
         bundle, heard_by = load_bundle(fold / BUNDLE), ear.tested.utterances
         factors = factors_in(bundle, heard_by, clips.variants, recipe.jobs)
         parts.append(tempered_verdicts(joined, factors))
+        away.append(distances(ear.layer, ear.tested))
         tested_all += heard_by
         numbers += [number] * len(rows)
         folds.append(_Fold(fold, ear, of_test))
@@ -172,7 +173,8 @@ def join_folds(
         "metrics": metrics,
         **({"reference": adapting} if adapting else {}),
     }
-    write_verdicts(folder / VERDICTS.format(tier=recipe.tier), verdicts, truth)
+    far = {form: np.concatenate([part[form] for part in away]) for form in away[0]}
+    write_verdicts(folder / VERDICTS.format(tier=recipe.tier), verdicts, truth, far)
     with at_once(folder / SUMMARY.format(tier=recipe.tier)) as new:
         new.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(f"{counted(len(folds), 'fold')}, {counted(len(tested_all), 'clip')} judged")
@@ -264,7 +266,7 @@ def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRe
     crossvals = [path for path in (recipe.crossval, recipe.crossval_corpora) if path]
     summaries = [_summary(path, recipe.tier) for path in crossvals]
     _check_alike(recipe, crossvals, summaries)
-    calibration, metrics = _borrowed(crossvals, summaries, recipe.tier)
+    calibration, metrics, distance = _borrowed(crossvals, summaries, recipe.tier)
     clips = _clips(run, utterances, recipe)
     (along,) = hear_along(clips, {folder.name: []}, recipe.tier, recipe.encoder)
     settings, reference = summaries[0].get("reference"), None
@@ -277,7 +279,9 @@ def join_run(folder: Path, utterances: Sequence[Utterance], recipe: PretrainedRe
             "what the encoder hears adapts to no speaker: python -m training reference of run "
             "and crossval comes before this command"
         )
-    joined = run.pretrained[recipe.tier] = along.joined(calibration, metrics, reference)
+    joined = along.joined(calibration, metrics, reference)
+    joined.settings.update(distance)
+    run.pretrained[recipe.tier] = joined
     run.save(folder)
     return joined
 
@@ -319,15 +323,29 @@ def _check_alike(
 
 def _borrowed(
     crossvals: Sequence[Path], summaries: Sequence[dict[str, Any]], tier: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Calibration over the verdicts of joined crossvals, and the first one's figures."""
-    from training.evaluate.crossval_files import joint_calibration
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
+    """Calibration over the verdicts of joined crossvals, the first one's figures, and distances.
 
-    calibration, errors = joint_calibration(crossvals, VERDICTS.format(tier=tier))
+    The last are of the pre-trained part, how certainty falls with what its encoder hears: fitted
+    where one of the crossvals is of corpora that did not train, beyond how it falls with what the
+    model hears.
+    """
+    from training.evaluate.crossval_files import read_verdicts
+    from training.evaluate.familiarity import fit, tempered_verdicts
+    from training.evaluate.judge import calibrations
+
+    judged = [read_verdicts(path, VERDICTS.format(tier=tier)) for path in crossvals]
+    verdicts, distance = [one.verdicts for one in judged], {}
+    if len(judged) > 1 and all(one.away for one in judged):
+        by = fit(judged)
+        verdicts = [tempered_verdicts(one.verdicts, one.factors(by)) for one in judged]
+        distance = {"usual_distance": by.usual, "distance_slope": by.slope}
+    truth = [one.truth for one in judged]
+    calibration, errors = calibrations(list(zip(verdicts, truth, strict=True)))
     metrics = {**summaries[0]["metrics"], "calibration_error": errors}
     if len(summaries) > 1:
         metrics["unseen"] = summaries[1]["metrics"]
-    return calibration, metrics
+    return calibration, metrics, distance
 
 
 def _summary(crossval: Path, tier: str) -> dict[str, Any]:

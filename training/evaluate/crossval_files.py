@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edge_runtime.manifest import Calibration
 from training.corpora import Utterance
 from training.errors import TrainingError
+from training.evaluate.familiarity import FarVerdicts
 from training.evaluate.judge import Verdicts, calibrations
 from training.output import at_once
 from training.tiers import SMALL
@@ -22,6 +23,7 @@ BUNDLE = "bundle"  # of a fold, its model alone; with a pre-trained encoder: cal
 VERDICTS = "verdicts.npz"  # logits of every clip, of the fold that did not train on it
 
 _TRUTH = "truth"
+_AWAY = "away/"  # before the form of which the distances are
 
 
 def clip_name(utterance: Utterance) -> str:
@@ -38,10 +40,27 @@ def bundle_of(fold: Path, tier: str) -> Path:
     return bundle
 
 
-def write_verdicts(path: Path, verdicts: Verdicts, truth: npt.NDArray[Any]) -> None:
-    """Write what `joint_calibration` reads: logits and the index of each one's class."""
+def write_verdicts(
+    path: Path,
+    verdicts: Verdicts,
+    truth: npt.NDArray[Any],
+    away: Mapping[str, npt.NDArray[Any]] | None = None,
+) -> None:
+    """Write what `read_verdicts` reads: logits, index of each one's class, distances by form."""
+    named = {f"{_AWAY}{form}": values for form, values in (away or {}).items()}
     with at_once(path) as new:
-        np.savez(new, **{**verdicts, _TRUTH: truth})  # type: ignore[arg-type]
+        np.savez(new, **{**verdicts, _TRUTH: truth, **named})  # type: ignore[arg-type]
+
+
+def read_verdicts(folder: Path, file: str = VERDICTS) -> FarVerdicts:
+    """What a finished crossval holds in `file`, corpora apart. TrainingError where it does not."""
+    path = folder / file
+    if not path.exists():
+        raise TrainingError(f"{folder} is not a finished crossval: there is no {file}")
+    found = dict(np.load(path))
+    truth = found.pop(_TRUTH)
+    away = {key.removeprefix(_AWAY): found.pop(key) for key in [*found] if key.startswith(_AWAY)}
+    return FarVerdicts(found, truth, np.full(len(truth), ""), away)
 
 
 def joint_calibration(
@@ -51,11 +70,5 @@ def joint_calibration(
 
     `file` is where a crossval holds them. Raises TrainingError for a folder without verdicts.
     """
-    judged = []
-    for folder in folders:
-        path = folder / file
-        if not path.exists():
-            raise TrainingError(f"{folder} is not a finished crossval: there is no {file}")
-        verdicts = dict(np.load(path))
-        judged.append((verdicts, verdicts.pop(_TRUTH)))
-    return calibrations(judged)
+    judged = [read_verdicts(folder, file) for folder in folders]
+    return calibrations([(one.verdicts, one.truth) for one in judged])

@@ -25,7 +25,7 @@ from edge_runtime.model.fusion import softmax
 from edge_runtime.pcm import Float32
 from training.corpora import Utterance
 from training.data.augment import Augmentation
-from training.errors import TrainingError
+from training.evaluate.discriminant import told_apart
 from training.evaluate.judge import DEGRADED, Verdicts
 from training.evaluate.metrics import calibration_error
 from training.evaluate.reference import LIMIT, Heard, hear
@@ -33,7 +33,6 @@ from training.run import FAMILIARITY_FILE
 
 Floats = npt.NDArray[np.float64]
 
-_SHRINKAGE = 0.1  # of the mean scatter of a statistic, added to that of each
 _STEEPEST = 2.0
 
 
@@ -43,28 +42,7 @@ def fit_arrays(heard: Sequence[Heard]) -> FamiliarityArrays:
     Raises TrainingError with fewer than two corpora: there is nothing to tell apart.
     """
     values = np.concatenate([np.clip(part.standard, -LIMIT, LIMIT) for part in heard])
-    corpora = np.array([u.corpus for part in heard for u in part.utterances])
-    names = np.unique(corpora)
-    if len(names) < 2:
-        raise TrainingError(
-            "familiarity needs clips of two and more corpora that trained, to know by what they "
-            f"differ; there {'is only ' + str(names[0]) if len(names) else 'are none'}"
-        )
-    means, scatter = [], np.zeros((values.shape[1], values.shape[1]))
-    for name in names:
-        of_it = values[corpora == name].astype(np.float64)
-        means.append(of_it.mean(axis=0))
-        away = of_it - means[-1]
-        scatter += away.T @ away / len(of_it) / len(names)
-    scatter += _SHRINKAGE * np.trace(scatter) / len(scatter) * np.eye(len(scatter))
-    spread, directions = np.linalg.eigh(scatter)
-    whiten = directions / np.sqrt(spread)
-    middles = np.stack(means) @ whiten
-    _, _, axes = np.linalg.svd(middles - middles.mean(axis=0), full_matrices=False)
-    projection = whiten @ axes[: len(names) - 1].T
-    # As it is kept: the centres follow from what the device multiplies by.
-    kept = projection.astype(np.float16).astype(np.float32)
-    return FamiliarityArrays(kept, (np.stack(means) @ kept).astype(np.float32))
+    return told_apart(values, np.array([u.corpus for part in heard for u in part.utterances]))
 
 
 def settings_of(

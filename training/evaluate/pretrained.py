@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_runtime.errors import AudioError
+from edge_runtime.familiarity_arrays import FamiliarityArrays
 from edge_runtime.graph import Graph
 from edge_runtime.manifest import AUDIO, PRETRAINED, Calibration
+from edge_runtime.model.familiarity import nearest
 from edge_runtime.model.fusion import joined, log_softmax, softmax
 from edge_runtime.model.pretrained import PretrainedStatistics
 from edge_runtime.pcm import Float32, Int16
@@ -31,6 +33,7 @@ from training.data.augment import CLEAN, Augmentation, augment
 from training.data.balance import cells, check_every_class
 from training.data.cache import cache_folder, content_of, kept, opened_cache, rows_of, seed_of
 from training.data.teachers.whisper import FRAMES, weights
+from training.evaluate.discriminant import told_apart
 from training.evaluate.judge import DEGRADED, Verdicts, ask_converter
 from training.tiers import Extent
 
@@ -196,7 +199,43 @@ def fit_layer(states: States, labels: Sequence[str]) -> PretrainedArrays:
     model.fit(inputs, targets, sample_weight=shares / shares.sum())
     weights, bias = rows_of_classes(model, every)
     folded = np.ascontiguousarray((weights @ turned / std).T)
-    return PretrainedArrays(folded.astype(np.float32), (bias - mean @ folded).astype(np.float32))
+    return PretrainedArrays(
+        folded.astype(np.float32), (bias - mean @ folded).astype(np.float32), _known(chosen, truth)
+    )
+
+
+def _known(states: States, truth: npt.NDArray[Any]) -> FamiliarityArrays | None:
+    """Where the corpora of what is spoken are, all variants alike; None of one corpus alone."""
+    spoken = states.take(np.flatnonzero(truth >= 0).tolist())
+    corpora = np.array([u.corpus for u in spoken.utterances])
+    if len(set(corpora.tolist())) < 2:
+        return None
+    rows = spoken.values.reshape(-1, spoken.values.shape[2])
+    every = np.repeat(corpora, spoken.values.shape[1])
+    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    std[std < 1e-6] = np.inf  # what never differs tells nothing
+    told = told_apart((rows - mean) / std, every)
+    # Standardized by the same product; the centres follow from it as it is kept.
+    axes = (told.projection / std[:, None]).astype(np.float16).astype(np.float32)
+    middles = np.stack([rows[every == name].mean(axis=0) for name in np.unique(corpora)])
+    return FamiliarityArrays(axes, (middles @ axes).astype(np.float32))
+
+
+def distances(arrays: PretrainedArrays, states: States) -> dict[str, Floats]:
+    """By form, how far clips are from the corpora that trained, (clips,); none where unknown.
+
+    See `edge_runtime.model.familiarity`.
+    """
+    known = arrays.familiarity
+    if known is None:
+        return {}
+    forms = ("int8", DEGRADED)[: states.values.shape[1]]
+    return {
+        form: np.array(
+            [nearest(row, known.centres) for row in states.values[:, variant] @ known.projection]
+        )
+        for variant, form in enumerate(forms)
+    }
 
 
 def _less_of(differences: Floats) -> Floats:

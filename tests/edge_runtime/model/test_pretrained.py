@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_runtime.bundle import Bundle
+from edge_runtime.errors import BundleError
 from edge_runtime.model.fusion import joined, log_softmax
-from edge_runtime.model.pretrained import HOP, PretrainedStatistics, mel_power
+from edge_runtime.model.pretrained import HOP, Pretrained, PretrainedStatistics, mel_power
+from edge_runtime.model.recognizer import Recognizer
 from edge_runtime.pcm import SAMPLE_RATE
 from edge_runtime.pretrained_arrays import MELS, PretrainedArrays, read_pretrained
 
@@ -32,6 +37,50 @@ def heard(samples: npt.NDArray[np.int16], cuts: list[int]) -> npt.NDArray[np.flo
     for piece in np.split(samples, cuts):
         statistics.feed(piece)
     return statistics.finish()
+
+
+def test_log_odds_are_divided_by_the_factor_of_what_the_encoder_hears(
+    bundle: Bundle, sentence: npt.NDArray[np.int16]
+) -> None:
+    """In the bundle in the box; before a window is full a verdict rests on the model alone."""
+    part, arrays = bundle.manifest.pretrained, bundle.pretrained()
+    assert part is not None
+    assert part.distance_slope > 0
+    assert arrays is not None
+    assert arrays.familiarity is not None
+    manifest = replace(bundle.manifest, pretrained=replace(part, distance_slope=0.0))
+    pretrained = Pretrained(bundle)
+    pretrained.feed(sentence)
+    states = pretrained.finish()
+    assert states is not None
+    known = arrays.familiarity
+    places = states @ known.projection - known.centres
+    nearest = np.log((places**2).sum(axis=1).min())
+    expected = np.exp(part.distance_slope * (nearest - part.usual_distance))
+    assert 0.5 < expected < 4
+    assert expected != pytest.approx(1, abs=0.01)
+    found = []
+    for one in (bundle, replace(bundle, manifest=manifest)):
+        recognizer = Recognizer(one)
+        recognizer.feed(sentence[:30_000])
+        early = recognizer.verdict()
+        recognizer.feed(sentence[30_000:])
+        verdict = recognizer.finish()
+        assert early is not None
+        assert verdict is not None
+        found.append((early.scores, np.log(verdict.scores.astype(np.float64))))
+    (early, here), (as_early, there) = found
+    assert early.tolist() == as_early.tolist()
+    best = there.argmax()
+    assert here - here[best] == pytest.approx((there - there[best]) / expected, abs=1e-3)
+
+
+def test_a_slope_without_what_it_is_of_is_refused(bundle: Bundle) -> None:
+    arrays = bundle.pretrained()
+    assert arrays is not None
+    without = {**bundle.contents, "pretrained_arrays": replace(arrays, familiarity=None).content()}
+    with pytest.raises(BundleError, match=r"pretrained.npz lacks what the distance_slope is of"):
+        replace(bundle, contents=without).pretrained()
 
 
 def test_mel_spectrogram_is_librosas() -> None:

@@ -11,12 +11,15 @@ import pytest
 from edge_runtime.manifest import AUDIO, BOTH
 from edge_runtime.model.fusion import softmax
 from edge_runtime.pcm import Float32
+from edge_runtime.pretrained_arrays import read_pretrained
 from training.commands.pretrained import SUMMARY, VERDICTS, PretrainedRecipe, join_run
 from training.corpora import NO_CLASS, Utterance
 from training.errors import TrainingError
+from training.evaluate.crossval_files import joint_calibration, write_verdicts
 from training.evaluate.pretrained import (
     STRENGTH,
     States,
+    distances,
     fit_layer,
     join_verdicts,
     opinions,
@@ -79,6 +82,65 @@ def test_corpora_count_alike_however_many_clips_they_have() -> None:
     assert abs(weights[0, 0] - weights[0, 1]) < 0.15
 
 
+def test_what_a_device_changes_of_a_clip_tells_less() -> None:
+    """Of two columns that tell the classes alike, the one that devices change counts less."""
+    spoken = states(people("a", 300, "calm", 1.0), people("a", 300, "cross", -1.0))
+    spoken.values[:, :, 1] = spoken.values[:, :, 0] + RNG.standard_normal((600, 1)) * 0.1
+    steady = spoken.values[:, :1] + RNG.standard_normal((600, 1, 6)) * 0.01
+    steady = np.repeat(steady, 2, axis=1).astype(np.float32)
+    changed = steady.copy()
+    shift = RNG.standard_normal(600) * 0.5
+    changed[:, :, 0] += np.stack([shift, -shift], axis=1)
+    alike, other = (fit_layer(States(spoken.utterances, v), LABELS) for v in (steady, changed))
+    ratios = [
+        np.abs(layer.weights[0]).sum() / np.abs(layer.weights[1]).sum() for layer in (alike, other)
+    ]
+    assert ratios[1] < 0.6 * ratios[0]
+
+
+def test_corpora_are_places_by_which_the_unlike_is_far() -> None:
+    spoken = states(
+        people("a", 60, "calm", 3.0), people("a", 60, "cross", 3.0), people("b", 60, "calm", -3.0)
+    )
+    spoken.values[:, :, 5] = 7.0  # never differs
+    layer = fit_layer(spoken, LABELS)
+    assert layer.familiarity is not None
+    assert layer.familiarity.centres.shape == (2, 1)
+    kept = read_pretrained(layer.content(), 3, 2)
+    strange = states(people("c", 30, "calm", 40.0))
+    strange.values[:, :, 5] = 7.0
+    near, far = (distances(kept, some) for some in (spoken, strange))
+    assert set(near) == {"int8", "degraded"}
+    for form in near:
+        assert near[form].mean() < far[form].min() - 3
+    assert (
+        fit_layer(states(people("a", 9, "calm", 0), people("a", 9, "cross", 0)), LABELS).familiarity
+        is None
+    )
+
+
+def test_confidence_falls_with_what_is_far_away(tmp_path: Path) -> None:
+    """Where what is far is wrong the slope is above zero, and what is near is surer for it."""
+    from training.commands.pretrained import _borrowed
+
+    summary = {"metrics": {"corpora": {}}}
+    folders = []
+    for name, right, away in (("folds", 4.0, 1.0), ("corpora", 0.5, 3.0)):
+        folders.append(tmp_path / name)
+        folders[-1].mkdir()
+        truth = RNG.integers(0, 2, 400)
+        logits = RNG.standard_normal((400, 2)).astype(np.float32) * 2
+        logits[np.arange(400), truth] += right
+        far = {"int8": RNG.normal(away, 0.3, 400)}
+        file = folders[-1] / VERDICTS.format(tier=MEDIUM)
+        write_verdicts(file, {"audio/int8": logits}, truth, far)
+    calibration, _, distance = _borrowed(folders, [summary, summary], MEDIUM)
+    assert distance["distance_slope"] > 0.1
+    assert distance["usual_distance"] == pytest.approx(1.0, abs=0.1)
+    one, _ = joint_calibration(folders, VERDICTS.format(tier=MEDIUM))
+    assert calibration[AUDIO].temperature < 0.9 * one[AUDIO].temperature  # of what is near
+
+
 def test_a_missing_class_is_named() -> None:
     with pytest.raises(TrainingError, match="no cross"):
         fit_layer(states(people("a", 9, "calm", 0.0)), LABELS)
@@ -133,8 +195,9 @@ def test_confidence_is_of_all_crossvals_and_figures_of_the_first(tmp_path: Path)
     summaries = [_summary(folder, MEDIUM) for folder in folders]
     with pytest.raises(TrainingError, match=f"pretrained {folders[0]} --tier large"):
         _summary(folders[0], LARGE)
-    calibration, metrics = _borrowed(folders, summaries, MEDIUM)
-    alone, _ = _borrowed(folders[:1], summaries[:1], MEDIUM)
+    calibration, metrics, distance = _borrowed(folders, summaries, MEDIUM)
+    alone, _, _ = _borrowed(folders[:1], summaries[:1], MEDIUM)
+    assert distance == {}  # nobody measured how far away they are
     assert set(calibration) == {AUDIO, BOTH}
     assert calibration[AUDIO].temperature > alone[AUDIO].temperature
     assert set(metrics["corpora"]) == {"folds"}
