@@ -133,7 +133,8 @@ class Pretrained:
         for corpus, modalities in own.get("corpora", {}).items():
             if TEXT in modalities:
                 corpora[corpus] = {**corpora.get(corpus, {}), TEXT: modalities[TEXT]}
-        return {**self.metrics, "protocol": own["protocol"], "corpora": corpora}
+        protocol = own.get("protocol", self.metrics.get("protocol", ""))
+        return {**self.metrics, "protocol": protocol, "corpora": corpora}
 
 
 @dataclass(frozen=True)
