@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -48,7 +47,7 @@ from edge_runtime.reference_arrays import ReferenceArrays, read_reference
 from edge_runtime.signature import SIGNATURE, STATEMENT, Statement, Trust, verified_statement
 from edge_runtime.system import data_folder, releases_folder
 from edge_runtime.tokenizer import FIRST_WORD
-from edge_runtime.untrusted import parse_json
+from edge_runtime.untrusted import digest_of, parse_json
 
 MODEL_CARD = "MODEL_CARD.md"
 DEFAULT = "default"  # the bundle in the box
@@ -154,10 +153,10 @@ class Bundle:
         heard.append(manifest.reference.arrays if manifest.reference else None)
         if manifest.pretrained_reference:
             heard += [manifest.graphs[PRETRAINED], manifest.pretrained_reference.arrays]
-        digest = hashlib.sha256("".join(spec.sha256 if spec else "" for spec in heard).encode())
+        known = "".join(spec.sha256 if spec else "" for spec in heard).encode()
         for values in (manifest.pooled_mean, manifest.pooled_std):
-            digest.update(values.astype("<f4").tobytes())
-        return digest.hexdigest()
+            known += values.astype("<f4").tobytes()
+        return digest_of(known)
 
     def reference(self) -> ReferenceArrays | None:
         """What adapts verdicts to a speaker; None without. BundleError where it does not fit."""
@@ -311,7 +310,7 @@ def statement_of(files: BundleFiles, trust: Trust) -> Statement:
 
 def check_file(files: BundleFiles, name: str, content: bytes, statement: Statement) -> None:
     """BundleError where the file of that `name` is not the one that was signed."""
-    if hashlib.sha256(content).hexdigest() != statement.files.get(name):
+    if digest_of(content) != statement.files.get(name):
         raise BundleError(f"bundle {files.path}: {name} is not the one that was signed")
 
 
@@ -338,7 +337,7 @@ def _files_of(manifest: Manifest) -> dict[str, GraphSpec | FileSpec]:
 def _verified(files: BundleFiles, spec: GraphSpec | FileSpec) -> bytes:
     """A file of a bundle. BundleError where it is not the one that the manifest describes."""
     content = files.read(spec.file)
-    digest = hashlib.sha256(content).hexdigest()
+    digest = digest_of(content)
     if digest != spec.sha256:
         raise BundleError(
             f"bundle {files.path}: {spec.file} is damaged: sha256 is {digest[:12]}..., "

@@ -14,6 +14,12 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+try:
+    # As the standard library's own random does: hashlib loads OpenSSL, 4 MB for this one sum.
+    from _sha2 import sha256  # type: ignore[import-not-found]
+except ImportError:  # CPython 3.11
+    from hashlib import sha256
+
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MOST_RATIO = 200  # unpacked to packed, of a member; graphs and tables come to 5
 _SMALL = 1_000_000  # bytes of a member that no ratio makes dangerous
@@ -70,6 +76,11 @@ def parse_json(content: bytes) -> Any:
         return json.loads(content, object_pairs_hook=_without_twins)
     except RecursionError:
         raise ValueError("it nests too deeply") from None
+
+
+def digest_of(content: bytes) -> str:
+    """SHA-256, hexadecimal."""
+    return str(sha256(content).hexdigest())
 
 
 def shown(value: object, most: int = 60) -> str:

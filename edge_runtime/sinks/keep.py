@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections import deque
 from contextlib import suppress
@@ -96,7 +96,7 @@ class KeepSink:
         self._named: deque[tuple[float, str]] = deque(maxlen=_REVISABLE)
         self._count = 0
         # Of this process alone, whatever the clock of a board without a battery says.
-        self._stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        self._stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(2).hex()}"
         self._folder = _Folder(folder, round(settings.megabytes * 1e6), settings.days * _DAY)
         what = "the sound of utterances"
         if settings.below is not None:

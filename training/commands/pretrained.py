@@ -173,7 +173,9 @@ def join_folds(
         "metrics": metrics,
         **({"reference": adapting} if adapting else {}),
     }
-    far = {form: np.concatenate([part[form] for part in away]) for form in away[0]}
+    # A fold that was trained on one corpus alone cannot tell how far away others are.
+    forms = set.intersection(*map(set, away))
+    far = {form: np.concatenate([part[form] for part in away]) for form in forms}
     write_verdicts(folder / VERDICTS.format(tier=recipe.tier), verdicts, truth, far)
     with at_once(folder / SUMMARY.format(tier=recipe.tier)) as new:
         new.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
