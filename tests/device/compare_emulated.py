@@ -24,6 +24,7 @@ from clips import (
     tolerance,
 )
 
+from edge_runtime.bundle import load_bundle
 from edge_runtime.pcm import SAMPLE_RATE
 
 ROOT = os.environ["TEST_EMULATED_ROOT"]
@@ -31,7 +32,7 @@ FOLDER = os.environ["TEST_EMULATED_FOLDER"]
 """Where the root has the environments and the checkout, as seen from inside it."""
 MACHINE = os.environ["TEST_EMULATED_MACHINE"]
 IS_32_BIT = MACHINE == "armv7l"
-ENCODER_APART = 0.02
+ENCODER_APART = 0.03
 """Of a score: between the layers of an encoder all is float32, which rounds otherwise there."""
 PER_CORPUS = 4 if IS_32_BIT else 10
 """Real clips whose events are held against this machine's."""
@@ -133,6 +134,13 @@ def heard() -> list[tuple[str, Events, Events]]:
     ]
 
 
+def decided(event: dict[str, Any]) -> bool:
+    """Whether a verdict stands further from any other than float32 rounds an encoder apart."""
+    best, second = sorted(event["scores"].values(), reverse=True)[:2]
+    edge = min(best - second, 2 * abs(best - load_bundle().manifest.threshold("audio")))
+    return IS_32_BIT or edge > 2 * ENCODER_APART
+
+
 def test_real_clips_are_heard_as_on_this_machine(heard: list[tuple[str, Events, Events]]) -> None:
     finals = moved = 0
     furthest = 0.0
@@ -147,7 +155,7 @@ def test_real_clips_are_heard_as_on_this_machine(heard: list[tuple[str, Events, 
             off = max(abs(other["scores"][k] - v) for k, v in event["scores"].items())
             furthest = max(furthest, off)
             finals += event["final"]
-            moved += event["final"] and event["label"] != other["label"]
+            moved += event["final"] and event["label"] != other["label"] and decided(event)
     print(f"\n{len(heard)} clips, {finals} final verdicts, {moved} with another label; ", end="")
     print(f"a score moves by {furthest:.4f} at most (a step of every logit: {tolerance():.4f})")
     assert len(heard) >= SCENE_PARTS + PER_CORPUS * len(CLIPS)
