@@ -114,7 +114,7 @@ def test_half_an_hour_of_talk_stays_within_the_memory_that_is_promised(
     resident = [event["rss_mb"] for event in found if event["type"] == "health"]
     assert found[-1]["t"] > 30 * 60
     assert len(resident) > 25
-    # 76 here, of which 28 are of libraries' files, more or less by the system that maps them.
+    # 75 here, of which 28 are of libraries' files, more or less by the system that maps them.
     assert peak <= 80
     assert resident[-1] - resident[0] < 1
 
