@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 from dataclasses import dataclass, field
@@ -187,9 +188,7 @@ def _cpu() -> str:
 
 
 def _version(package: str) -> str | None:
-    from importlib import metadata  # which reads in what reads mails; every command reads in this
-
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
         return None
